@@ -1,0 +1,1 @@
+"""Cases become batches: splits, augmented views, a resumable stream."""

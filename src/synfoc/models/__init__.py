@@ -1,0 +1,1 @@
+"""Networks: images in, logits out."""

@@ -1,0 +1,1 @@
+"""Runs become tables, figures and one self-contained HTML page; no torch."""
