@@ -1,0 +1,1 @@
+"""synfoc: a foundation model and a U-Net segment medical images with few labels."""

@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
+
+
+@dataclass(frozen=True)
+class Sides:
+    """Sides in pixels: S the foundation model's images, L its logits, P the U-Net's images."""
+
+    medsam: int
+    logits: int
+    unet: int
 
 
 @dataclass(frozen=True)
@@ -31,5 +41,5 @@ class Batch:
 
     def to(self, device: torch.device) -> Batch:
         """Copy of the batch on another device."""
-        values = {f.name: getattr(self, f.name) for f in fields(self)}
+        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
         return Batch(**{k: v if v is None else v.to(device) for k, v in values.items()})

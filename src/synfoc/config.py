@@ -1,0 +1,299 @@
+"""One run's settings: YAML -> frozen pydantic models that cannot exist in a wrong state.
+
+Every value has a default, a range and a source. An unknown key is an error that names the
+nearest key. A run folder holds the resolved copy, which repeats the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+
+from synfoc.errors import UserError
+
+Interval: TypeAlias = tuple[float, float]
+Side = Annotated[int, Field(ge=16, le=4096)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class Section(BaseModel):
+    """A part of the config: frozen, and closed to unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Labeled(Section):
+    """Which training images count as labeled. With nothing said: all that have a label."""
+
+    domain: str | None = None
+    """Only images of this domain. Its other labels are then never read."""
+    count: Count | None = None
+    """The first so many images of the sorted list (the paper's rule); a volume is one image."""
+    patients: Count | None = None
+    """All images of the first so many patients; instead of `count`."""
+    list: Path | None = None
+    """A text file with one image path per line; instead of the other three."""
+
+    @model_validator(mode="after")
+    def _one_rule(self) -> Labeled:
+        if self.list and (self.domain or self.count or self.patients):
+            raise ValueError("labeled.list stands alone: drop domain, count and patients")
+        if self.count and self.patients:
+            raise ValueError("give labeled.count or labeled.patients, not both")
+        return self
+
+
+class Data(Section):
+    """Where the images are and what their labels mean."""
+
+    path: Path
+    """A folder `<domain>/{train,test}/{image,mask}/`, a published layout, or a CSV."""
+    set: Literal["prostate", "fundus", "mnms", "busi"] | None = None
+    """One of the paper's four data sets in its published layout; None: folders or CSV."""
+    classes: tuple[str, ...] | None = None
+    """Names of the foreground classes 1, 2, ...; None: read from the labeled images."""
+    nested: bool = False
+    """Class 2 lies inside class 1's outline (fundus: cup in disc); parts are then scored nested."""
+    remap: dict[int, int] | None = None
+    """Label codes in the files -> class index, e.g. {255: 1}. Codes not named stay as they are."""
+    labeled: Labeled = Labeled()
+    test_fraction: float = Field(0.2, ge=0, lt=1)
+    """Share of the labeled patients of each domain kept for testing, where no split is given."""
+    channels: Literal[1, 3] | None = None
+    """Channels of the U-Net; None: 3 if any training image is in color, else 1."""
+    slice_axis: Literal[0, 1, 2] | None = None
+    """Axis along which volumes are cut; None: the axis of the thickest spacing."""
+    monitor: bool = False
+    """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
+    cache_gib: float = Field(2.0, ge=0)
+    """Memory for decoded images; past it the least recently used are decoded again."""
+
+
+class Augment(Section):
+    """Weak and strong views. [authors' code]"""
+
+    probability: float = Field(0.5, ge=0, le=1)
+    """Chance of each of the four weak transforms."""
+    zoom: Interval = (1.0, 1.5)
+    """Width and height are scaled independently, then cropped back."""
+    degrees: int = Field(20, ge=0, le=180)
+    """Largest rotation either way."""
+    elastic_sigma: float = Field(0.08, gt=0, le=1)
+    """Smoothness of the elastic field as a share of the side."""
+    elastic_alpha: float = Field(2.0, ge=0)
+    """Strength of the elastic field as a multiple of the side."""
+    brightness: Interval = (0.1, 2.0)
+    """Brightness factor of the strong view; U(0.5, 1.5) for fundus."""
+    contrast: Interval = (0.1, 2.0)
+    """Contrast factor of the strong view; U(0.5, 1.5) for fundus."""
+    blur: Interval = (0.1, 2.0)
+    """Gaussian blur of the strong view: sigma in pixels of a 512-pixel side, scaled with it."""
+
+
+class Method(Section):
+    """The paper's constants. A run that changes one says so on page 1 of its report."""
+
+    name: Literal["synfoc", "supervised"] = "synfoc"
+    """`supervised` trains on the labeled images alone."""
+    branches: Literal["both", "unet", "medsam"] = "both"
+    """Networks that are trained; one alone labels the unlabeled images with its own teacher."""
+    fusion: Literal["smc", "constant", "linear", "self", "mutual", "cps"] = "smc"
+    """How the two teachers' pseudo-labels are joined. [paper, Eq. 3-6 and Table 7]"""
+    alpha: float = Field(0.5, ge=0, le=1)
+    """The U-Net's share under `fusion: constant`, and the end of the ramp under `linear`."""
+    consistency: Literal["cdcr", "mse", "none"] = "cdcr"
+    """What ties the two students on the copy-paste view. [paper, Eq. 8-10 and Table 8]"""
+    tau: float = Field(0.95, gt=0, lt=1)
+    """A fused probability above this is trusted. [paper, Sec. 3.3]"""
+    ema_decay: float = Field(0.99, ge=0, lt=1)
+    """Share of a teacher that survives one step. [authors' code]"""
+    paste_area: Interval = (0.02, 0.4)
+    """Area of the pasted region as a share of the image. [authors' code]"""
+    batch: Count = 4
+    """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
+
+
+class UNet(Section):
+    """The conventional model and its optimizer (SGD)."""
+
+    side: Side = 256
+    """Side P of its images in pixels; a multiple of 16."""
+    width: Count = 64
+    """Channels of the first level; 64 in the paper, 16 for small runs."""
+    lr: float = Field(0.03, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    weight_decay: float = Field(1e-4, ge=0)
+
+    @model_validator(mode="after")
+    def _four_poolings(self) -> UNet:
+        if self.side % 16:
+            raise ValueError(f"unet.side must be a multiple of 16, not {self.side}")
+        return self
+
+
+class FoundationModel(Section):
+    """The foundation model and its optimizer (AdamW)."""
+
+    weights: str = "litemedsam"
+    """`litemedsam`, `medsam`, `sam-vit-b`, `sam-vit-l`, `sam-vit-h`, a hub id, a folder in hub
+    format, an original .pth file, or `random:vit-b` and so on for timing."""
+    side: Side = 256
+    """Side S of its images in pixels; a multiple of 16. The paper: 512 for ViT-B."""
+    rank: Count = 4
+    """Rank of the low-rank update of q and v. [authors' code]"""
+    lr: float = Field(1.2e-4, gt=0)
+    """1e-4 in the paper, 0.03/250 in the authors' code."""
+    betas: Interval = (0.9, 0.999)
+    weight_decay: float = Field(0.1, ge=0)
+
+    @model_validator(mode="after")
+    def _patches(self) -> FoundationModel:
+        if self.side % 16:
+            raise ValueError(f"medsam.side must be a multiple of 16, not {self.side}")
+        return self
+
+
+class Train(Section):
+    """The loop: length, seed, device, what is kept."""
+
+    steps: Count = 30_000
+    """Optimizer steps t_max; lambda ramps up over all of them. [paper, Sec. 4.2]"""
+    seed: int = Field(1337, ge=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    """Learning rate over the steps; the authors keep it constant."""
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """auto: bf16 where the hardware multiplies it natively, else fp32."""
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: Count = 1
+    """Processes, one per GPU (or CPU processes); the batch is divided among them."""
+    log_every: Count = 10
+    """Steps between two lines of metrics.jsonl, and between two reads from the device."""
+    evaluate_every: Count = 500
+    """Steps between two label-free evaluations, from which `rule: honest` chooses."""
+    evaluate_images: Count = 32
+    """Unlabeled (and at most as many labeled) images that an evaluation reads."""
+    checkpoint_every: Count = 500
+    keep: Annotated[int, Field(ge=0)] = 0
+    """Checkpoints kept beside `last` and `best`."""
+    rule: Literal["honest", "last", "paper"] = "honest"
+    """What makes a checkpoint `best`: no test label is read; the last; best on test [authors]."""
+    tensorboard: bool = False
+
+
+class Config(Section):
+    """Everything that decides a run."""
+
+    data: Data
+    method: Method = Method()
+    unet: UNet = UNet()
+    medsam: FoundationModel = FoundationModel()
+    augment: Augment = Augment()
+    train: Train = Train()
+
+    def to_yaml(self) -> str:
+        """The whole config as YAML that `load_config` reads back to an equal one."""
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
+    """Read a YAML config and apply `key.sub=value` changes, whose values are YAML too.
+
+    A relative path inside the file is relative to the working directory, as on the command line.
+
+    Raises:
+        UserError: no such file, not YAML, an unknown key, a value of the wrong type or range.
+    """
+    try:
+        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(
+            f"no config at {path}",
+            found="no such file",
+            expected="a YAML file, e.g. configs/fundus.yaml",
+            fix="check the path; `synfoc train --data DIR` needs no config",
+        ) from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} is not YAML",
+            found=" ".join(str(error).split()),
+            expected="key: value lines, as in configs/*.yaml",
+            fix="correct the place named above",
+        ) from None
+    if not isinstance(tree, dict):
+        raise UserError(
+            f"{path} is not a config",
+            found=type(tree).__name__,
+            expected="sections data, method, unet, medsam, augment, train",
+            fix="begin with `data: {path: FOLDER}`",
+        )
+    return parse_config(tree, changes, source=str(path))
+
+
+def parse_config(
+    tree: dict[str, Any], changes: tuple[str, ...] = (), *, source: str = "config"
+) -> Config:
+    """Build a Config from nested dicts and `key.sub=value` changes.
+
+    Raises:
+        UserError: an unknown key (names the nearest), or a value of the wrong type or range.
+    """
+    tree = {k: dict(v) if isinstance(v, dict) else v for k, v in tree.items()}
+    for change in changes:
+        _apply(tree, change)
+    try:
+        return Config.model_validate(tree)
+    except ValidationError as error:
+        raise _user_error(error.errors()[0], source) from None
+
+
+def _apply(tree: dict[str, Any], change: str) -> None:
+    key, sign, text = change.partition("=")
+    if not sign or not key:
+        raise UserError(
+            f"cannot read --set {change}",
+            found=change,
+            expected="key=value, e.g. train.steps=500",
+            fix="write the section, a dot, the key, =, the value",
+        )
+    *parents, last = key.strip().split(".")
+    for parent in parents:
+        inner = tree.get(parent)
+        tree[parent] = dict(inner) if isinstance(inner, dict) else {}
+        tree = tree[parent]
+    try:
+        tree[last] = yaml.safe_load(text)
+    except yaml.YAMLError:
+        tree[last] = text
+
+
+def _user_error(error: ErrorDetails, source: str) -> UserError:
+    key = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        known = _known_keys(Config)
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        return UserError(
+            f"{source}: unknown key {key}",
+            found=f"{key} = {error['input']!r}",
+            expected="a key of the config (docs/cli.md lists them)",
+            fix=f"did you mean {near}?",
+        )
+    return UserError(
+        f"{source}: {key or 'config'} cannot be used",
+        found=repr(error.get("input")) if key else "this combination",
+        expected=error["msg"].removeprefix("Value error, "),
+        fix=f"change {key}" if key else "change one of the keys named above",
+    )
+
+
+def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:
+    keys = []
+    for name, field in section.model_fields.items():
+        keys.append(prefix + name)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            keys += _known_keys(field.annotation, f"{prefix}{name}.")
+    return keys
