@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Any
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -26,20 +25,19 @@ class Batch:
     Views: _w weak, _s strong. Sides: _MS the foundation model's (images S, labels L), _UT the
     U-Net's (P). Images are in [0, 1] with c = 1 or 3 channels; both sides of one view come from
     one draw. Labeled image i will be pasted into unlabeled image i, so both halves have B images.
-    The unlabeled half is None in supervised training.
+    Supervised training has an unlabeled half of 0 images.
     """
 
     X_w_MS: Float[Tensor, "B c S S"]
     X_w_UT: Float[Tensor, "B c P P"]
     Y_w_MS: Int[Tensor, "B L L"]
     Y_w_UT: Int[Tensor, "B P P"]
-    U_w_MS: Float[Tensor, "B c S S"] | None = None
-    U_w_UT: Float[Tensor, "B c P P"] | None = None
-    U_s_MS: Float[Tensor, "B c S S"] | None = None
-    U_s_UT: Float[Tensor, "B c P P"] | None = None
-    M: Bool[Tensor, "B P P"] | None = None
+    U_w_MS: Float[Tensor, "Bu c S S"]
+    U_w_UT: Float[Tensor, "Bu c P P"]
+    U_s_MS: Float[Tensor, "Bu c S S"]
+    U_s_UT: Float[Tensor, "Bu c P P"]
+    M: Bool[Tensor, "Bu P P"]
 
     def to(self, device: torch.device) -> Batch:
         """Copy of the batch on another device."""
-        values: dict[str, Any] = {f.name: getattr(self, f.name) for f in fields(self)}
-        return Batch(**{k: v if v is None else v.to(device) for k, v in values.items()})
+        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})

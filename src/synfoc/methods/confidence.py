@@ -1,0 +1,85 @@
+"""How far each teacher is believed: agreement of label maps, and the weight alpha made of it."""
+
+from __future__ import annotations
+
+from typing import Literal, TypeAlias
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+Fusion: TypeAlias = Literal["smc", "constant", "linear", "self", "mutual", "cps"]
+
+
+def parts(
+    Q: Int[Tensor, "B h w"], classes: int, *, nested: bool = False
+) -> Bool[Tensor, "B C h w"]:
+    """Binary map of each foreground part.
+
+    Args:
+        Q: class indices 0..C.
+        classes: C, the number of foreground classes.
+        nested: part c is everything inside the outline of class c, 0 < Q <= c (fundus: class 1
+            is the cup, classes 1 and 2 together are the disc); else part c is Q == c.
+    """
+    c = torch.arange(1, classes + 1, device=Q.device).view(1, -1, 1, 1)
+    Q = Q[:, None]
+    return ((Q > 0) & (c >= Q)) if nested else (c == Q)
+
+
+def dice_agreement(
+    Q_a: Int[Tensor, "B h w"], Q_b: Int[Tensor, "B h w"], classes: int, *, nested: bool = False
+) -> Float[Tensor, " B"]:
+    """Mean Dice over the foreground parts of two label maps, one number per image.
+
+        Dice = (2 |A & B| + 1) / (|A| + |B| + 1.001), or 1 where both parts are empty
+
+    Args:
+        Q_a: class indices 0..C.
+        Q_b: class indices 0..C.
+        classes: C.
+        nested: see `parts`.
+
+    Source: Eq. 4 and 5; the constants follow the authors' code.
+    """
+    A, B = parts(Q_a, classes, nested=nested), parts(Q_b, classes, nested=nested)
+    overlap = (A & B).sum((2, 3))
+    size = A.sum((2, 3)) + B.sum((2, 3))
+    dice = torch.where(size == 0, 1.0, (2 * overlap + 1) / (size + 1.001))
+    return dice.mean(1)
+
+
+def unet_share(
+    fusion: Fusion,
+    phi_self: Float[Tensor, " B"],
+    phi_mut: Float[Tensor, " B"],
+    *,
+    constant: float = 0.5,
+    progress: float = 1.0,
+) -> Float[Tensor, " B"]:
+    """The U-Net teacher's weight alpha in the fused pseudo-label, one per image.
+
+    Args:
+        fusion: smc (phi_self * phi_mut, Eq. 6), self, mutual, constant, or linear (rises from 0
+            to `constant` over the run). cps is no fusion; it never asks for a weight.
+        phi_self: agreement of the U-Net student with its teacher, in [0, 1].
+        phi_mut: agreement of the two teachers, in [0, 1].
+        constant: alpha of `constant`, and the end of `linear`.
+        progress: share of the run that is done, in [0, 1].
+
+    Raises:
+        ValueError: a fusion that has no weight.
+
+    Source: Eq. 6; the others are the ablation of the paper's Table 7.
+    """
+    if fusion == "smc":
+        return phi_self * phi_mut
+    if fusion == "self":
+        return phi_self
+    if fusion == "mutual":
+        return phi_mut
+    if fusion == "constant":
+        return torch.full_like(phi_self, constant)
+    if fusion == "linear":
+        return torch.full_like(phi_self, constant * progress)
+    raise ValueError(f"fusion {fusion} has no weight")
