@@ -1,0 +1,251 @@
+"""Figures as inline SVG: scores with their intervals, and learning curves.
+
+Drawn with matplotlib's Figure alone (no pyplot, no global state kept). Text stays text, ink takes
+the page's color, so that a figure is legible in dark mode and for a screen reader.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+import matplotlib as mpl
+import matplotlib.ticker
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from synfoc.report.tables import BRANCH_NAMES, ScoreTable
+from synfoc.report.view import RunView
+
+# Okabe and Ito's palette, told apart by people with any color vision.
+BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
+BRANCH_COLORS = {"unet": BLUE, "medsam": ORANGE, "fused": GREEN}
+# Stand-ins that become the page's own colors in the SVG.
+INK, FAINT = "#010203", "#040506"
+POINTS = 250
+
+_STYLE = {
+    "svg.fonttype": "none",
+    "font.size": 9,
+    "text.color": INK,
+    "axes.edgecolor": FAINT,
+    "axes.labelcolor": INK,
+    "axes.titlecolor": INK,
+    "axes.titlesize": 9.5,
+    "axes.titleweight": "bold",
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.linewidth": 0.8,
+    "axes.grid": True,
+    "grid.color": FAINT,
+    "grid.linewidth": 0.5,
+    "grid.alpha": 0.35,
+    "xtick.color": FAINT,
+    "ytick.color": FAINT,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "legend.handlelength": 1.4,
+    "legend.borderaxespad": 0.2,
+    "lines.linewidth": 1.6,
+}
+
+
+@dataclass(frozen=True)
+class Panel:
+    """One small chart: lines over the optimizer step."""
+
+    title: str
+    series: tuple[tuple[str, str, str], ...]
+    """(key of the line in metrics.jsonl, name, color)."""
+    unit: bool = False
+    """The values are shares in [0, 1]."""
+    evaluation: bool = False
+
+
+PANELS = (
+    Panel("Loss, labeled images", (("L_x_UT", "U-Net", BLUE), ("L_x_MS", "MedSAM", ORANGE))),
+    Panel(
+        "Loss, unlabeled images",
+        (
+            ("L_u_UT", "U-Net", BLUE),
+            ("L_u_MS", "MedSAM", ORANGE),
+            ("L_c", "consensus", GREEN),
+            ("L_d", "divergence", PURPLE),
+        ),
+    ),
+    Panel(
+        "Mutual confidence",
+        (("phi_self", "φ self", SKY), ("phi_mut", "φ mutual", PURPLE), ("alpha", "α", BLUE)),
+        unit=True,
+    ),
+    Panel(
+        "Trusted pixels and weight of the unlabeled loss",
+        (("trusted", "trusted share", GREEN), ("lam", "λ", PURPLE)),
+        unit=True,
+    ),
+    Panel(
+        "Pseudo-labels against held labels (Dice)",
+        (("unet", "U-Net", BLUE), ("medsam", "MedSAM", ORANGE), ("fused", "fused", GREEN)),
+        unit=True,
+        evaluation=True,
+    ),
+    Panel(
+        "Label-free selection",
+        (
+            ("labeled_dice", "Dice on labeled", BLUE),
+            ("agreement", "agreement", ORANGE),
+            ("stability", "stability", SKY),
+            ("score", "score", GREEN),
+        ),
+        unit=True,
+        evaluation=True,
+    ),
+    Panel("Seconds per step", (("seconds", "seconds", BLUE),)),
+)
+
+
+def curves_figure(view: RunView) -> str:
+    """Learning curves of one run as SVG; "" where nothing was logged. Dotted: the chosen step."""
+    drawn = [(panel, lines) for panel in PANELS if (lines := _lines(view, panel))]
+    if not drawn:
+        return ""
+    best = view.summary.get("best_step") or view.metrics.get("step")
+    columns = min(3, len(drawn))
+    rows = -(-len(drawn) // columns)
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"curves {view.folder.path}"}):
+        figure = Figure(figsize=(3.55 * columns, 2.35 * rows), layout="constrained")
+        for i, (panel, lines) in enumerate(drawn):
+            axes = figure.add_subplot(rows, columns, i + 1)
+            _draw(axes, panel, lines, best)
+            if i >= len(drawn) - columns:
+                axes.set_xlabel("step")
+        return _svg(figure, f"Learning curves of {view.name}")
+
+
+def scores_figure(table: ScoreTable) -> str:
+    """Dice per domain with 95 % intervals as SVG: one dot per run and branch; "" without scores."""
+    if not table.rows:
+        return ""
+    entries = len(table.rows)
+    step = 0.72 / entries
+    runs = list(dict.fromkeys(row.run for row in table.rows))
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"scores {table.title}"}):
+        height = 0.7 + len(table.columns) * max(0.34, 0.15 * entries)
+        figure = Figure(figsize=(10.2, height), layout="constrained")
+        axes = figure.add_subplot()
+        for i, row in enumerate(table.rows):
+            y = np.arange(len(table.columns)) - 0.36 + step * (i + 0.5)
+            _dots(axes, row.cells, y, row.branch, runs.index(row.run), _row_name(row, runs))
+        marks = [f"\n{s}" if s else "" for s in table.standing]
+        labels = [c + m for c, m in zip(table.columns, marks, strict=True)]
+        axes.set_yticks(range(len(labels)), labels)
+        axes.set_ylim(len(labels) - 0.5, -0.5)
+        axes.tick_params(axis="y", length=0)
+        axes.grid(visible=False, axis="y")
+        for line in np.arange(len(labels) - 1) + 0.5:
+            axes.axhline(line, color=FAINT, linewidth=0.5, alpha=0.35)
+        axes.set_xlabel(table.title)
+        figure.legend(loc="outside upper left", ncols=min(4, entries))
+        return _svg(figure, f"{table.title} per domain with 95 percent intervals")
+
+
+def _row_name(row: Any, runs: Sequence[str]) -> str:
+    branch = BRANCH_NAMES.get(row.branch, row.branch)
+    if len(runs) == 1:
+        return branch
+    return str(row.run) if row.run.endswith(branch) else f"{row.run}: {branch}"
+
+
+def _dots(
+    axes: Axes, cells: Sequence[Any], y: NDArray[np.float64], branch: str, run: int, name: str
+) -> None:
+    """Dots with whiskers; later runs are hollow, so that shape and fill tell runs apart."""
+    color = BRANCH_COLORS.get(branch, BLUE)
+    marker = "osD^v"[run % 5]
+    found = [(c, at) for c, at in zip(cells, y, strict=True) if c.value is not None]
+    for cell, at in found:
+        if cell.interval:
+            axes.plot([cell.low, cell.high], [at, at], color=color, linewidth=1.1, alpha=0.8)
+    axes.plot(
+        [c.value for c, _ in found],
+        [at for _, at in found],
+        linestyle="none",
+        marker=marker,
+        markersize=5,
+        color=color,
+        markerfacecolor=color if run == 0 else "none",
+        label=name,
+    )
+
+
+def _lines(view: RunView, panel: Panel) -> list[tuple[str, str, NDArray[Any], NDArray[Any]]]:
+    """(name, color, steps, values) of each line of a panel that the run has."""
+    source = view.evaluations if panel.evaluation else view.steps
+    pseudo = panel.title.startswith("Pseudo")
+    found = []
+    for key, name, color in panel.series:
+        pairs = []
+        for line in source:
+            values: Mapping[str, Any] = line.get("pseudo_dice") or {} if pseudo else line
+            if values.get(key) is not None and "step" in line:
+                pairs.append((line["step"], values[key]))
+        if pairs:
+            steps, numbers = np.array(pairs, dtype=float).T
+            found.append((name, color, *_thin(steps, numbers)))
+    return found
+
+
+def _thin(
+    steps: NDArray[np.float64], values: NDArray[np.float64]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """At most POINTS points: means of equal stretches, so that a long run stays small to send."""
+    if len(steps) <= POINTS:
+        return steps, values
+    parts = np.array_split(np.arange(len(steps)), POINTS)
+    return np.array([steps[p].mean() for p in parts]), np.array([values[p].mean() for p in parts])
+
+
+def _draw(
+    axes: Axes,
+    panel: Panel,
+    lines: Sequence[tuple[str, str, NDArray[Any], NDArray[Any]]],
+    best: int | None,
+) -> None:
+    for name, color, steps, values in lines:
+        marker = "o" if len(steps) < 12 else ""
+        axes.plot(steps, values, color=color, label=name, marker=marker, markersize=3)
+    if best is not None:
+        axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
+    axes.set_title(panel.title)
+    low = min(float(values.min()) for _, _, _, values in lines)
+    if panel.unit:
+        axes.set_ylim(min(0.0, low), 1.02)
+    elif low >= 0:
+        axes.set_ylim(bottom=0)
+    axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
+    if len(lines) > 1:
+        axes.legend(ncols=2 if len(lines) > 2 else 1)
+
+
+def _svg(figure: Figure, label: str) -> str:
+    """The figure as an `<svg>` that can stand inside HTML5: no prolog, no names of the outside."""
+    buffer = io.StringIO()
+    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
+    text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = text.replace(INK, "currentColor").replace(FAINT, "var(--faint)")
+    text = re.sub(r"font:[^;\"]*?([\d.]+)px[^;\"]*", r"font-size: \1px", text)
+    text = re.sub(r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" LABEL>', text, count=1)
+    return text.replace("LABEL", f'role="img" aria-label="{escape(label)}"', 1)

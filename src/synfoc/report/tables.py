@@ -1,0 +1,216 @@
+"""Scores as tables: one content for the terminal, for Markdown and for the page.
+
+Rows are run x branch, columns are means over domains, then domains. Dice and Jaccard are percent
+here; hd95 and asd are in the run's unit. The best number of a column is marked, ties included.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
+PERCENT = ("dice", "jaccard")
+MEAN, MEAN_OTHER = "mean over domains", "mean without the labeled domain"
+NONE = "–"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number of a table, already in percent, mm or px; None where there is none."""
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    best: bool = False
+
+    @property
+    def text(self) -> str:
+        """One decimal, the precision that a test set of some dozen cases carries."""
+        return NONE if self.value is None else f"{self.value:.1f}"
+
+    @property
+    def interval(self) -> str:
+        """The 95 % interval, `79.2 to 86.0`, or an empty text."""
+        if self.low is None or self.high is None:
+            return ""
+        return f"{self.low:.1f} to {self.high:.1f}"
+
+
+@dataclass(frozen=True)
+class Row:
+    """Scores of one branch of one run."""
+
+    run: str
+    branch: str
+    cells: tuple[Cell, ...]
+    recommended: bool = False
+
+
+@dataclass(frozen=True)
+class ScoreTable:
+    """One measure: rows run x branch, columns means and domains."""
+
+    measure: str
+    unit: str
+    columns: tuple[str, ...]
+    standing: tuple[str, ...]
+    """Per column: `labeled`, `no labels` or `unseen`; empty for a mean."""
+    rows: tuple[Row, ...]
+
+    @property
+    def title(self) -> str:
+        """For example `Dice (%)`."""
+        return f"{MEASURES[self.measure]} ({self.unit})"
+
+    def texts(self, *, intervals: bool = False) -> list[list[str]]:
+        """Header and rows as text; the recommended branch of a run has a star."""
+        marks = [f" [{s}]" if s else "" for s in self.standing]
+        head = ["run", "branch", *(c + m for c, m in zip(self.columns, marks, strict=True))]
+        body = []
+        for row in self.rows:
+            cells = [
+                f"{cell.text} ({cell.interval})" if intervals and cell.interval else cell.text
+                for cell in row.cells
+            ]
+            body.append([row.run, row.branch + (" *" if row.recommended else ""), *cells])
+        return [head, *body]
+
+
+def score_table(
+    views: Sequence[RunView], measure: str = "dice", *, role: str = "student"
+) -> ScoreTable:
+    """One measure of several runs, side by side.
+
+    Args:
+        views: runs; those without scores are left out.
+        measure: dice, jaccard, hd95 or asd.
+        role: student or teacher.
+    """
+    scored = [v for v in views if v.branches]
+    domains = list(dict.fromkeys(d for v in scored for b in v.branches for d in _domains(v, b)))
+    # A domain counts as labeled if it is for the main run: the others are measured against it.
+    standing = {d: scored[0].standing(d) for d in domains} if scored else {}
+    others = [d for d in domains if standing[d] != LABELED]
+    means = [MEAN] if len(domains) > 1 else []
+    if 1 < len(others) < len(domains):
+        means.append(MEAN_OTHER)
+    rows = []
+    for view in scored:
+        for branch in view.branches:
+            scores = view.scores(branch, role)
+            if not scores:
+                continue
+            per_domain = {d: _cell(scores["domains"].get(d, {}), measure) for d in domains}
+            head = [_cell(scores.get("mean_over_domains", {}), measure)] if means else []
+            if len(means) > 1:
+                head.append(_mean([per_domain[d] for d in others]))
+            cells = (*head, *per_domain.values())
+            rows.append(Row(view.name, branch, cells, branch == view.recommended))
+    unit = "%" if measure in PERCENT else _unit(scored)
+    columns = (*means, *(d or "all cases" for d in domains))
+    marks = (*("" for _ in means), *(standing[d] for d in domains))
+    return ScoreTable(measure, unit, columns, marks, tuple(_mark_best(rows, measure)))
+
+
+def class_table(view: RunView, branch: str, role: str = "student") -> list[list[str]]:
+    """Header and rows domain x class with all four measures, for one branch of one run."""
+    unit = _unit([view])
+    units = {m: "%" if m in PERCENT else unit for m in MEASURES}
+    rows = [["domain", "cases", "class", *(f"{MEASURES[m]} ({units[m]})" for m in MEASURES)]]
+    for domain, scores in view.scores(branch, role).get("domains", {}).items():
+        for name, per_class in scores.get("classes", {}).items():
+            numbers = [_cell(per_class, measure).text for measure in MEASURES]
+            rows.append([domain or "all cases", str(scores.get("cases", NONE)), name, *numbers])
+    return rows
+
+
+def markdown(table: ScoreTable, *, intervals: bool = True) -> str:
+    """The table as Markdown, the best number of each column bold."""
+    head, *body = table.texts(intervals=intervals)
+    lines = [_line([table.title, *head[1:]]), _line(["---", "---", *["---:"] * (len(head) - 2)])]
+    for row, texts in zip(table.rows, body, strict=True):
+        cells = [
+            f"**{text}**" if cell.best else text
+            for cell, text in zip(row.cells, texts[2:], strict=True)
+        ]
+        lines.append(_line([*texts[:2], *cells]))
+    return "\n".join(lines) + "\n"
+
+
+def terminal(table: ScoreTable, *, intervals: bool = False) -> Table:
+    """The table for Rich's console; the best number of each column bold."""
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *body = table.texts(intervals=intervals)
+    shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
+    for i, name in enumerate(head):
+        # Text, because a domain may be called [red] and must not be read as markup.
+        shown.add_column(Text(name), justify="left" if i < 2 else "right", no_wrap=i >= 2)
+    for row, texts in zip(table.rows, body, strict=True):
+        styles = ["", "", *("bold" if cell.best else "" for cell in row.cells)]
+        shown.add_row(*(Text(t, style=s) for t, s in zip(texts, styles, strict=True)))
+    return shown
+
+
+def _domains(view: RunView, branch: str) -> list[str]:
+    return list(view.scores(branch).get("domains", {}))
+
+
+def _cell(scores: dict[str, Any], measure: str) -> Cell:
+    factor = 100 if measure in PERCENT else 1
+    value = scores.get(measure)
+    low, high = (scores.get(f"{measure}_ci95") or (None, None))[:2]
+    if value is None or low is None or high is None:
+        return Cell(None if value is None else value * factor)
+    return Cell(value * factor, low * factor, high * factor)
+
+
+def _mean(cells: Sequence[Cell]) -> Cell:
+    """Mean over domains; None unless every domain has a number, so that rows stay comparable."""
+    values = [cell.value for cell in cells if cell.value is not None]
+    return Cell(sum(values) / len(values) if values and len(values) == len(cells) else None)
+
+
+def _unit(views: Sequence[RunView]) -> str:
+    units = list(dict.fromkeys(v.metrics.get("unit", "px") for v in views))
+    return units[0] if len(units) == 1 else "mm or px" if units else "px"
+
+
+def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
+    if len(rows) < 2:
+        return list(rows)
+    columns = list(zip(*(row.cells for row in rows), strict=True))
+    pick = max if measure in PERCENT else min
+    best: list[str] = []
+    for column in columns:
+        values = [cell.value for cell in column if cell.value is not None]
+        # Compared as printed: equal to one decimal is equal.
+        best.append(f"{pick(values):.1f}" if len(values) > 1 else "")
+    return [
+        replace(
+            row,
+            cells=tuple(
+                replace(cell, best=cell.text == top)
+                for cell, top in zip(row.cells, best, strict=True)
+            ),
+        )
+        for row in rows
+    ]
+
+
+def _line(cells: Sequence[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
+
+
+def branch_name(branch: str) -> str:
+    """The branch as a person calls it."""
+    return BRANCH_NAMES.get(branch, branch)

@@ -1,0 +1,214 @@
+"""RunView: one run folder as a report sees it, with what is missing left out instead of failing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from synfoc.config import Config, load_config
+from synfoc.errors import UserError
+from synfoc.runs import BRANCHES, Example, RunFolder, read_json, read_lines
+
+BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
+LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
+
+# Where our default differs from the paper, or where the paper has several values. Everything
+# else in the config is the paper's (or its authors') by default.
+_LENGTH = (30_000, 60_000)
+_P_SIDES = (256, 288, 384)
+PAPER: dict[str, tuple[Any, ...]] = {
+    "unet.side": _P_SIDES,
+    "medsam.weights": ("medsam", "wanglab/medsam-vit-base"),
+    "medsam.side": (512,),
+    "medsam.lr": (1e-4, 1.2e-4),
+    "train.steps": _LENGTH,
+    "train.rule": ("paper",),
+}
+PAPER_BY_SET: dict[str, dict[str, tuple[Any, ...]]] = {
+    "prostate": {"unet.side": (384,), "train.steps": (60_000,)},
+    "fundus": {
+        "unet.side": (256,),
+        "train.steps": (30_000,),
+        "augment.brightness": ((0.5, 1.5),),
+        "augment.contrast": ((0.5, 1.5),),
+    },
+    "mnms": {"unet.side": (288,), "train.steps": (60_000,)},
+    "busi": {"unet.side": (256,), "train.steps": (30_000,)},
+}
+# Keys that say how a run was carried out, not what it computed.
+_PRACTICAL = {
+    "train.seed",
+    "train.precision",
+    "train.device",
+    "train.devices",
+    "train.log_every",
+    "train.evaluate_every",
+    "train.evaluate_images",
+    "train.checkpoint_every",
+    "train.keep",
+    "train.tensorboard",
+}
+_UNLABELED_ONLY = {"method.fusion", "method.alpha", "method.consistency", "method.tau"}
+_UNLABELED_ONLY |= {"method.ema_decay", "method.paste_area", "augment.brightness"}
+_UNLABELED_ONLY |= {"augment.contrast", "augment.blur"}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One constant of this run that is not the paper's."""
+
+    key: str
+    value: str
+    paper: str
+
+
+@dataclass(frozen=True)
+class RunView:
+    """What a run folder holds. `metrics` is {} for a run that was not evaluated."""
+
+    folder: RunFolder
+    name: str
+    config: Config
+    environment: dict[str, Any] = field(default_factory=dict)
+    summary: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    steps: list[dict[str, Any]] = field(default_factory=list)
+    evaluations: list[dict[str, Any]] = field(default_factory=list)
+    cases: list[dict[str, str]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
+    counts: dict[str, dict[str, int]] = field(default_factory=dict)
+    """labeled, unlabeled, test -> domain ("" where unknown) -> images."""
+
+    @property
+    def branches(self) -> list[str]:
+        """Branches with scores, in the order unet, medsam, fused."""
+        return [b for b in BRANCHES if b in self.metrics.get("branches", {})]
+
+    @property
+    def recommended(self) -> str | None:
+        """The branch to deploy, as evaluation or training named it."""
+        named = self.metrics.get("recommended") or self.summary.get("recommended")
+        return named if named in BRANCHES else None
+
+    def scores(self, branch: str, role: str = "student") -> dict[str, Any]:
+        """`{mean_over_domains, domains}` of one branch; {} where there are none."""
+        found: dict[str, Any] = self.metrics.get("branches", {}).get(branch, {}).get(role, {})
+        return found
+
+    def standing(self, domain: str) -> str:
+        """What training saw of a domain: `labeled`, `no labels` (images only) or `unseen`."""
+        if domain in self.counts.get("labeled", {}):
+            return LABELED
+        if self.config.data.labeled.domain == domain:
+            return LABELED
+        supervised = self.config.method.name == "supervised"
+        unlabeled = self.counts.get("unlabeled", {})
+        if supervised or (unlabeled and domain not in unlabeled):
+            return UNSEEN
+        return UNLABELED
+
+    def count(self, part: str) -> int | None:
+        """Images in the labeled, unlabeled or test part; None where split.json is missing."""
+        return sum(self.counts[part].values()) if part in self.counts else None
+
+
+def load_views(paths: Sequence[Path]) -> list[RunView]:
+    """Read runs, the main one first; names are made distinct by the folder where needed.
+
+    Raises:
+        UserError: a path is no run folder, or a file in it is damaged.
+    """
+    if not paths:
+        raise UserError(
+            "no run to report",
+            found="an empty list",
+            expected="at least one run folder",
+            fix="synfoc report RUN [RUN ...]",
+        )
+    views = [_load(RunFolder.open(path)) for path in paths]
+    names = [view.name for view in views]
+    return [
+        view
+        if names.count(view.name) == 1
+        else RunView(**{**vars(view), "name": f"{view.name} ({view.folder.path.name})"})
+        for view in views
+    ]
+
+
+def changes(config: Config) -> list[Change]:
+    """Constants that differ from the paper's, for page 1 of the report."""
+    accepted = PAPER | PAPER_BY_SET.get(config.data.set or "", {})
+    ours, default = _flat(config), _flat(Config(data=config.data))
+    skip = set(_PRACTICAL)
+    if config.method.name == "supervised":
+        skip |= _UNLABELED_ONLY
+    found = []
+    for key, value in ours.items():
+        section = key.partition(".")[0]
+        unused = {"unet": "medsam", "medsam": "unet"}.get(section) == config.method.branches
+        if section == "data" or key in skip or unused:
+            continue
+        allowed = accepted.get(key, (default[key],))
+        if value not in allowed:
+            paper = " or ".join(show(a) for a in allowed)
+            found.append(Change(key, show(value), paper))
+    return found
+
+
+def show(value: Any) -> str:
+    """A config value for people: 60,000 and 0.1 to 2 instead of 60000 and (0.1, 2.0)."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, tuple | list):
+        return " to ".join(show(v) for v in value)
+    return str(value)
+
+
+def _load(folder: RunFolder) -> RunView:
+    config = load_config(folder.config)
+    lines = read_lines(folder.log)
+    return RunView(
+        folder=folder,
+        name=_name(config),
+        config=config,
+        environment=folder.read_environment(),
+        summary=folder.read_summary(),
+        metrics=folder.read_metrics() if folder.metrics.is_file() else {},
+        steps=[line for line in lines if line.get("kind", "step") == "step"],
+        evaluations=[line for line in lines if line.get("kind") == "evaluation"],
+        cases=folder.read_cases(),
+        examples=folder.read_examples(),
+        counts=_counts(folder),
+    )
+
+
+def _name(config: Config) -> str:
+    branches = config.method.branches
+    one = BRANCH_NAMES.get(branches)
+    if config.method.name == "supervised":
+        return f"Supervised {one}" if one else "Supervised"
+    return f"SynFoC, {one} alone" if one else "SynFoC"
+
+
+def _counts(folder: RunFolder) -> dict[str, dict[str, int]]:
+    if not folder.split.is_file():
+        return {}
+    split, counts = read_json(folder.split, "split of a run"), {}
+    for part in ("labeled", "unlabeled", "test"):
+        domains: dict[str, int] = {}
+        for case in split.get(part, []):
+            domain = (case.get("domain") if isinstance(case, dict) else None) or ""
+            domains[domain] = domains.get(domain, 0) + 1
+        counts[part] = domains
+    return counts
+
+
+def _flat(config: Config) -> dict[str, Any]:
+    sections = config.model_dump(exclude={"data"})
+    return {f"{s}.{key}": v for s, keys in sections.items() for key, v in keys.items()}
