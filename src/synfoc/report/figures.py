@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -21,8 +22,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from synfoc.report.tables import BRANCH_NAMES, ScoreTable
-from synfoc.report.view import RunView
+from synfoc.report.tables import Row, ScoreTable
+from synfoc.report.view import BRANCH_NAMES, RunView
 
 # Okabe and Ito's palette, told apart by people with any color vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
@@ -31,8 +32,9 @@ BRANCH_COLORS = {"unet": BLUE, "medsam": ORANGE, "fused": GREEN}
 INK, FAINT = "#010203", "#040506"
 POINTS = 250
 
-_STYLE = {
+_STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": FAINT,
@@ -70,6 +72,16 @@ class Panel:
     unit: bool = False
     """The values are shares in [0, 1]."""
     evaluation: bool = False
+
+
+@dataclass(frozen=True)
+class Line:
+    """Values over the steps."""
+
+    name: str
+    color: str
+    steps: NDArray[Any]
+    values: NDArray[Any]
 
 
 PANELS = (
@@ -144,8 +156,7 @@ def scores_figure(table: ScoreTable) -> str:
         figure = Figure(figsize=(10.2, height), layout="constrained")
         axes = figure.add_subplot()
         for i, row in enumerate(table.rows):
-            y = np.arange(len(table.columns)) - 0.36 + step * (i + 0.5)
-            _dots(axes, row.cells, y, row.branch, runs.index(row.run), _row_name(row, runs))
+            _dots(axes, row, step * (i + 0.5) - 0.36, runs)
         marks = [f"\n{s}" if s else "" for s in table.standing]
         labels = [c + m for c, m in zip(table.columns, marks, strict=True)]
         axes.set_yticks(range(len(labels)), labels)
@@ -159,37 +170,36 @@ def scores_figure(table: ScoreTable) -> str:
         return _svg(figure, f"{table.title} per domain with 95 percent intervals")
 
 
-def _row_name(row: Any, runs: Sequence[str]) -> str:
-    branch = BRANCH_NAMES.get(row.branch, row.branch)
-    if len(runs) == 1:
-        return branch
-    return str(row.run) if row.run.endswith(branch) else f"{row.run}: {branch}"
-
-
-def _dots(
-    axes: Axes, cells: Sequence[Any], y: NDArray[np.float64], branch: str, run: int, name: str
-) -> None:
-    """Dots with whiskers; later runs are hollow, so that shape and fill tell runs apart."""
-    color = BRANCH_COLORS.get(branch, BLUE)
-    marker = "osD^v"[run % 5]
-    found = [(c, at) for c, at in zip(cells, y, strict=True) if c.value is not None]
+def _dots(axes: Axes, row: Row, shift: float, runs: Sequence[str]) -> None:
+    """Dots with whiskers; later runs are hollow and of another shape, for any color vision."""
+    color = BRANCH_COLORS.get(row.branch, BLUE)
+    run = runs.index(row.run)
+    found = [(c, i + shift) for i, c in enumerate(row.cells) if c.value is not None]
     for cell, at in found:
-        if cell.interval:
+        if cell.low is not None and cell.high is not None:
             axes.plot([cell.low, cell.high], [at, at], color=color, linewidth=1.1, alpha=0.8)
     axes.plot(
-        [c.value for c, _ in found],
+        [cell.value or 0.0 for cell, _ in found],
         [at for _, at in found],
         linestyle="none",
-        marker=marker,
+        marker="osD^v"[run % 5],
         markersize=5,
         color=color,
         markerfacecolor=color if run == 0 else "none",
-        label=name,
+        label=row_name(row, runs),
     )
 
 
-def _lines(view: RunView, panel: Panel) -> list[tuple[str, str, NDArray[Any], NDArray[Any]]]:
-    """(name, color, steps, values) of each line of a panel that the run has."""
+def row_name(row: Row, runs: Sequence[str]) -> str:
+    """Run and branch in as few words as tell the rows apart."""
+    branch = BRANCH_NAMES.get(row.branch, row.branch)
+    if len(runs) == 1:
+        return branch
+    return row.run if row.run.endswith(branch) else f"{row.run}: {branch}"
+
+
+def _lines(view: RunView, panel: Panel) -> list[Line]:
+    """The lines of a panel that the run has."""
     source = view.evaluations if panel.evaluation else view.steps
     pseudo = panel.title.startswith("Pseudo")
     found = []
@@ -201,13 +211,11 @@ def _lines(view: RunView, panel: Panel) -> list[tuple[str, str, NDArray[Any], ND
                 pairs.append((line["step"], values[key]))
         if pairs:
             steps, numbers = np.array(pairs, dtype=float).T
-            found.append((name, color, *_thin(steps, numbers)))
+            found.append(Line(name, color, *_thin(steps, numbers)))
     return found
 
 
-def _thin(
-    steps: NDArray[np.float64], values: NDArray[np.float64]
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def _thin(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
     """At most POINTS points: means of equal stretches, so that a long run stays small to send."""
     if len(steps) <= POINTS:
         return steps, values
@@ -215,19 +223,16 @@ def _thin(
     return np.array([steps[p].mean() for p in parts]), np.array([values[p].mean() for p in parts])
 
 
-def _draw(
-    axes: Axes,
-    panel: Panel,
-    lines: Sequence[tuple[str, str, NDArray[Any], NDArray[Any]]],
-    best: int | None,
-) -> None:
-    for name, color, steps, values in lines:
-        marker = "o" if len(steps) < 12 else ""
-        axes.plot(steps, values, color=color, label=name, marker=marker, markersize=3)
+def _draw(axes: Axes, panel: Panel, lines: Sequence[Line], best: int | None) -> None:
+    for line in lines:
+        marker = "o" if len(line.steps) < 12 else ""
+        axes.plot(
+            line.steps, line.values, color=line.color, label=line.name, marker=marker, markersize=3
+        )
     if best is not None:
         axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
     axes.set_title(panel.title)
-    low = min(float(values.min()) for _, _, _, values in lines)
+    low = min(float(line.values.min()) for line in lines)
     if panel.unit:
         axes.set_ylim(min(0.0, low), 1.02)
     elif low >= 0:
@@ -240,7 +245,11 @@ def _draw(
 def _svg(figure: Figure, label: str) -> str:
     """The figure as an `<svg>` that can stand inside HTML5: no prolog, no names of the outside."""
     buffer = io.StringIO()
-    FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    FigureCanvasSVG(figure)
+    with warnings.catch_warnings():
+        # The browser has the glyphs of other scripts; only the measured width is a guess.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
+from synfoc.report.view import LABELED, RunView
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -209,8 +209,3 @@ def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
 
 def _line(cells: Sequence[str]) -> str:
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def branch_name(branch: str) -> str:
-    """The branch as a person calls it."""
-    return BRANCH_NAMES.get(branch, branch)
