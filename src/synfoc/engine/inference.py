@@ -1,0 +1,262 @@
+"""Networks of a run -> label maps: which forwards are needed, in batches of slices, at any size.
+
+An answer is a branch (unet, medsam, or fused: both, weighted image by image as in training) and a
+role (student or teacher). Networks answer at their own sides; probabilities are resized, then the
+most probable class is taken. How far two answers agree tells how far an image can be trusted.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from synfoc.batches.resize import plain_views
+from synfoc.errors import UserError
+from synfoc.methods.confidence import dice_agreement, unet_share
+from synfoc.methods.mixing import nearest
+from synfoc.methods.synfoc import fuse
+
+if TYPE_CHECKING:
+    from synfoc.models.build import Networks
+
+Branch: TypeAlias = Literal["unet", "medsam", "fused"]
+Role: TypeAlias = Literal["student", "teacher"]
+Answer: TypeAlias = tuple[Branch, Role]
+
+ROLES: tuple[Role, ...] = ("student", "teacher")
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+# Probabilities at the original size are made for so many numbers at once, then let go.
+NUMBERS_AT_ONCE = 2**25
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """Answers for one stack of n slices."""
+
+    labels: dict[Answer, NDArray[np.uint8]]
+    """(n, h, w), class indices 0..C."""
+    probabilities: dict[Answer, NDArray[np.float32]] = field(default_factory=dict)
+    """(K, n, h, w), where asked for."""
+    certainty: dict[Answer, NDArray[np.float32]] = field(default_factory=dict)
+    """(n,), mean over pixels of the largest probability, at the network's side."""
+    agreement: NDArray[np.float32] | None = None
+    """(n,), mean Dice over parts of the two branches' maps (of student and teacher where there is
+    one branch); None where it was not asked for or there is one network."""
+    agreement_whole: float | None = None
+    """The same Dice of the whole stack taken as one image."""
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """Networks and what it takes to ask them.
+
+    Args:
+        networks: students and teachers; a teacher or a branch may be missing.
+        classes: C, the number of foreground classes.
+        nested: see `methods.confidence.parts`.
+        channels: 1 or 3, of the images that the networks take.
+        device: where the networks are.
+        precision: fp32, bf16 or fp16 (autocast).
+        batch: slices per forward.
+    """
+
+    networks: Networks
+    classes: int
+    nested: bool = False
+    channels: int = 1
+    device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
+    precision: str = "fp32"
+    batch: int = 8
+
+    def answers(self) -> tuple[Answer, ...]:
+        """All that this run can answer, in the order unet, medsam, fused; student, teacher."""
+        found: list[Answer] = []
+        branches: tuple[Branch, ...] = ("unet", "medsam", "fused")
+        for branch in branches:
+            found += [(branch, role) for role in ROLES if self._can((branch, role))]
+        return tuple(found)
+
+    def segment(
+        self,
+        images: NDArray[np.float32],
+        wanted: Sequence[Answer],
+        *,
+        size: tuple[int, int] | None = None,
+        agreement: Role | None = None,
+        probabilities: bool = False,
+    ) -> Segmentation:
+        """Segment every slice of a stack. Only the forwards that are needed are run.
+
+        Args:
+            images: (n, h, w, c) in [0, 1], c = 1 or 3.
+            wanted: the answers to give.
+            size: (rows, columns) of the answers; None: those of the images.
+            agreement: also compare the branches in this role (costs their forwards).
+            probabilities: also keep the probabilities, 4 K bytes per pixel.
+
+        Raises:
+            UserError: the run has no such branch or role.
+        """
+        self._check(wanted)
+        size = size or (images.shape[1], images.shape[2])
+        pair = self._pair(agreement) if agreement else None
+        labels: dict[Answer, list[NDArray[np.uint8]]] = {a: [] for a in wanted}
+        soft: dict[Answer, list[NDArray[np.float32]]] = {a: [] for a in wanted}
+        certainty: dict[Answer, list[NDArray[np.float32]]] = {a: [] for a in wanted}
+        compared: list[tuple[Tensor, Tensor]] = []
+        for some in np.array_split(images, max(1, -(-len(images) // self.batch))):
+            P = self.probabilities(some, [*wanted, *(pair or ())])
+            for answer in wanted:
+                certainty[answer].append(P[answer].amax(1).mean((1, 2)).cpu().numpy())
+                for at_size in _resized(P[answer], size):
+                    labels[answer].append(at_size.argmax(1).to(torch.uint8).cpu().numpy())
+                    if probabilities:
+                        soft[answer].append(at_size.movedim(1, 0).cpu().numpy())
+            if pair:
+                Q_a, Q_b = P[pair[0]].argmax(1), P[pair[1]].argmax(1)
+                compared.append((nearest(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
+        each, whole = self._agreement(compared)
+        return Segmentation(
+            labels={a: np.concatenate(v) for a, v in labels.items()},
+            probabilities={a: np.concatenate(v, axis=1) for a, v in soft.items() if v},
+            certainty={a: np.concatenate(v) for a, v in certainty.items()},
+            agreement=each,
+            agreement_whole=whole,
+        )
+
+    def probabilities(
+        self, images: NDArray[np.float32], wanted: Sequence[Answer]
+    ) -> dict[Answer, Tensor]:
+        """Probabilities of a few slices at the networks' sides, on the device.
+
+        Args:
+            images: (n, h, w, c) in [0, 1]; all n go through a network at once.
+            wanted: the answers to give.
+
+        Returns:
+            (n, K, P, P) for unet and fused, (n, K, L, L) for medsam, float32; also of the
+            networks that an answer was made of.
+
+        Raises:
+            UserError: the run has no such branch or role.
+        """
+        self._check(wanted)
+        needed = {part for answer in wanted for part in _needs(answer)}
+        # Not inference_mode: what a module caches in it could not be trained on later.
+        with torch.no_grad(), _evaluation_mode([self._network(a) for a in needed]):
+            at_S, at_P = plain_views(images, self.networks.sides, self.channels)
+            views = {"unet": at_P, "medsam": at_S}
+            views = {b: views[b].to(self.device) for b in {b for b, _ in needed}}
+            P = {answer: self._softmax(answer, views[answer[0]]) for answer in needed}
+            fused = {answer for answer in wanted if answer[0] == "fused"}
+            if fused:
+                alpha = self._alpha(P)
+            for _, role in fused:
+                P["fused", role] = fuse(P["medsam", role], P["unet", role], alpha)
+            return P
+
+    def _softmax(self, answer: Answer, view: Tensor) -> Tensor:
+        dtype = DTYPES.get(self.precision)
+        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+            logits = self._network(answer)(view)
+        return logits.float().softmax(1)  # type: ignore[no-any-return]
+
+    def _alpha(self, P: dict[Answer, Tensor]) -> Tensor:
+        """The U-Net's share per image, as in training [Eq. 4-6]."""
+        Q_UT, Q_UT_hat, Q_MS_hat = (
+            P["unet", "student"].argmax(1),
+            P["unet", "teacher"].argmax(1),
+            P["medsam", "teacher"].argmax(1),
+        )
+        phi_self = dice_agreement(Q_UT, Q_UT_hat, self.classes, nested=self.nested)
+        Q_UT_L = nearest(Q_UT_hat, Q_MS_hat.shape[-1])
+        phi_mut = dice_agreement(Q_UT_L, Q_MS_hat, self.classes, nested=self.nested)
+        return unet_share("smc", phi_self, phi_mut)
+
+    def _agreement(
+        self, compared: list[tuple[Tensor, Tensor]]
+    ) -> tuple[NDArray[np.float32] | None, float | None]:
+        if not compared:
+            return None, None
+        Q_a, Q_b = (torch.cat(maps) for maps in zip(*compared, strict=True))
+        each = dice_agreement(Q_a, Q_b, self.classes, nested=self.nested)
+        tall_a, tall_b = (Q.reshape(1, -1, Q.shape[-1]) for Q in (Q_a, Q_b))
+        whole = dice_agreement(tall_a, tall_b, self.classes, nested=self.nested)
+        return each.numpy(), float(whole)
+
+    def _pair(self, role: Role) -> tuple[Answer, Answer] | None:
+        """Which two answers are compared: the branches, or the roles of the only branch."""
+        both: tuple[Answer, Answer] = ("unet", role), ("medsam", role)
+        if all(map(self._can, both)):
+            return both
+        branches: tuple[Branch, ...] = ("unet", "medsam")
+        for branch in branches:
+            roles: tuple[Answer, Answer] = (branch, "student"), (branch, "teacher")
+            if all(map(self._can, roles)):
+                return roles
+        return None
+
+    def _can(self, answer: Answer) -> bool:
+        return all(self._find(part) is not None for part in _needs(answer))
+
+    def _find(self, answer: Answer) -> nn.Module | None:
+        branch, role = answer
+        name = branch if role == "student" else f"{branch}_teacher"
+        network: nn.Module | None = getattr(self.networks, name)
+        return network
+
+    def _network(self, answer: Answer) -> nn.Module:
+        network = self._find(answer)
+        assert network is not None
+        return network
+
+    def _check(self, wanted: Sequence[Answer]) -> None:
+        for answer in wanted:
+            if not self._can(answer):
+                here = ", ".join(" ".join(a) for a in self.answers())
+                raise UserError(
+                    f"this run cannot answer as {' '.join(answer)}",
+                    found=f"trained here: {here}",
+                    expected="a branch of which all networks were trained",
+                    fix="choose one of those, or `recommended`",
+                )
+
+
+def _needs(answer: Answer) -> tuple[Answer, ...]:
+    """The networks behind an answer. The weight of `fused` takes three, whatever its role."""
+    branch, role = answer
+    if branch != "fused":
+        return (answer,)
+    weight: tuple[Answer, ...] = ("unet", "student"), ("unet", "teacher"), ("medsam", "teacher")
+    return (*weight, ("medsam", role))
+
+
+def _resized(P: Tensor, size: tuple[int, int]) -> Iterator[Tensor]:
+    """Probabilities (n, K, s, s) at another size, few slices at a time."""
+    if P.shape[-2:] == size:
+        yield P
+        return
+    few = max(1, NUMBERS_AT_ONCE // (P.shape[1] * size[0] * size[1]))
+    for some in torch.split(P, few):
+        yield F.interpolate(some, size=size, mode="bilinear", align_corners=False)
+
+
+@contextmanager
+def _evaluation_mode(networks: Sequence[nn.Module]) -> Iterator[None]:
+    """Use running statistics inside; afterwards every network is in the mode it was in."""
+    before = [network.training for network in networks]
+    for network in networks:
+        network.eval()
+    try:
+        yield
+    finally:
+        for network, training in zip(networks, before, strict=True):
+            network.train(training)

@@ -1,0 +1,164 @@
+"""Inference: which networks are asked, what `fused` is, sizes, agreement; with tiny networks."""
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from synfoc.batches.batch import Sides
+from synfoc.engine.inference import Segmenter
+from synfoc.errors import UserError
+
+SIDES = Sides(medsam=32, logits=8, unet=16)
+ALL = [(b, r) for b in ("unet", "medsam", "fused") for r in ("student", "teacher")]
+
+
+class Bright(nn.Module):
+    """Says class 1 with this probability where the image is brighter than a threshold."""
+
+    def __init__(self, threshold: float, certainty: float = 0.9, side: int | None = None) -> None:
+        super().__init__()
+        self.threshold, self.side, self.calls = threshold, side, 0
+        self.logit = float(np.log(certainty / (1 - certainty)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        assert not self.training and not torch.is_grad_enabled()
+        self.calls += 1
+        if self.side:
+            x = nn.functional.adaptive_avg_pool2d(x, self.side)
+        z = torch.where(x.mean(1, keepdim=True) > self.threshold, self.logit, -self.logit)
+        return torch.cat([torch.zeros_like(z), z], 1)
+
+
+@dataclass
+class Fakes:
+    unet: nn.Module | None = field(default_factory=lambda: Bright(0.5))
+    unet_teacher: nn.Module | None = field(default_factory=lambda: Bright(0.5))
+    medsam: nn.Module | None = field(default_factory=lambda: Bright(0.5, side=8))
+    medsam_teacher: nn.Module | None = field(default_factory=lambda: Bright(0.5, side=8))
+    sides: Sides = SIDES
+
+    def calls(self) -> list[int]:
+        names = ("unet", "unet_teacher", "medsam", "medsam_teacher")
+        return [getattr(self, name).calls for name in names]
+
+
+def half_bright(n: int = 3, h: int = 32, w: int = 32, c: int = 1) -> np.ndarray:
+    images = np.zeros((n, h, w, c), np.float32)
+    images[:, :, : w // 2] = 1
+    return images
+
+
+@pytest.mark.parametrize(
+    ("wanted", "calls"),
+    [
+        ([("unet", "student")], [1, 0, 0, 0]),
+        ([("medsam", "student")], [0, 0, 1, 0]),
+        ([("fused", "teacher")], [1, 1, 0, 1]),
+        ([("fused", "student")], [1, 1, 1, 1]),
+        (ALL, [1, 1, 1, 1]),
+    ],
+)
+def test_only_needed_networks_run(wanted: list[tuple[str, str]], calls: list[int]) -> None:
+    fakes = Fakes()
+    Segmenter(fakes, classes=1).segment(half_bright(), wanted)
+    assert fakes.calls() == calls
+
+
+def test_answers_have_the_size_of_the_image() -> None:
+    """The bright left half of 40 x 60 pixels is found at that size by every answer."""
+    images = half_bright(2, 40, 60)
+    got = Segmenter(Fakes(), classes=1).segment(images, ALL)
+    for answer in ALL:
+        assert got.labels[answer].dtype == np.uint8
+        assert (got.labels[answer] == images[..., 0]).all()
+
+
+def test_batches_of_slices_change_nothing() -> None:
+    images = np.random.default_rng(0).random((7, 20, 24, 1), np.float32)
+    together = Segmenter(Fakes(), classes=1, batch=7).segment(images, ALL, probabilities=True)
+    apart = Segmenter(Fakes(), classes=1, batch=2).segment(images, ALL, probabilities=True)
+    for answer in ALL:
+        np.testing.assert_array_equal(together.labels[answer], apart.labels[answer])
+        np.testing.assert_allclose(
+            together.probabilities[answer], apart.probabilities[answer], atol=1e-6
+        )
+    assert together.probabilities["fused", "student"].shape == (2, 7, 20, 24)
+
+
+def test_fused_by_hand() -> None:
+    """U-Net student and teacher agree, phi_self = 1; MedSAM finds 32 of the U-Net's 64 pixels.
+
+    At L = 8 the U-Net says everything (64 pixels), MedSAM the left half (32):
+    phi_mut = (2 * 32 + 1) / (64 + 32 + 1.001) = .6701 = alpha. On the right, where the U-Net says
+    .9 and MedSAM .1: p = .6701 * .9 + .3299 * .1 = .6361, so the fused answer is class 1.
+    """
+    fakes = Fakes(unet=Bright(-1.0), unet_teacher=Bright(-1.0))
+    segmenter = Segmenter(fakes, classes=1)
+    P = segmenter.probabilities(half_bright(1), [("fused", "student")])["fused", "student"]
+    assert P.shape == (1, 2, 16, 16)
+    assert P[0, 1, 8, 15].item() == pytest.approx(0.6361, abs=1e-4)
+    assert P[0, 1, 8, 0].item() == pytest.approx(0.9, abs=1e-4)
+    assert P.sum(1).allclose(torch.ones(1, 16, 16))
+
+
+def test_agreement_is_the_dice_of_the_branches() -> None:
+    """The map of 64 pixels against its half, as above: .6701 in each slice and in the whole.
+
+    In the whole stack of 3: (2 * 96 + 1) / (192 + 96 + 1.001) = .6678.
+    """
+    fakes = Fakes(unet=Bright(-1.0), unet_teacher=Bright(-1.0))
+    got = Segmenter(fakes, classes=1).segment(
+        half_bright(3), [("unet", "student")], agreement="student"
+    )
+    assert got.agreement == pytest.approx([0.6701] * 3, abs=1e-4)
+    assert got.agreement_whole == pytest.approx(0.6678, abs=1e-4)
+    assert got.certainty["unet", "student"] == pytest.approx([0.9] * 3, abs=1e-4)
+    assert fakes.calls() == [1, 0, 1, 0]
+
+
+def test_one_branch_compares_student_and_teacher() -> None:
+    fakes = Fakes(medsam=None, medsam_teacher=None)
+    segmenter = Segmenter(fakes, classes=1)
+    got = segmenter.segment(half_bright(), [("unet", "student")], agreement="student")
+    assert got.agreement == pytest.approx([1] * 3, abs=1e-4)
+    assert segmenter.answers() == (("unet", "student"), ("unet", "teacher"))
+
+
+def test_one_network_has_no_agreement() -> None:
+    fakes = Fakes(medsam=None, medsam_teacher=None, unet_teacher=None)
+    got = Segmenter(fakes, classes=1).segment(
+        half_bright(), [("unet", "student")], agreement="student"
+    )
+    assert got.agreement is None and got.agreement_whole is None
+
+
+def test_a_missing_branch_is_named() -> None:
+    fakes = Fakes(medsam=None, medsam_teacher=None)
+    with pytest.raises(UserError, match="cannot answer as fused student") as error:
+        Segmenter(fakes, classes=1).segment(half_bright(), [("fused", "student")])
+    assert "unet student, unet teacher" in error.value.found
+
+
+def test_networks_go_back_to_training() -> None:
+    """Also after an error: training goes on in the mode in which it was."""
+    fakes = Fakes(medsam=Bright(0.5, side=8).eval())
+    Segmenter(fakes, classes=1).segment(half_bright(), ALL)
+    assert fakes.unet.training and fakes.medsam_teacher.training
+    assert not fakes.medsam.training
+
+
+def test_color_images_fit_a_gray_run_and_the_other_way_round() -> None:
+    for c, channels in ((3, 1), (1, 3)):
+        got = Segmenter(Fakes(), classes=1, channels=channels).segment(
+            half_bright(c=c), [("unet", "student")]
+        )
+        assert (got.labels["unet", "student"] == half_bright()[..., 0]).all()
+
+
+def test_low_precision_answers_in_float32() -> None:
+    segmenter = Segmenter(Fakes(), classes=1, precision="bf16")
+    P = segmenter.probabilities(half_bright(), ALL)
+    assert all(p.dtype == torch.float32 for p in P.values())
