@@ -1,0 +1,76 @@
+"""Resizing: one code for training, evaluation and prediction."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.nn import functional
+
+from synfoc.batches.batch import Sides
+from synfoc.batches.resize import nearest, plain_views, resize_images, resize_labels, to_gray
+
+
+def test_a_fine_checkerboard_shrinks_to_gray() -> None:
+    """Alternating 0 and 1 has mean 1/2; picking every fourth pixel would give all 0 or all 1."""
+    board = (torch.arange(64)[:, None] + torch.arange(64)) % 2
+    small = resize_images(board[None, None].float(), 16)
+    assert small[..., 1:-1, 1:-1].sub(0.5).abs().max() < 0.01
+
+
+def test_an_image_of_the_right_size_is_not_copied() -> None:
+    """Where R = S = P both networks read the same memory."""
+    x = torch.rand(1, 1, 32, 32)
+    assert resize_images(x, 32) is x
+    y = torch.zeros(1, 32, 32)
+    assert resize_labels(y, 32) is y
+
+
+def test_nearest_by_hand() -> None:
+    """4 of 8 pixels: centres at 1, 3, 5, 7 lie between two pixels; the later one is taken.
+
+    2 of 3 pixels: centres at .75 and 2.25 lie in pixels 0 and 2. 4 of 2: each pixel twice.
+    """
+    assert nearest(8, 4).tolist() == [1, 3, 5, 7]
+    assert nearest(3, 2).tolist() == [0, 2]
+    assert nearest(2, 4).tolist() == [0, 0, 1, 1]
+
+
+@pytest.mark.parametrize("length", [17, 96, 384, 512])
+@pytest.mark.parametrize("side", [16, 128, 288])
+def test_nearest_is_what_torch_calls_exact(length: int, side: int) -> None:
+    """Reference: interpolate(mode="nearest-exact")."""
+    row = torch.arange(length).float().view(1, 1, length)
+    expected = functional.interpolate(row, size=side, mode="nearest-exact").flatten()
+    assert nearest(length, side).tolist() == expected.long().tolist()
+
+
+def test_labels_keep_their_classes_and_squash_to_a_square() -> None:
+    """A 2 x 4 label map at side 2: columns 1 and 3 remain."""
+    y = torch.tensor([[[1, 0, 3, 2], [0, 1, 2, 3]]])
+    assert resize_labels(y, 2).tolist() == [[[0, 2], [1, 3]]]
+
+
+def test_gray_is_pillows_gray() -> None:
+    """Reference: Image.convert("L"), which rounds to whole gray levels."""
+    color = np.random.default_rng(3).integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    ours = to_gray(torch.from_numpy(color).movedim(-1, 0)[None] / 255)[0, 0] * 255
+    theirs = torch.from_numpy(np.array(Image.fromarray(color).convert("L"))).float()
+    assert (ours - theirs).abs().max() < 0.51
+
+
+def test_plain_views_have_both_sides_and_the_channels_of_the_run() -> None:
+    """A gray 30 x 20 slice becomes three equal channels at S = 64 and P = 48."""
+    pixels = np.random.default_rng(0).random((2, 30, 20, 1), dtype=np.float32)
+    x_ms, x_ut = plain_views(pixels, Sides(medsam=64, logits=16, unet=48), channels=3)
+    assert x_ms.shape == (2, 3, 64, 64)
+    assert x_ut.shape == (2, 3, 48, 48)
+    assert torch.equal(x_ms[:, 0], x_ms[:, 2])
+    color = np.repeat(pixels, 3, axis=-1)
+    gray_again, _ = plain_views(color, Sides(medsam=64, logits=16, unet=48), channels=1)
+    assert torch.allclose(gray_again[:, 0], x_ms[:, 0], atol=1e-6)
+
+
+def test_plain_views_of_equal_sides_are_one_tensor() -> None:
+    """S = P: no second copy."""
+    x_ms, x_ut = plain_views(np.zeros((1, 9, 9, 1), np.float32), Sides(32, 32, 32), channels=1)
+    assert x_ms is x_ut
