@@ -22,8 +22,8 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from synfoc.report.tables import Row, ScoreTable
-from synfoc.report.view import BRANCH_NAMES, RunView
+from synfoc.report.tables import Row, ScoreTable, row_name
+from synfoc.report.view import RunView
 
 # Okabe and Ito's palette, told apart by people with any color vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
@@ -188,14 +188,6 @@ def _dots(axes: Axes, row: Row, shift: float, runs: Sequence[str]) -> None:
         markerfacecolor=color if run == 0 else "none",
         label=row_name(row, runs),
     )
-
-
-def row_name(row: Row, runs: Sequence[str]) -> str:
-    """Run and branch in as few words as tell the rows apart."""
-    branch = BRANCH_NAMES.get(row.branch, row.branch)
-    if len(runs) == 1:
-        return branch
-    return row.run if row.run.endswith(branch) else f"{row.run}: {branch}"
 
 
 def _lines(view: RunView, panel: Panel) -> list[Line]:

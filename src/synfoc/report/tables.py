@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from synfoc.report.view import LABELED, RunView
+from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -129,6 +129,14 @@ def class_table(view: RunView, branch: str, role: str = "student") -> list[list[
             numbers = [_cell(per_class, measure).text for measure in MEASURES]
             rows.append([domain or "all cases", str(scores.get("cases", NONE)), name, *numbers])
     return rows
+
+
+def row_name(row: Row, runs: Sequence[str]) -> str:
+    """Run and branch in as few words as tell the rows apart."""
+    branch = BRANCH_NAMES.get(row.branch, row.branch)
+    if len(runs) == 1:
+        return branch
+    return row.run if row.run.endswith(branch) else f"{row.run}: {branch}"
 
 
 def markdown(table: ScoreTable, *, intervals: bool = True) -> str:

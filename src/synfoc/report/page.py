@@ -1,0 +1,198 @@
+"""The report: one self-contained HTML file that opens from a mail, offline, and prints.
+
+    headline, facts, changed constants -> scores -> cases -> curves -> what to check -> repeat it
+
+No script, no font, no address of the outside: a content policy in the page forbids the rest.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from datetime import date
+from html import escape
+from importlib.resources import files
+from pathlib import Path
+
+from synfoc.report.facts import changes_html, facts_html, repeat_html
+from synfoc.report.figures import curves_figure, scores_figure
+from synfoc.report.notes import checks, headline
+from synfoc.report.pictures import example_html, legend_html
+from synfoc.report.tables import MEASURES, NONE, ScoreTable, class_table, score_table
+from synfoc.report.view import BRANCH_NAMES, RunView, load_views
+from synfoc.runs import write_text
+
+POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+
+
+def write_report(out: Path, runs: Sequence[Path], *, title: str | None = None) -> Path:
+    """Write the report of one run, or of several side by side.
+
+    Args:
+        out: the HTML file, replaced if it exists.
+        runs: run folders; the first is the main one, the others are measured against it.
+        title: heading of the page; by default the names of the runs.
+
+    Returns:
+        `out`.
+
+    Raises:
+        UserError: no run given, a folder is no run folder, a file in it is damaged, the disk is
+            full or `out` cannot be written.
+    """
+    views = load_views(runs)
+    title = title or " and ".join(view.name for view in views)
+    sections = (
+        _scores(views),
+        *(_cases(view, i, opened=i == 0) for i, view in enumerate(views)),
+        *(_curves(view, opened=i == 0) for i, view in enumerate(views)),
+        _section("What to check", _list(checks(views))),
+        _section("Repeat it", "".join(repeat_html(view) for view in views)),
+    )
+    write_text(out, _page(title, views, "".join(sections)))
+    return out
+
+
+def _page(title: str, views: Sequence[RunView], body: str) -> str:
+    css = files("synfoc.report").joinpath("page.css").read_text(encoding="utf-8")
+    made = f"synfoc {importlib.metadata.version('synfoc')}, {date.today().isoformat()}"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="{POLICY}">
+<title>{escape(title)}</title>
+<style>
+{css}</style>
+</head>
+<body>
+<header>
+<h1>{escape(title)}</h1>
+<p class="headline">{escape(headline(views))}</p>
+</header>
+<main>
+{_section("What was run", facts_html(views) + changes_html(views))}{body}</main>
+<footer>{escape(made)}</footer>
+</body>
+</html>
+"""
+
+
+def _section(title: str, body: str) -> str:
+    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>\n" if body else ""
+
+
+def _list(items: Sequence[str]) -> str:
+    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
+
+
+def _fold(title: str, body: str, *, opened: bool = False) -> str:
+    mark = " open" if opened else ""
+    return f"<details{mark}><summary>{escape(title)}</summary>\n{body}\n</details>\n"
+
+
+def _scores(views: Sequence[RunView]) -> str:
+    scored = [view for view in views if view.branches]
+    if not scored:
+        return ""
+    dice = score_table(scored)
+    policies = dict.fromkeys(v.metrics.get("empty_policy") for v in scored)
+    note = (
+        "Students, mean over cases. Small numbers: 95 % bootstrap interval over cases. Bold: best "
+        "of its column. Star: the branch that the run recommends. Marks under a domain say what "
+        "training saw of it: labeled images, images without labels, or nothing (unseen). "
+    )
+    note += "".join(f"Empty masks: {policy}. " for policy in policies if policy)
+    others = "".join(_table(score_table(scored, m)) for m in MEASURES if m != "dice")
+    teachers = "".join(
+        _table(table) for m in MEASURES if (table := score_table(scored, m, role="teacher")).rows
+    )
+    classes = "".join(
+        f"<h3>{escape(f'{view.name}: {BRANCH_NAMES[branch]}')}</h3>"
+        + _plain_table(class_table(view, branch))
+        for view in scored
+        for branch in view.branches
+    )
+    body = (
+        f'{_table(dice)}<p class="note">{escape(note)}</p><figure>{scores_figure(dice)}</figure>'
+        + _fold("Jaccard and surface distances", others, opened=True)
+        + _fold("Every class by itself", classes)
+    )
+    return _section("Scores", body + (_fold("Teachers", teachers) if teachers else ""))
+
+
+def _table(table: ScoreTable) -> str:
+    marks = [
+        f'<span class="standing {standing.replace(" ", "-")}">{standing}</span>' if standing else ""
+        for standing in table.standing
+    ]
+    head = "".join(
+        f'<th scope="col">{escape(name)}{mark}</th>'
+        for name, mark in zip(table.columns, marks, strict=True)
+    )
+    rows, before = [], ""
+    for row in table.rows:
+        star = '<abbr title="recommended">*</abbr>' if row.recommended else ""
+        cells = "".join(
+            f"<td>{f'<b>{cell.text}</b>' if cell.best else cell.text}"
+            f"{f'<small>{cell.interval}</small>' if cell.interval else ''}</td>"
+            for cell in row.cells
+        )
+        name = escape(row.run) if row.run != before else ""
+        first = ' class="first"' if name else ""
+        branch = f'<th scope="row">{BRANCH_NAMES[row.branch]}{star}</th>'
+        rows.append(f"<tr{first}><td>{name}</td>{branch}{cells}</tr>")
+        before = row.run
+    return (
+        f'<div class="wide"><table class="scores"><caption>{escape(table.title)}</caption><thead>'
+        f'<tr><th scope="col">run</th><th scope="col">branch</th>{head}</tr></thead>\n<tbody>'
+        + "\n".join(rows)
+        + "</tbody></table></div>\n"
+    )
+
+
+def _plain_table(texts: Sequence[Sequence[str]]) -> str:
+    head, *body = texts
+    if not body:
+        return f"<p>{NONE}</p>"
+    top = "".join(f'<th scope="col">{escape(text)}</th>' for text in head)
+    rows = (
+        "<tr>" + "".join(f"<td>{escape(text)}</td>" for text in row) + "</tr>\n" for row in body
+    )
+    return (
+        f'<div class="wide"><table class="classes"><thead><tr>{top}</tr></thead>\n'
+        f"<tbody>{''.join(rows)}</tbody></table></div>\n"
+    )
+
+
+def _cases(view: RunView, number: int, *, opened: bool) -> str:
+    if not view.examples:
+        return ""
+    parts = [legend_html(view.metrics.get("classes") or ())] if opened else []
+    domains = dict.fromkeys(example.info["domain"] for example in view.examples)
+    for domain in domains:
+        rows = "".join(
+            example_html(example, f"image-{number}-{i}", view.branches or list(BRANCH_NAMES))
+            for i, example in enumerate(view.examples)
+            if example.info["domain"] == domain
+        )
+        standing = f" ({view.standing(domain)})" if domain else ""
+        parts.append(f"<h3>{escape((domain or 'All cases') + standing)}</h3>{rows}")
+    chosen = BRANCH_NAMES.get(view.recommended or "", "the recommended branch")
+    text = f"Best, median and worst test case of each domain by the Dice of {chosen}. "
+    text += "The number is the Dice of the case in percent, mean over classes."
+    body = f'<p class="note">{escape(text)}</p>{"".join(parts)}'
+    return _section(f"Cases: {view.name}", body if opened else _fold("Show", body))
+
+
+def _curves(view: RunView, *, opened: bool) -> str:
+    figure = curves_figure(view)
+    if not figure:
+        return ""
+    text = "Dotted line: the step of the checkpoint that was kept. "
+    text += "λ weighs the unlabeled losses; α is the U-Net's share of the fused pseudo-label, "
+    text += "α = φ self × φ mutual."
+    body = f'<figure>{figure}</figure><p class="note">{escape(text)}</p>'
+    return _section(f"Learning: {view.name}", body if opened else _fold("Show", body))
