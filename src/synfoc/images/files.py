@@ -1,0 +1,280 @@
+"""Read and write one image or label map, with its pixel spacing in mm.
+
+Every file becomes a `Stack` of 2-D slices, a picture a stack of one. Nothing is resized here.
+
+How a volume is cut: geometry.py. A mask written for a stack has exactly the shape, axes, affine
+and spacing of the file that the stack came from.
+"""
+
+from __future__ import annotations
+
+import gzip
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synfoc.errors import UserError
+from synfoc.images.formats import (
+    IMAGE_SUFFIXES,
+    Source,
+    equal_channels,
+    read_array,
+    read_header,
+    stem,
+    suffix,
+)
+from synfoc.images.geometry import Geometry, geometry_of, restack
+from synfoc.runs import replacing
+
+__all__ = [
+    "IMAGE_SUFFIXES",
+    "Geometry",
+    "Stack",
+    "is_image",
+    "read_codes",
+    "read_image",
+    "read_label",
+    "read_shape",
+    "slice_count",
+    "stem",
+    "to_unit",
+    "write_label",
+    "write_probabilities",
+]
+
+PERCENTILES = (0.5, 99.5)
+SAMPLED = 2**22
+"""Floats past this many are sampled evenly to find their percentiles."""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """One file as a stack of 2-D slices; a 2-D image is a stack of one."""
+
+    pixels: NDArray[Any]
+    """(n, h, w) gray or (n, h, w, 3) color, in the file's own number type."""
+    spacing: tuple[float, float, float] | None
+    """mm between slices, rows, columns; None where the file states none (a PNG). A single slice
+    with known spacing has 0.0 between slices."""
+    axis: int | None
+    """Axis of the volume along which it was cut; None for a 2-D file."""
+    origin: Geometry | None
+    """What writing a mask of the same geometry needs."""
+    volume: bool
+    """A 3-D file of several slices: scored as one volume."""
+
+
+def is_image(path: Path) -> bool:
+    """Whether the name ends as an image does, and is not hidden (macOS leaves `._` files)."""
+    return bool(suffix(path)) and not path.name.startswith(".")
+
+
+def read_image(path: Path, *, slice_axis: int | None = None) -> Stack:
+    """Read an image as a person sees it: palettes as colors, transparency dropped.
+
+    JPEG rotation tags are not applied: a label belongs to the stored pixels.
+
+    Args:
+        path: a file with one of IMAGE_SUFFIXES.
+        slice_axis: axis of a volume along which to cut; None: see geometry.py.
+
+    Raises:
+        UserError: missing, empty, truncated, another type, NaN, 1 pixel wide, huge, 4-D.
+    """
+    return _stack(*read_array(path, label=False), path, slice_axis)
+
+
+def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
+    """Read the raw codes of a label file: (n, h, w), or (n, h, w, 3) where channels differ.
+
+    Palette indices stay indices; three equal channels are one; whole-valued floats are integers.
+
+    Raises:
+        UserError: as `read_image`; also values that are not whole numbers.
+    """
+    stack = _stack(*read_array(path, label=True), path, slice_axis)
+    pixels = stack.pixels
+    if pixels.ndim == 4 and equal_channels(pixels):
+        pixels = pixels[..., 0]
+    if pixels.dtype.kind == "f":
+        whole = np.rint(pixels)
+        if not np.array_equal(whole, pixels):
+            raise UserError(
+                f"mask {path} holds values between the classes",
+                found=f"{pixels[whole != pixels][0]:g} and other fractions",
+                expected="whole numbers: the class index of each pixel",
+                fix="round it, or resample labels by nearest neighbor",
+            )
+        pixels = whole.astype(np.int32)
+    return Stack(pixels, stack.spacing, stack.axis, stack.origin, stack.volume)
+
+
+def read_label(
+    path: Path, *, slice_axis: int | None = None, remap: Mapping[int, int] | None = None
+) -> Stack:
+    """Read a label map: (n, h, w) integers, uint8 where they fit.
+
+    Args:
+        path: a file with one of IMAGE_SUFFIXES.
+        slice_axis: as in `read_image`.
+        remap: code in the file -> class index; codes not named stay as they are.
+
+    Raises:
+        UserError: as `read_codes`; also a label map in colors.
+    """
+    stack = read_codes(path, slice_axis=slice_axis)
+    if stack.pixels.ndim == 4:
+        raise UserError(
+            f"mask {path} is in colors",
+            found="three channels that differ",
+            expected="one channel: the class index of each pixel",
+            fix="save it as a gray or palette PNG (for the M&Ms layout: data.set = mnms)",
+        )
+    pixels = recode(stack.pixels, remap or {})
+    return Stack(pixels, stack.spacing, stack.axis, stack.origin, stack.volume)
+
+
+def recode(codes: NDArray[Any], remap: Mapping[int, int]) -> NDArray[Any]:
+    """Replace codes by class indices; the result is uint8 where it fits."""
+    result = codes
+    if remap:
+        result = codes.astype(np.int32)
+        for code, index in remap.items():
+            result[codes == code] = index
+    if result.dtype != np.uint8 and result.min() >= 0 and result.max() <= 255:
+        result = result.astype(np.uint8)
+    return result
+
+
+def read_shape(path: Path, *, slice_axis: int | None = None) -> tuple[int, int, int]:
+    """(slices, rows, columns) from the header alone."""
+    geometry = geometry_of(read_header(path), path, slice_axis)
+    full = (*geometry.shape, 1)[:3]
+    return full[geometry.order[0]], full[geometry.order[1]], full[geometry.order[2]]
+
+
+def slice_count(path: Path, slice_axis: int | None = None) -> int:
+    """Slices of a file; a picture has one and is not opened."""
+    if suffix(path) not in (".nii", ".nii.gz", ".npy", ""):
+        return 1
+    return read_shape(path, slice_axis=slice_axis)[0]
+
+
+def to_unit(stack: Stack) -> NDArray[np.float32]:
+    """Pixels as (n, h, w, c) in [0, 1], c = 1 or 3.
+
+    8-bit values are divided by 255. Every other type has no common scale (CT, MR, 12-bit X-ray):
+    its 0.5th to 99.5th percentile over the whole file becomes 0..1, clipped.
+    """
+    pixels = stack.pixels if stack.pixels.ndim == 4 else stack.pixels[..., None]
+    if pixels.dtype == np.uint8:
+        return pixels.astype(np.float32) / np.float32(255)
+    low, high = _window(pixels)
+    unit = pixels.astype(np.float32)
+    unit -= np.float32(low)
+    unit /= np.float32(max(high - low, 1e-30))
+    return np.clip(unit, 0, 1, out=unit)
+
+
+def write_label(path: Path, label: NDArray[np.uint8], like: Stack) -> Path:
+    """Write class indices with the geometry of `like`, atomically.
+
+    NIfTI in, NIfTI out (same shape, affine, spacing); an NPY volume becomes NPY; anything else an
+    8-bit PNG whose gray values are the class indices.
+
+    Args:
+        path: an image suffix of another format is replaced by the right one.
+        label: (n, h, w), as `like`.
+        like: the stack of the image.
+
+    Returns:
+        The path written.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    label = label.astype(np.uint8, copy=False)
+    origin = like.origin
+    if origin is None or origin.kind == "picture" or (origin.kind == "npy" and not like.volume):
+        from PIL import Image
+
+        path = path.with_name(stem(path) + ".png")
+        with replacing(path) as part, part.open("wb") as file:
+            Image.fromarray(label[0]).save(file, format="PNG")
+        return path
+    return _write_array(path, restack(label, origin).reshape(origin.shape), origin)
+
+
+def write_probabilities(path: Path, probabilities: NDArray[np.float32], like: Stack) -> Path:
+    """Write soft maps: 4-D NIfTI (x, y, z, K) beside NIfTI, else NPY of (K, n, h, w).
+
+    Args:
+        path: an image suffix is replaced by .nii.gz or .npy.
+        probabilities: (K, n, h, w) in [0, 1].
+        like: the stack of the image.
+
+    Returns:
+        The path written.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    origin = like.origin
+    if origin is None or origin.kind != "nifti":
+        return _write_array(path, probabilities, None)
+    volumes = [restack(one, origin) for one in probabilities]
+    return _write_array(path, np.stack(volumes, axis=-1), origin)
+
+
+def _stack(source: Source, data: NDArray[Any], path: Path, slice_axis: int | None) -> Stack:
+    geometry = geometry_of(source, path, slice_axis)
+    full = (*source.shape, 1)[:3]
+    pixels = data.reshape(full + data.shape[len(source.shape) :])
+    pixels = pixels.transpose(*geometry.order, *range(3, pixels.ndim))
+    pixels = pixels[:, :: -1 if geometry.flip[0] else 1, :: -1 if geometry.flip[1] else 1]
+    spacing = None
+    if source.zooms:
+        zooms = (*source.zooms, 0.0)[:3]
+        between, rows, columns = (zooms[axis] for axis in geometry.order)
+        spacing = (between if len(pixels) > 1 else 0.0, rows, columns)
+    axis = geometry.order[0] if len(source.shape) == 3 else None
+    return Stack(np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1)
+
+
+def _write_array(path: Path, data: NDArray[Any], origin: Geometry | None) -> Path:
+    if origin is None or origin.kind == "npy":
+        path = path.with_name(stem(path) + ".npy")
+        with replacing(path) as part, part.open("wb") as file:
+            np.save(file, data, allow_pickle=False)
+        return path
+    import nibabel as nib
+
+    header = origin.header.copy()
+    header.set_data_dtype(data.dtype)
+    # The intensity window of the image would hide a label of 0..C in a viewer.
+    header["cal_min"] = header["cal_max"] = 0
+    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
+    content = kind(data, origin.affine, header).to_bytes()
+    path = path.with_name(stem(path) + (".nii" if suffix(path) == ".nii" else ".nii.gz"))
+    # No clock in the gzip header: the same mask is the same file.
+    packed = content if path.suffix == ".nii" else gzip.compress(content, 6, mtime=0)
+    with replacing(path) as part:
+        part.write_bytes(packed)
+    return path
+
+
+def _window(pixels: NDArray[Any]) -> tuple[float, float]:
+    """The percentiles PERCENTILES, exact for up to 16 bits; low to high of all where equal."""
+    least, most = float(pixels.min()), float(pixels.max())
+    if pixels.dtype.kind in "iu" and most - least < 2**16:
+        counts = np.bincount(pixels.ravel().astype(np.int64) - int(least))
+        reached = np.searchsorted(counts.cumsum(), [p / 100 * pixels.size for p in PERCENTILES])
+        low, high = (float(r) + least for r in reached)
+    else:
+        flat = pixels.ravel()[:: max(1, pixels.size // SAMPLED)]
+        low, high = (float(v) for v in np.percentile(flat, PERCENTILES))
+    return (low, high) if high > low else (least, most)
