@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import gzip
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from synfoc.errors import UserError
 from synfoc.images.formats import (
     IMAGE_SUFFIXES,
+    PICTURES,
     Source,
     equal_channels,
     read_array,
@@ -28,6 +29,7 @@ from synfoc.images.formats import (
     suffix,
 )
 from synfoc.images.geometry import Geometry, geometry_of, restack
+from synfoc.images.paper_sets import Decode
 from synfoc.runs import replacing
 
 __all__ = [
@@ -36,9 +38,9 @@ __all__ = [
     "Stack",
     "is_image",
     "read_codes",
+    "read_geometry",
     "read_image",
     "read_label",
-    "read_shape",
     "slice_count",
     "stem",
     "to_unit",
@@ -110,7 +112,7 @@ def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
                 fix="round it, or resample labels by nearest neighbor",
             )
         pixels = whole.astype(np.int32)
-    return Stack(pixels, stack.spacing, stack.axis, stack.origin, stack.volume)
+    return replace(stack, pixels=pixels)
 
 
 def read_label(
@@ -127,41 +129,27 @@ def read_label(
         UserError: as `read_codes`; also a label map in colors.
     """
     stack = read_codes(path, slice_axis=slice_axis)
-    if stack.pixels.ndim == 4:
+    return replace(stack, pixels=decode(stack.pixels, Decode(tuple((remap or {}).items())), path))
+
+
+def decode(codes: NDArray[Any], rule: Decode, path: Path) -> NDArray[Any]:
+    """Class indices (n, h, w) of the raw codes of `path`; its name goes into a `UserError`."""
+    try:
+        return rule(codes)
+    except UserError as error:
         raise UserError(
-            f"mask {path} is in colors",
-            found="three channels that differ",
-            expected="one channel: the class index of each pixel",
-            fix="save it as a gray or palette PNG (for the M&Ms layout: data.set = mnms)",
-        )
-    pixels = recode(stack.pixels, remap or {})
-    return Stack(pixels, stack.spacing, stack.axis, stack.origin, stack.volume)
+            f"mask {path}: {error.what}", found=error.found, expected=error.expected, fix=error.fix
+        ) from None
 
 
-def recode(codes: NDArray[Any], remap: Mapping[int, int]) -> NDArray[Any]:
-    """Replace codes by class indices; the result is uint8 where it fits."""
-    result = codes
-    if remap:
-        result = codes.astype(np.int32)
-        for code, index in remap.items():
-            result[codes == code] = index
-    if result.dtype != np.uint8 and result.min() >= 0 and result.max() <= 255:
-        result = result.astype(np.uint8)
-    return result
-
-
-def read_shape(path: Path, *, slice_axis: int | None = None) -> tuple[int, int, int]:
-    """(slices, rows, columns) from the header alone."""
-    geometry = geometry_of(read_header(path), path, slice_axis)
-    full = (*geometry.shape, 1)[:3]
-    return full[geometry.order[0]], full[geometry.order[1]], full[geometry.order[2]]
+def read_geometry(path: Path, *, slice_axis: int | None = None) -> Geometry:
+    """How a file will be cut, from its header alone; `.size` is (slices, rows, columns)."""
+    return geometry_of(read_header(path), path, slice_axis)
 
 
 def slice_count(path: Path, slice_axis: int | None = None) -> int:
     """Slices of a file; a picture has one and is not opened."""
-    if suffix(path) not in (".nii", ".nii.gz", ".npy", ""):
-        return 1
-    return read_shape(path, slice_axis=slice_axis)[0]
+    return 1 if suffix(path) in PICTURES else read_geometry(path, slice_axis=slice_axis).size[0]
 
 
 def to_unit(stack: Stack) -> NDArray[np.float32]:

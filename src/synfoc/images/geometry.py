@@ -37,6 +37,12 @@ class Geometry:
     affine: NDArray[np.float64] | None = None
     header: Any = None
 
+    @property
+    def size(self) -> tuple[int, int, int]:
+        """Slices, rows, columns of the stack."""
+        full = (*self.shape, 1)[:3]
+        return full[self.order[0]], full[self.order[1]], full[self.order[2]]
+
 
 def geometry_of(source: Source, path: Path, slice_axis: int | None) -> Geometry:
     """Which axes become slices, rows and columns, and which of them are turned round.
