@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from synfoc.errors import UserError
 
-
 Name = Literal["prostate", "fundus", "mnms", "busi"]
 
 
