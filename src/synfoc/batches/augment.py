@@ -142,9 +142,9 @@ def warp_labels(
     Returns:
         Class indices as int64, ready for a cross entropy.
     """
-    index = nearest(grids.shape[-1], side, grids.device)
     if side != grids.shape[-1]:
-        grids = grids.index_select(2, index).index_select(3, index)
+        index = nearest(grids.shape[-1], side, grids.device)
+        grids = grids[:, :, index[:, None], index]
     places = grids.permute(0, 2, 3, 1)
     sampled = functional.grid_sample(
         labels[:, None].float(), places, mode="nearest", padding_mode="zeros", align_corners=False
@@ -170,7 +170,8 @@ def strong_views(
     contrast = _uniform((batch, 1, 1, 1), augment.contrast, generator).to(images.device)
     sigma = _uniform((batch,), augment.blur, generator) * (side / BLUR_SIDE)
     views = (images * brightness).clamp_(0, 1)
-    gray = to_gray(views).mean((1, 2, 3), keepdim=True)
+    # The mean is taken first: gray is a weighted sum of the channels.
+    gray = to_gray(views.mean((2, 3), keepdim=True))
     views = views.mul_(contrast).add_(gray * (1 - contrast)).clamp_(0, 1)
     return gaussian_blur(views, sigma)
 
@@ -187,19 +188,28 @@ def gaussian_blur(
         images: any range.
         sigma: width in pixels, one per image, on the CPU.
     """
+    if images.is_cuda:
+        return _blur(images, sigma)
+    # The CPU is faster where one channel stays in its cache, and each has its own radius.
+    planes = zip(images.flatten(0, 1), sigma.repeat_interleave(images.shape[1]), strict=True)
+    return torch.cat([_blur(p[None, None], s[None]) for p, s in planes]).view_as(images)
+
+
+def _blur(images: Float[Tensor, "B c h w"], sigma: Float[Tensor, " B"]) -> Tensor:
     radius = min(math.ceil(5 * float(sigma.max())), min(images.shape[-2:]) - 1)
     reach = torch.arange(radius + 1)
     weights = torch.exp(-0.5 * (reach / sigma.double().clamp(min=1e-3)[:, None]) ** 2)
     weights /= 2 * weights.sum(1, keepdim=True) - 1
     kernel = weights.to(images.device, images.dtype)[..., None, None, None].unbind(1)
+    pair = torch.empty_like(images)
     for axis, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         length = images.shape[axis]
         padded = functional.pad(images, padding, mode="reflect")
         images = padded.narrow(axis, radius, length) * kernel[0]
         # A sum over shifts: several times faster on the CPU than a grouped convolution.
         for r in range(1, radius + 1):
-            pair = padded.narrow(axis, radius - r, length) + padded.narrow(axis, radius + r, length)
-            images.addcmul_(pair, kernel[r])
+            before, after = (padded.narrow(axis, radius + s, length) for s in (-r, r))
+            images.addcmul_(torch.add(before, after, out=pair), kernel[r])
     return images
 
 
