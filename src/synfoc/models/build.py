@@ -1,0 +1,226 @@
+"""Config -> two students and their teachers; a run's frozen encoder -> file and back.
+
+student U-Net     teacher U-Net: a copy
+student SAM       teacher SAM: its own LoRA, prompt encoder, mask decoder over the SAME encoder
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from synfoc.batches.batch import Sides
+from synfoc.config import Config, FoundationModel
+from synfoc.errors import UserError
+from synfoc.models.checkpoints import (
+    Decoder,
+    Source,
+    Tiny,
+    Vit,
+    describe,
+    described,
+    read_source,
+    read_tensors,
+    to_original,
+    to_transformers,
+)
+from synfoc.models.fitting import OF_CLASSES, sam_from_source
+from synfoc.models.sam import PromptFreeSam
+from synfoc.models.unet import UNet
+from synfoc.models.weights import locate
+
+SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
+    "vit-b": (Vit(768, 12, 12, 3072, 14, (2, 5, 8, 11), 256), Decoder(8, 2048, 256)),
+    "vit-l": (Vit(1024, 24, 16, 4096, 14, (5, 11, 17, 23), 256), Decoder(8, 2048, 256)),
+    "vit-h": (Vit(1280, 32, 16, 5120, 14, (7, 15, 23, 31), 256), Decoder(8, 2048, 256)),
+    "litemedsam": (
+        Tiny((64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7), 256),
+        Decoder(8, 2048, 256),
+    ),
+    "vit-tiny": (Vit(32, 2, 2, 64, 3, (1,), 32), Decoder(2, 64, 32)),
+}
+"""Networks that `random:NAME` makes, for timing and tests; vit-tiny is nobody's model."""
+
+
+@dataclass(frozen=True)
+class Networks:
+    """Students and teachers; None for a branch that is not trained."""
+
+    unet: UNet | None
+    unet_teacher: UNet | None
+    medsam: PromptFreeSam | None
+    medsam_teacher: PromptFreeSam | None
+    sides: Sides
+
+
+def build_networks(
+    config: Config,
+    *,
+    classes: int,
+    channels: int,
+    generator: torch.Generator,
+    base: Path | None = None,
+) -> Networks:
+    """Build the networks that a config asks for, on the CPU.
+
+    Args:
+        config: reads `method.branches`, `unet` and `medsam`.
+        classes: K, foreground classes + 1.
+        channels: of the U-Net's images; the foundation model takes 1 or 3.
+        generator: on the CPU; draws all that no checkpoint gives.
+        base: the frozen encoder kept in a run folder (`save_base`). Then `medsam.weights` is not
+            looked at, and the mask decoder is fresh until a checkpoint of the run is loaded.
+
+    Raises:
+        UserError: no weights, or weights that do not fit.
+    """
+    branches = config.method.branches
+    unet = medsam = None
+    if branches != "unet":
+        medsam = _foundation_model(config.medsam, classes, generator, base)
+    if branches != "medsam":
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+            unet = UNet(channels, classes, config.unet.width)
+    P = config.unet.side
+    # Without a foundation model its sides are the U-Net's, so that nothing is resampled for it.
+    sides = Sides(medsam.side, medsam.logits_side, P) if medsam else Sides(P, P, P)
+    return Networks(
+        unet=unet,
+        unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet else None,
+        medsam=medsam,
+        medsam_teacher=medsam.twin() if medsam else None,
+        sides=sides,
+    )
+
+
+def save_base(networks: Networks, path: Path) -> None:
+    """Write the frozen encoder and the shape of its network, so that a run folder is complete.
+
+    Nothing is written where no foundation model is trained. The file appears whole or not at all.
+    """
+    if networks.medsam is None:
+        return
+    tensors = {
+        to_original("vision_encoder." + name.removeprefix("vision."))
+        if name.startswith("vision.")
+        else "image_encoder." + name: tensor.detach().cpu().contiguous()
+        for name, tensor in networks.medsam.encoder.state_dict().items()
+    }
+    shape = describe(*networks.medsam.shape)
+    part = path.with_name(path.name + ".part")
+    save_file(tensors, part, {"shape": shape, "side": str(networks.medsam.side)})
+    part.replace(path)
+
+
+def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
+    """Load a checkpoint of the authors' code into students and teachers.
+
+    Args:
+        path: a file with LoRA (`w_a_000` ...), prompt encoder and mask decoder, a file with a
+            U-Net's state dict, or a folder with one of each.
+        networks: of the same rank, number of classes and U-Net width.
+
+    Returns:
+        The branches that were loaded: "medsam", "unet" or both.
+
+    Raises:
+        UserError: no such file, or tensors of another shape.
+    """
+    files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
+    loaded = []
+    for file in files:
+        tensors = read_tensors(file)
+        if "w_a_000" in tensors and networks.medsam and networks.medsam_teacher:
+            state = _published_state(tensors)
+            networks.medsam.load_trained_state(state)
+            networks.medsam_teacher.load_trained_state(state)
+            loaded.append("medsam")
+        elif "inc.double_conv.0.weight" in tensors and networks.unet and networks.unet_teacher:
+            _load_unet(networks.unet, tensors, file)
+            networks.unet_teacher.load_state_dict(networks.unet.state_dict())
+            loaded.append("unet")
+    if not loaded:
+        raise UserError(
+            f"no published SynFoC checkpoint in {path}",
+            found=", ".join(f.name for f in files[:5]) or "an empty folder",
+            expected="w_a_000 ... of the foundation model, or a U-Net's state dict",
+            fix="check the path, and method.branches of the config",
+        )
+    return tuple(loaded)
+
+
+def _foundation_model(
+    settings: FoundationModel, classes: int, generator: torch.Generator, base: Path | None
+) -> PromptFreeSam:
+    fresh = OF_CLASSES
+    if base:
+        source, fresh = _read_base(base, settings.side), "prompt_encoder|mask_decoder"
+    elif settings.weights.startswith("random:"):
+        source, fresh = _random_source(settings.weights), ""
+    else:
+        source = read_source(locate(settings.weights))
+    return sam_from_source(
+        source,
+        classes=classes,
+        side=settings.side,
+        rank=settings.rank,
+        generator=generator,
+        where=str(base or settings.weights),
+        fresh=fresh,
+    )
+
+
+def _random_source(weights: str) -> Source:
+    name = weights.removeprefix("random:")
+    if name not in SHAPES:
+        raise UserError(
+            f"no random network {weights}",
+            found=name or "no name",
+            expected=", ".join(f"random:{k}" for k in SHAPES),
+            fix="correct medsam.weights",
+        )
+    return Source({}, *SHAPES[name])
+
+
+def _read_base(path: Path, side: int) -> Source:
+    tensors = read_tensors(path)
+    with safe_open(path, "pt") as file:
+        about = file.metadata() or {}
+    if about.get("side") != str(side):
+        raise UserError(
+            f"the encoder in {path} was kept for another side",
+            found=f"medsam.side = {side}",
+            expected=f"medsam.side = {about.get('side', '(not written by synfoc)')}",
+            fix="use the config of the run",
+        )
+    return Source(tensors, *described(about["shape"]))
+
+
+def _published_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The trained tensors by our names; w_a and w_b count q, v of block 0, q, v of block 1, ..."""
+    state = {to_transformers(k): v for k, v in tensors.items() if not k.startswith("w_")}
+    for letter in "ab":
+        layers = [v for k, v in sorted(tensors.items()) if k.startswith(f"w_{letter}_")]
+        for i in range(len(layers) // 2):
+            state[f"lora.{letter.upper()}.{i}"] = torch.stack(layers[2 * i : 2 * i + 2])
+    return state
+
+
+def _load_unet(unet: UNet, tensors: Mapping[str, Tensor], file: Path) -> None:
+    try:
+        unet.load_state_dict(dict(tensors))
+    except RuntimeError as error:
+        raise UserError(
+            f"the U-Net in {file} is another one",
+            found=str(error).splitlines()[1].strip(),
+            expected="the channels, classes and width of this config",
+            fix="set data.channels, data.classes and unet.width as the checkpoint has them",
+        ) from None

@@ -1,0 +1,264 @@
+"""A checkpoint and the wished S, K and rank -> a prompt-free SAM; and its tensors back by name.
+
+No silent fallback: what is resized, drawn fresh or unused is listed in `Loaded`, and anything
+else that does not fit is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from synfoc.errors import UserError
+from synfoc.models.checkpoints import (
+    Decoder,
+    Source,
+    Tensors,
+    Tiny,
+    Vit,
+    source_of,
+    to_original,
+)
+from synfoc.models.lora import LoRA
+from synfoc.models.sam import Loaded, PromptFreeSam, VitEncoder
+from synfoc.models.tiny_vit import TinyViT
+
+OF_CLASSES = r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2|output_hypernetworks_mlps)"
+POSITIONS = r"(pos_embed|rel_pos_[hw])$"
+EMBEDDING = r"(_tokens?|_embed|point_embeddings\.\d)\.weight$|gaussian_matrix$"
+
+
+def sam_from_source(
+    source: Source,
+    *,
+    classes: int,
+    side: int,
+    rank: int,
+    generator: torch.Generator,
+    where: str,
+    fresh: str = OF_CLASSES,
+) -> PromptFreeSam:
+    """Build the network of a checkpoint for K classes and the side S.
+
+    Args:
+        source: tensors and shape, from `read_source`.
+        classes: K, foreground classes + 1.
+        side: S, pixels.
+        rank: of LoRA.
+        generator: draws what is fresh, then A of LoRA.
+        where: names the checkpoint in an error.
+        fresh: names (a pattern for their beginning) that may be drawn if the checkpoint lacks them.
+
+    Raises:
+        UserError: a tensor is absent or misshapen that must come from the checkpoint.
+    """
+    sam = _empty_sam(source.encoder, source.decoder, classes, side)
+    parts = {"prompt_encoder": sam.prompt_encoder, "mask_decoder": sam.mask_decoder}
+    encoder: nn.Module
+    if isinstance(source.encoder, Vit):
+        parts["vision_encoder"] = sam.vision_encoder
+        encoder = VitEncoder(sam.vision_encoder)
+    else:
+        encoder = _tiny_vit(source, generator, where, fresh)
+    wanted = {
+        to_original(f"{part}.{name}"): tensor.shape
+        for part, module in parts.items()
+        for name, tensor in module.state_dict().items()
+    }
+    tensors, loaded = fit(source.tensors, wanted, generator, where=where, fresh=fresh)
+    for part, module in parts.items():
+        names = {name: to_original(f"{part}.{name}") for name in module.state_dict()}
+        module.load_state_dict({k: tensors[name] for k, name in names.items()}, assign=True)
+    lora = LoRA(encoder.qkv_layers(), rank, generator)
+    _load_lora(lora, source.tensors)
+    return PromptFreeSam(
+        encoder,
+        sam.prompt_encoder,
+        sam.mask_decoder,
+        lora,
+        side=side,
+        shape=(source.encoder, source.decoder),
+        loaded=loaded,
+    )
+
+
+def fit(
+    tensors: Mapping[str, Tensor],
+    wanted: Mapping[str, torch.Size],
+    generator: torch.Generator,
+    *,
+    where: str,
+    fresh: str = OF_CLASSES,
+) -> tuple[Tensors, Loaded]:
+    """Copies of the tensors in the wanted shapes; as the authors do, all that fits is taken over.
+
+    Positions are interpolated bilinearly. By default mask tokens, the last IoU layer and the mask
+    MLPs beyond those of the checkpoint may be drawn fresh.
+
+    Raises:
+        UserError: another tensor is absent or has another shape.
+    """
+    fitted: Tensors = {}
+    unchanged, resized, drawn, wrong = [], [], [], []
+    for name, size in wanted.items():
+        tensor = tensors.get(name)
+        if tensor is not None and tensor.shape == size:
+            fitted[name] = tensor.to(torch.float32, copy=True)
+            unchanged.append(name)
+        elif tensor is not None and re.search(POSITIONS, name):
+            fitted[name] = _interpolate(tensor.float(), size)
+            resized.append(name)
+        elif re.match(fresh, name):
+            fitted[name] = draw(name, wanted, generator)
+            drawn.append(name)
+        else:
+            wrong.append(name)
+    if wrong:
+        name = wrong[0]
+        raise UserError(
+            f"{where} does not fit the foundation model",
+            found=f"{name}: {tuple(tensors[name].shape) if name in tensors else 'absent'}"
+            f" ({len(wrong)} such tensors)",
+            expected=f"{name}: {tuple(wanted[name])}",
+            fix="use an unaltered checkpoint of SAM, MedSAM or LiteMedSAM",
+        )
+    unused = [k for k in tensors if k not in wanted and not re.search(r"\.linear_|\.bn\.", k)]
+    return fitted, Loaded(tuple(unchanged), tuple(resized), tuple(drawn), tuple(unused))
+
+
+def draw(name: str, wanted: Mapping[str, torch.Size], generator: torch.Generator) -> Tensor:
+    """A fresh tensor, as PyTorch would start it: N(0, 1) embeddings, U(+-1/sqrt(fan in)) layers.
+
+    Args:
+        name: its original name.
+        wanted: sizes of all tensors; the fan-in of a bias is that of its weight.
+        generator: the source of chance.
+    """
+    size = wanted[name]
+    if re.search(EMBEDDING, name):
+        return torch.empty(size).normal_(generator=generator)
+    if re.search(POSITIONS, name):
+        return torch.empty(size).normal_(std=0.02, generator=generator)
+    weight = wanted.get(re.sub(r"bias$", "weight", name), size)
+    if len(weight) < 2:  # a norm: scale 1, shift 0
+        return torch.full(size, float(name.endswith("weight")))
+    bound = 1 / math.sqrt(math.prod(weight[1:]))
+    return torch.empty(size).uniform_(-bound, bound, generator=generator)
+
+
+def sam_from_original(
+    tensors: Mapping[str, Tensor],
+    *,
+    classes: int,
+    side: int,
+    rank: int = 4,
+    decoder_heads: int = 8,
+    generator: torch.Generator | None = None,
+) -> PromptFreeSam:
+    """Build from a state dict with original names, the authors' `sam.` and LoRA names included.
+
+    Raises:
+        UserError: a tensor is absent or misshapen that must come from the state dict.
+    """
+    where = "the state dict"
+    source = source_of(tensors, where=where, decoder_heads=decoder_heads)
+    generator = generator or torch.Generator().manual_seed(0)
+    return sam_from_source(
+        source, classes=classes, side=side, rank=rank, generator=generator, where=where
+    )
+
+
+def original_names(network: PromptFreeSam, *, gradients: bool = False) -> Tensors:
+    """Parameters of a ViT network by the names of the authors' code; or those that have a gradient.
+
+    The inverse of `sam_from_original`: `sam.image_encoder.blocks.0.attn.qkv.linear_a_q.weight` ...
+    """
+    named: Tensors = {}
+    for name, parameter in network.named_parameters():
+        tensor = parameter.grad if gradients else parameter.detach()
+        if tensor is None:
+            continue
+        lora = re.fullmatch(r"lora\.([AB])\.(\d+)", name)
+        if lora:
+            layer = f"sam.image_encoder.blocks.{lora[2]}.attn.qkv.linear_{lora[1].lower()}"
+            named |= {f"{layer}_{part}.weight": tensor[i] for i, part in enumerate("qv")}
+        else:
+            original = to_original(name.replace("encoder.vision.", "vision_encoder.", 1))
+            named["sam." + original.replace(".attn.qkv.", ".attn.qkv.qkv.")] = tensor
+    return named
+
+
+def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, classes: int, side: int) -> Any:
+    """A SamModel without memory for its tensors; its vision encoder is a stub for TinyViT."""
+    from transformers import SamConfig, SamModel
+
+    vit = encoder if isinstance(encoder, Vit) else Vit(16, 0, 1, 16, 0, (), encoder.embed)
+    config = SamConfig(
+        vision_config={
+            "hidden_size": vit.width,
+            "num_hidden_layers": vit.depth,
+            "num_attention_heads": vit.heads,
+            "mlp_dim": vit.mlp,
+            "window_size": vit.window,
+            "global_attn_indexes": list(vit.global_blocks),
+            "output_channels": vit.embed,
+            "image_size": side,
+            "patch_size": vit.patch,
+            "num_pos_feats": vit.embed // 2,
+        },
+        prompt_encoder_config={
+            "hidden_size": vit.embed,
+            "image_size": side,
+            "patch_size": vit.patch,
+        },
+        mask_decoder_config={
+            "hidden_size": vit.embed,
+            "num_attention_heads": decoder.heads,
+            "mlp_dim": decoder.mlp,
+            "num_multimask_outputs": classes - 1,
+            "iou_head_hidden_dim": decoder.iou,
+            "layer_norm_eps": decoder.eps,
+        },
+    )
+    with torch.device("meta"):
+        return SamModel(config)
+
+
+def _tiny_vit(source: Source, generator: torch.Generator, where: str, fresh: str) -> TinyViT:
+    shape, prefix = source.encoder, "image_encoder."
+    assert isinstance(shape, Tiny)
+    with torch.random.fork_rng(devices=[]):  # its first values are replaced below
+        encoder = TinyViT(shape.dims, shape.depths, shape.heads, shape.windows, shape.embed)
+    state = {k.removeprefix(prefix): v for k, v in source.tensors.items() if k.startswith(prefix)}
+    if any(".bn." in name for name in state):
+        encoder.load_original(state)
+        return encoder
+    wanted = {prefix + k: v.shape for k, v in encoder.state_dict().items()}
+    tensors, _ = fit(
+        {prefix + k: v for k, v in state.items()}, wanted, generator, where=where, fresh=fresh
+    )
+    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()})
+    return encoder
+
+
+def _interpolate(tensor: Tensor, size: torch.Size) -> Tensor:
+    if tensor.ndim == 4:  # absolute: 1 g g width
+        grid = F.interpolate(tensor.permute(0, 3, 1, 2), size=tuple(size[1:3]), mode="bilinear")
+        return grid.permute(0, 2, 3, 1).contiguous()
+    return F.interpolate(tensor[None, None], size=tuple(size), mode="bilinear")[0, 0]
+
+
+@torch.no_grad()
+def _load_lora(lora: LoRA, tensors: Mapping[str, Tensor]) -> None:
+    for i, (A, B) in enumerate(zip(lora.A, lora.B, strict=True)):
+        for part, name in enumerate("qv"):
+            layer = f"image_encoder.blocks.{i}.attn.qkv.linear"
+            if f"{layer}_a_{name}.weight" in tensors:
+                A[part].copy_(tensors[f"{layer}_a_{name}.weight"])
+                B[part].copy_(tensors[f"{layer}_b_{name}.weight"])

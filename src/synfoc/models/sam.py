@@ -1,0 +1,255 @@
+"""Prompt-free SAM: an image becomes the logits of K classes, with no point or box.
+
+    image -> frozen encoder + LoRA -> embedding -> mask decoder, K mask tokens -> K logit maps
+                                         ^ + no-mask embedding
+
+The parts are those of `transformers`; only the path through them is our own. An encoder is any
+module with `qkv_layers()` and `embedding(side)`: SAM's ViT (here) or TinyViT (tiny_vit.py).
+Reading checkpoints is in checkpoints.py, building from them in build.py.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from synfoc.errors import UserError
+from synfoc.models.lora import LoRA, QkvLayers
+
+
+class Encoder(Protocol):
+    """What a frozen encoder tells about itself; called with (B, 3, S, S) in [0, 1]."""
+
+    def qkv_layers(self) -> QkvLayers:
+        """The fused qkv layers in order, each with its number of heads."""
+        ...
+
+    def embedding(self, side: int) -> int:
+        """Side of the embedding of an image of that side, both in pixels."""
+        ...
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """What became of a checkpoint's tensors, by their original names."""
+
+    unchanged: tuple[str, ...] = ()
+    resized: tuple[str, ...] = ()
+    """Positions, interpolated to the side S."""
+    fresh: tuple[str, ...] = ()
+    """Drawn at random, because the checkpoint has none of this shape."""
+    unused: tuple[str, ...] = ()
+    """Left in the file, e.g. the mask tokens beyond K."""
+
+
+class PromptFreeSam(nn.Module):
+    """A student: frozen encoder, LoRA, prompt encoder, mask decoder.
+
+    Gradient reaches LoRA, the no-mask embedding and the mask decoder without its IoU head. The IoU
+    head and the embeddings of points, boxes and masks take no part in a forward; they are kept so
+    that checkpoints of the authors' code load and save without loss.
+
+    Args:
+        encoder: frozen here, and in evaluation mode always; may be shared.
+        prompt_encoder: `transformers`' SamPromptEncoder.
+        mask_decoder: `transformers`' SamMaskDecoder with K mask tokens.
+        lora: the update of the encoder's qkv layers.
+        side: S, pixels.
+        shape: of encoder and decoder, so that `save_base` can tell it.
+        loaded: where the tensors came from, for the run's record.
+    """
+
+    positions: Float[Tensor, "1 d e e"]
+
+    def __init__(
+        self,
+        encoder: nn.Module,
+        prompt_encoder: nn.Module,
+        mask_decoder: nn.Module,
+        lora: LoRA,
+        *,
+        side: int,
+        shape: Any = None,
+        loaded: Loaded | None = None,
+    ) -> None:
+        super().__init__()
+        self.encoder: Any = encoder.requires_grad_(False)
+        self.prompt_encoder: Any = prompt_encoder.requires_grad_(False)
+        self.mask_decoder: Any = mask_decoder
+        self.lora = lora
+        self.side = side
+        self.shape = shape
+        self.loaded = loaded or Loaded()
+        self.prompt_encoder.no_mask_embed.requires_grad_(True)
+        self.mask_decoder.iou_prediction_head.requires_grad_(False)
+        self.register_buffer("positions", self._positions(), persistent=False)
+        self.train(self.training)
+
+    @property
+    def classes(self) -> int:
+        """K: foreground classes + 1."""
+        return int(self.mask_decoder.mask_tokens.num_embeddings)
+
+    @property
+    def logits_side(self) -> int:
+        """L: the decoder quadruples the side of the embedding."""
+        return 4 * int(self.encoder.embedding(self.side))
+
+    def forward(self, x: Float[Tensor, "B c S S"]) -> Float[Tensor, "B K L L"]:
+        """Logits of every class; class 0 is background.
+
+        Args:
+            x: images in [0, 1], gray (c = 1) or color (c = 3), without mean and deviation removed.
+
+        Raises:
+            UserError: the images have another side than S.
+        """
+        return self.decode(self.embed(x))
+
+    def embed(self, x: Float[Tensor, "B c S S"]) -> Float[Tensor, "B d e e"]:
+        """Image embedding: the encoder with this network's own update of q and v."""
+        if x.shape[-2:] != (self.side, self.side):
+            raise UserError(
+                "the foundation model was built for another side",
+                found=f"{x.shape[-2]} x {x.shape[-1]} pixels",
+                expected=f"{self.side} x {self.side} (medsam.side)",
+                fix="resize the images, or set medsam.side",
+            )
+        with self.lora.attached(self.encoder.qkv_layers()):
+            embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1))
+        return embedding
+
+    def decode(self, embedding: Float[Tensor, "B d e e"]) -> Float[Tensor, "B K L L"]:
+        """All K mask logits of an embedding, given no prompt."""
+        decoder = self.mask_decoder
+        tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        queries, keys = decoder.transformer(
+            point_embeddings=tokens.expand(len(embedding), 1, -1, -1),
+            image_embeddings=embedding + self.prompt_encoder.no_mask_embed.weight[..., None, None],
+            image_positional_embeddings=self.positions,
+            attention_similarity=None,
+            target_embedding=None,
+        )[:2]
+        classes = [mlp(queries[:, 0, 1 + k]) for k, mlp in enumerate(_hypernetworks(decoder))]
+        return _upscale(decoder, keys[:, 0], torch.stack(classes, dim=1))
+
+    def train(self, mode: bool = True) -> PromptFreeSam:
+        """Training mode for all but the frozen encoder, whose statistics never change."""
+        super().train(mode)
+        self.encoder.eval()
+        return self
+
+    def twin(self) -> PromptFreeSam:
+        """The teacher: a copy of all that is trained, over the same encoder; takes no gradient."""
+        twin = copy.deepcopy(self, {id(self.encoder): self.encoder})
+        return twin.requires_grad_(False)
+
+    def averaged_parameters(self) -> list[nn.Parameter]:
+        """What the EMA averages: LoRA, prompt encoder, mask decoder; not the fixed positions."""
+        fixed = {id(p) for p in self.prompt_encoder.shared_embedding.parameters()}
+        parts = (self.lora, self.prompt_encoder, self.mask_decoder)
+        return [p for part in parts for p in part.parameters() if id(p) not in fixed]
+
+    def trained_state(self) -> dict[str, Tensor]:
+        """Tensors of LoRA, prompt encoder and mask decoder, by name; no copy is made."""
+        return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}
+
+    def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
+        """Take over what `trained_state` gave.
+
+        Raises:
+            UserError: the tensors are those of another architecture, rank or number of classes.
+        """
+        own = self.trained_state()
+        wrong = [k for k in own.keys() | state.keys() if _shape(own, k) != _shape(state, k)]
+        if wrong:
+            name = min(wrong)
+            raise UserError(
+                "the checkpoint is of another foundation model",
+                found=f"{name}: {_shape(state, name)} ({len(wrong)} such tensors)",
+                expected=f"{name}: {_shape(own, name)}",
+                fix="use the config that the checkpoint was trained with "
+                "(medsam.weights, medsam.rank, data.classes)",
+            )
+        with torch.no_grad():
+            for name, tensor in own.items():
+                tensor.copy_(state[name])
+            self.positions.copy_(self._positions())
+
+    @torch.no_grad()
+    def _positions(self) -> Float[Tensor, "1 d e e"]:
+        """Random Fourier features of pixel centers: sin and cos of 2 pi (x, y) G, in [-1, 1]."""
+        gaussian = self.prompt_encoder.shared_embedding.positional_embedding
+        side = self.encoder.embedding(self.side)
+        center = (torch.arange(side, device=gaussian.device, dtype=gaussian.dtype) + 0.5) / side
+        y, x = torch.meshgrid(center, center, indexing="ij")
+        angle = 2 * math.pi * ((2 * torch.stack([x, y], dim=-1) - 1) @ gaussian)
+        return torch.cat([angle.sin(), angle.cos()], dim=-1).permute(2, 0, 1)[None].contiguous()
+
+
+class VitEncoder(nn.Module):
+    """SAM's image encoder as `transformers` has it, made for one side.
+
+    Args:
+        vision: the `vision_encoder` of a SamModel.
+    """
+
+    def __init__(self, vision: nn.Module) -> None:
+        super().__init__()
+        self.vision: Any = vision
+
+    def qkv_layers(self) -> QkvLayers:
+        """One layer per block; its rows are all of q, all of k, all of v: hence one head."""
+        return [(layer.attn.qkv, 1) for layer in self.vision.layers]
+
+    def embedding(self, side: int) -> int:
+        """Side of the embedding: one entry per patch."""
+        return side // int(self.vision.config.patch_size)
+
+    def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d e e"]:
+        """Embedding of images in [0, 1]."""
+        embedding: Tensor = self.vision(x).last_hidden_state
+        return embedding
+
+
+def _hypernetworks(decoder: Any) -> Iterable[nn.Module]:
+    networks: Iterable[nn.Module] = decoder.output_hypernetworks_mlps
+    return networks
+
+
+def _upscale(
+    decoder: Any, pixels: Float[Tensor, "B n d"], classes: Float[Tensor, "B K f"]
+) -> Float[Tensor, "B K L L"]:
+    """Product of each class's vector with the embedding, upscaled twice by 2 x 2.
+
+    A transposed convolution of stride 2 with a 2 x 2 kernel maps every pixel by itself to four. So
+    both of SAM's are linear maps, and only the K logits, not all features, are put in place.
+    """
+    side = math.isqrt(pixels.shape[1])
+    fine = _four(decoder.upscale_conv1, pixels)  # B n 4 d/4
+    norm = decoder.upscale_layer_norm
+    fine = F.gelu(F.layer_norm(fine, norm.normalized_shape, norm.weight, norm.bias, norm.eps))
+    finer = F.gelu(_four(decoder.upscale_conv2, fine)).flatten(1, -2)  # B (n 4 4) d/8
+    logits = classes @ finer.transpose(1, 2)
+    logits = logits.view(*logits.shape[:2], side, side, 2, 2, 2, 2).permute(0, 1, 2, 4, 6, 3, 5, 7)
+    return logits.reshape(*logits.shape[:2], 4 * side, 4 * side)
+
+
+def _four(convolution: nn.ConvTranspose2d, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n 4 o"]:
+    """The four pixels (row by row) that a transposed 2 x 2 convolution makes of each."""
+    weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)
+    bias = convolution.bias
+    four = F.linear(x, weight, None if bias is None else bias.repeat(4))
+    return four.view(*x.shape[:-1], 4, -1)
+
+
+def _shape(state: Mapping[str, Tensor], name: str) -> str:
+    return " x ".join(map(str, state[name].shape)) if name in state else "absent"
