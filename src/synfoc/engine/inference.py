@@ -25,6 +25,7 @@ from synfoc.methods.mixing import nearest
 from synfoc.methods.synfoc import fuse
 
 if TYPE_CHECKING:
+    from synfoc.engine.checkpoint import LoadedRun
     from synfoc.models.build import Networks
 
 Branch: TypeAlias = Literal["unet", "medsam", "fused"]
@@ -76,6 +77,18 @@ class Segmenter:
     precision: str = "fp32"
     batch: int = 8
 
+    @classmethod
+    def of_run(cls, run: LoadedRun) -> Segmenter:
+        """The networks of a run that was opened with `load_run`."""
+        return cls(
+            networks=run.networks,
+            classes=len(run.classes),
+            nested=run.config.data.nested,
+            channels=run.channels,
+            device=run.device,
+            precision=run.precision,
+        )
+
     def answers(self) -> tuple[Answer, ...]:
         """All that this run can answer, in the order unet, medsam, fused; student, teacher."""
         found: list[Answer] = []
@@ -105,7 +118,7 @@ class Segmenter:
         Raises:
             UserError: the run has no such branch or role.
         """
-        self._check(wanted)
+        self.check(wanted)
         size = size or (images.shape[1], images.shape[2])
         pair = self._pair(agreement) if agreement else None
         labels: dict[Answer, list[NDArray[np.uint8]]] = {a: [] for a in wanted}
@@ -148,7 +161,7 @@ class Segmenter:
         Raises:
             UserError: the run has no such branch or role.
         """
-        self._check(wanted)
+        self.check(wanted)
         needed = {part for answer in wanted for part in _needs(answer)}
         # Not inference_mode: what a module caches in it could not be trained on later.
         with torch.no_grad(), _evaluation_mode([self._network(a) for a in needed]):
@@ -218,7 +231,12 @@ class Segmenter:
         assert network is not None
         return network
 
-    def _check(self, wanted: Sequence[Answer]) -> None:
+    def check(self, wanted: Sequence[Answer]) -> None:
+        """Tell whether the run can answer so.
+
+        Raises:
+            UserError: the run has no such branch or role.
+        """
         for answer in wanted:
             if not self._can(answer):
                 here = ", ".join(" ".join(a) for a in self.answers())

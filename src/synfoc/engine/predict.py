@@ -1,0 +1,266 @@
+"""A run and images -> label maps at the original size, and a list of what to check first.
+
+    OUT/<folders as in the input>/<name>.png | .nii.gz | .nii | .npy    class indices 0..C
+    OUT/.../<name>_overlay.png         outlines over the image
+    OUT/.../<name>_probabilities.*     soft maps
+    OUT/predictions.csv                one row per image: unreadable, then empty, then least sure
+
+Nothing is written before all names are known to be free; a file that cannot be read is a row of
+the list and does not stop the others.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synfoc.engine.checkpoint import load_run
+from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmenter
+from synfoc.engine.overlay import write_overlay
+from synfoc.errors import UserError
+from synfoc.images.files import (
+    IMAGE_SUFFIXES,
+    Stack,
+    is_image,
+    read_image,
+    stem,
+    to_unit,
+    write_label,
+    write_probabilities,
+)
+from synfoc.runs import RunFolder, replacing
+
+TABLE = "predictions.csv"
+MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npy")
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One image's row of predictions.csv."""
+
+    image: str
+    mask: str
+    """Relative to the folder of masks; empty where the image could not be read."""
+    confidence: float | None
+    """Agreement of the branches in [0, 1] (mean Dice over classes; a volume is one image); of
+    student and teacher where there is one branch; the certainty where there is one network."""
+    certainty: float | None
+    """Largest probability in [0, 1], mean over pixels. High where most is background."""
+    foreground: float | None
+    """Share of the pixels that are not background."""
+    slice: int | None
+    """Slice of a volume on which the branches agree least."""
+    note: str
+    """Why to look at it: what could not be read, or an empty mask."""
+
+    @property
+    def failed(self) -> bool:
+        """Whether there is no mask."""
+        return not self.mask
+
+
+def predict(
+    run: Path,
+    images: Sequence[Path],
+    *,
+    out: Path,
+    branch: Branch | Literal["recommended"] = "recommended",
+    role: Role = "student",
+    probabilities: bool = False,
+    overlay: bool = False,
+    overwrite: bool = False,
+    device: str = "auto",
+    checkpoint: str = "best",
+    progress: Callable[[int, int, str], None] | None = None,
+) -> list[Prediction]:
+    """Segment images with a trained run.
+
+    Args:
+        run: folder written by `synfoc train`.
+        images: files and folders; a folder is searched with its sub-folders.
+        out: folder for the masks.
+        branch: recommended: what training found best without test labels.
+        role: student (the paper's choice) or teacher.
+        probabilities: also write soft maps.
+        overlay: also write pictures with outlines.
+        overwrite: replace masks that are there already.
+        device: auto, cpu or cuda.
+        checkpoint: best, last, or a name such as step_000500.
+        progress: called with (done, total, name) before each image and once at the end.
+
+    Returns:
+        The rows of predictions.csv, those to check first; `failed` rows have no mask.
+
+    Raises:
+        UserError: no images, two images of one name, a mask that exists, no such branch, disk full.
+    """
+    sources = find_images(images, out)
+    if not overwrite:
+        _refuse_to_overwrite(out, sources)
+    loaded = load_run(run, checkpoint=checkpoint, device=device)
+    segmenter = Segmenter.of_run(loaded)
+    answer = (recommended_branch(RunFolder(run)) if branch == "recommended" else branch, role)
+    segmenter.check([answer])
+    rows = []
+    try:
+        for done, (name, path) in enumerate(sources.items()):
+            if progress:
+                progress(done, len(sources), str(path))
+            try:
+                stack = read_image(path, slice_axis=loaded.config.data.slice_axis)
+            except (UserError, OSError) as error:
+                rows.append(_failure(path, error))
+                continue
+            found = segmenter.segment(
+                to_unit(stack), [answer], agreement=role, probabilities=probabilities
+            )
+            mask = write_label(out / name, found.labels[answer], stack)
+            if probabilities:
+                ending = mask.name.removeprefix(stem(mask))
+                soft = mask.with_name(f"{stem(mask)}_probabilities{ending}")
+                write_probabilities(soft, found.probabilities[answer], stack)
+            if overlay:
+                write_overlay(
+                    mask.with_name(f"{stem(mask)}_overlay.png"), to_unit(stack),
+                    found.labels[answer], classes=segmenter.classes, nested=segmenter.nested,
+                )  # fmt: skip
+            rows.append(_row(path, mask.relative_to(out), found, answer, stack))
+    finally:
+        # What was done before a full disk or Ctrl-C is listed too.
+        rows.sort(key=_urgency)
+        if rows:
+            _write_table(out / TABLE, rows)
+    if progress:
+        progress(len(sources), len(sources), "")
+    return rows
+
+
+def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Files behind the given files and folders: path of the mask below `out` -> file.
+
+    A folder keeps its sub-folders. Hidden files, files of other types and masks that an earlier
+    call left in `out` are passed over; a file that is named itself is always taken.
+
+    Raises:
+        UserError: nothing to do, a path that does not exist, or two images with one name.
+    """
+    found: dict[Path, Path] = {}
+    for given in images:
+        if not given.exists():
+            raise UserError(
+                f"no image at {given}",
+                found="no such file or folder",
+                expected=f"a folder, or a file that ends with {' '.join(IMAGE_SUFFIXES)}",
+                fix="check the path",
+            )
+        inside = [given]
+        if given.is_dir():
+            inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
+            inside = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+        for path in inside:
+            name = path.relative_to(given) if given.is_dir() else Path(path.name)
+            _add(found, name, path)
+    if not found:
+        raise UserError(
+            "no images to segment",
+            found=f"none in {', '.join(map(str, images)) or 'an empty list'}",
+            expected=f"files that end with {' '.join(IMAGE_SUFFIXES)}",
+            fix="name the folder that holds the images",
+        )
+    return found
+
+
+def recommended_branch(folder: RunFolder) -> Branch:
+    """The branch that training recommends; before it has ended, the one that the paper keeps.
+
+    Raises:
+        UserError: the run folder cannot be read.
+    """
+    named = folder.read_summary().get("recommended", "medsam")
+    if named not in ("unet", "medsam", "fused"):
+        raise UserError(
+            f"{folder.summary} recommends no branch",
+            found=str(named),
+            expected="unet, medsam or fused",
+            fix="name a branch: --branch fused",
+        )
+    branch: Branch = named
+    return branch
+
+
+def _add(found: dict[Path, Path], name: Path, path: Path) -> None:
+    def key(one: Path) -> Path:
+        return one.with_name(stem(one))
+
+    twin = next((p for n, p in found.items() if key(n) == key(name)), None)
+    if twin is not None and twin.resolve() != path.resolve():
+        raise UserError(
+            f"two images would get the mask {key(name)}",
+            found=f"{twin} and {path}",
+            expected="one image per name",
+            fix="give the folder above both, so that sub-folders are kept, or rename one",
+        )
+    found.setdefault(name, path)
+
+
+def _refuse_to_overwrite(out: Path, sources: dict[Path, Path]) -> None:
+    endings = [*MASK_SUFFIXES, "_overlay.png", "_probabilities.npy", "_probabilities.nii.gz"]
+    endings.append("_probabilities.nii")
+    names = [name.with_name(stem(name) + ending) for name in sources for ending in endings]
+    there = [str(n) for n in (Path(TABLE), *names) if (out / n).exists()]
+    if there:
+        raise UserError(
+            f"{out} already holds masks",
+            found=", ".join(there[:4]) + (f" and {len(there) - 4} more" if there[4:] else ""),
+            expected="a new folder, or one without masks of these names",
+            fix="choose another --out, or add --overwrite",
+        )
+
+
+def _row(path: Path, mask: Path, found: Segmentation, answer: Answer, stack: Stack) -> Prediction:
+    label: NDArray[np.uint8] = found.labels[answer]
+    certainty = float(found.certainty[answer].mean())
+    confidence = certainty if found.agreement_whole is None else found.agreement_whole
+    each = found.certainty[answer] if found.agreement is None else found.agreement
+    foreground = np.count_nonzero(label) / label.size
+    return Prediction(
+        image=str(path),
+        mask=str(mask),
+        confidence=confidence,
+        certainty=certainty,
+        foreground=foreground,
+        slice=int(each.argmin()) if stack.volume else None,
+        note="" if foreground else "empty mask",
+    )
+
+
+def _failure(path: Path, error: Exception) -> Prediction:
+    told = f"{error.what}: found {error.found}" if isinstance(error, UserError) else str(error)
+    return Prediction(str(path), "", None, None, None, None, told)
+
+
+def _urgency(row: Prediction) -> tuple[bool, bool, float, float, str]:
+    """Unreadable first, then empty (both branches may miss it in agreement), then unsure."""
+    return (
+        not row.failed,
+        row.foreground != 0,
+        row.confidence or 0.0,
+        row.certainty or 0.0,
+        row.image,
+    )
+
+
+def _write_table(path: Path, rows: Sequence[Prediction]) -> None:
+    names = [f.name for f in fields(Prediction)]
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(names)
+        for row in rows:
+            values = [getattr(row, name) for name in names]
+            writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in values])

@@ -1,0 +1,181 @@
+"""Prediction: names and geometry of the masks, the order of the list, what is never overwritten."""
+
+import csv
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from synfoc.batches.batch import Sides
+from synfoc.engine import predict as module
+from synfoc.engine.overlay import COLORS, draw_overlay
+from synfoc.engine.predict import find_images, predict
+from synfoc.errors import UserError
+
+
+class Bright(nn.Module):
+    """Class 1 where the image is brighter than a threshold."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = 4 * torch.sign(x.mean(1, keepdim=True) - self.threshold)
+        return torch.cat([torch.zeros_like(z), z], 1)
+
+
+@pytest.fixture
+def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run whose U-Net sees all above 0.25 and whose MedSAM all above 0.75."""
+    unet, medsam = Bright(0.25), Bright(0.75)
+    networks = SimpleNamespace(
+        unet=unet, unet_teacher=unet, medsam=medsam, medsam_teacher=medsam, sides=Sides(16, 16, 16)
+    )
+    loaded = SimpleNamespace(
+        networks=networks,
+        config=SimpleNamespace(data=SimpleNamespace(nested=False, slice_axis=None)),
+        classes=("bright",),
+        channels=1,
+        device=torch.device("cpu"),
+        precision="fp32",
+    )
+    monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "summary.json").write_text('{"recommended": "unet"}')
+    return folder
+
+
+def picture(path: Path, *columns: int, size: tuple[int, int] = (16, 16)) -> Path:
+    """A gray PNG of vertical stripes of equal width."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    row = np.repeat(np.array(columns, np.uint8), size[1] // len(columns))
+    Image.fromarray(np.tile(row, (size[0], 1))).save(path)
+    return path
+
+
+def rows_of(out: Path) -> list[dict[str, str]]:
+    with (out / "predictions.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_folder_becomes_masks_of_the_same_names_and_sizes(run: Path, tmp_path: Path) -> None:
+    images = tmp_path / "my images é"
+    picture(images / "a" / "one.png", 0, 255, size=(20, 32))
+    picture(images / "b" / "one.png", 255, 0, 0, 0)
+    rows = predict(run, [images], out=tmp_path / "out")
+    mask = np.array(Image.open(tmp_path / "out" / "a" / "one.png"))
+    assert mask.shape == (20, 32) and mask.dtype == np.uint8
+    assert (mask == np.tile(np.repeat([0, 1], 16), (20, 1))).all()
+    assert sorted(row.mask for row in rows) == ["a/one.png", "b/one.png"]
+    assert [row.foreground for row in sorted(rows, key=lambda r: r.mask)] == [0.5, 0.25]
+
+
+def test_what_to_check_comes_first(run: Path, tmp_path: Path) -> None:
+    """Unreadable, then empty, then by the agreement of the branches.
+
+    sure: both see the 128 bright pixels of 256. unsure: the U-Net sees 128, MedSAM 64:
+    (2 * 64 + 1) / (128 + 64 + 1.001) = .6684.
+    """
+    picture(tmp_path / "in" / "sure.png", 0, 255)
+    picture(tmp_path / "in" / "unsure.png", 0, 0, 128, 255)
+    picture(tmp_path / "in" / "empty.png", 0, 0)
+    (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\n and then nothing")
+    rows = predict(run, [tmp_path / "in"], out=tmp_path / "out")
+    assert [Path(row.image).stem for row in rows] == ["broken", "empty", "unsure", "sure"]
+    assert [row.failed for row in rows] == [True, False, False, False]
+    assert rows[1].note == "empty mask"
+    assert rows[2].confidence == pytest.approx(0.6684, abs=1e-4)
+    assert rows[3].confidence == pytest.approx(1, abs=1e-4)
+    table = rows_of(tmp_path / "out")
+    assert [row["confidence"] for row in table] == ["", "1.0000", "0.6684", "1.0000"]
+    assert "broken.png" in table[0]["note"] and table[0]["mask"] == ""
+    assert not (tmp_path / "out" / "broken.png").exists()
+
+
+def test_a_nifti_volume_keeps_affine_and_shape(run: Path, tmp_path: Path) -> None:
+    """3 slices of 16 x 16; the branches differ on one: there the row points."""
+    voxels = np.zeros((16, 16, 3), np.float32)
+    voxels[:8] = 1
+    voxels[8:12, :, 1] = 0.5
+    affine = np.diag([0.5, 0.7, 8.0, 1.0])
+    path = tmp_path / "heart.nii.gz"
+    nib.save(nib.Nifti1Image(voxels, affine), path)
+    (row,) = predict(run, [path], out=tmp_path / "out", probabilities=True, overlay=True)
+    mask = nib.load(tmp_path / "out" / "heart.nii.gz")
+    assert np.allclose(mask.affine, affine)
+    assert (np.asarray(mask.dataobj) == (voxels > 0.25)).all()
+    assert row.slice == 1
+    soft = nib.load(tmp_path / "out" / "heart_probabilities.nii.gz")
+    assert soft.shape == (16, 16, 3, 2)
+    assert np.allclose(np.asarray(soft.dataobj).sum(-1), 1, atol=1e-5)
+    assert (tmp_path / "out" / "heart_overlay.png").is_file()
+
+
+def test_existing_masks_stop_everything_before_it_begins(run: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png", 0, 255)
+    picture(tmp_path / "in" / "b.png", 0, 255)
+    out = tmp_path / "out"
+    picture(out / "b.png", 7, 7)
+    with pytest.raises(UserError, match="already holds masks") as error:
+        predict(run, [tmp_path / "in"], out=out)
+    assert error.value.found == "b.png"
+    assert [p.name for p in out.iterdir()] == ["b.png"]
+    predict(run, [tmp_path / "in"], out=out, overwrite=True)
+    assert np.array(Image.open(out / "b.png")).max() == 1
+
+
+def test_masks_inside_the_input_folder_are_not_images(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png", 0, 255)
+    picture(tmp_path / "masks" / "a.png", 0, 1)
+    (tmp_path / "notes.txt").write_text("not an image")
+    assert find_images([tmp_path], tmp_path / "masks") == {Path("a.png"): tmp_path / "a.png"}
+
+
+def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
+    one, two = picture(tmp_path / "x" / "a.png", 0, 1), picture(tmp_path / "y" / "a.png", 0, 1)
+    with pytest.raises(UserError, match="two images would get the mask a"):
+        find_images([one, two], tmp_path / "out")
+    assert len(find_images([tmp_path], tmp_path / "out")) == 2
+    assert len(find_images([one, one], tmp_path / "out")) == 1
+
+
+def test_other_suffixes_of_one_name_are_refused_too(tmp_path: Path) -> None:
+    """a.png and a.bmp would both become a.png."""
+    picture(tmp_path / "a.png", 0, 1), picture(tmp_path / "a.bmp", 0, 1)
+    with pytest.raises(UserError, match="two images"):
+        find_images([tmp_path], tmp_path / "out")
+
+
+def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no images to segment"):
+        find_images([tmp_path], tmp_path / "out")
+    with pytest.raises(UserError, match="no image at"):
+        find_images([tmp_path / "gone.png"], tmp_path / "out")
+
+
+def test_progress_counts_to_the_end(run: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png", 0, 255)
+    picture(tmp_path / "in" / "b.png", 0, 255)
+    seen: list[tuple[int, int]] = []
+    predict(
+        run, [tmp_path / "in"], out=tmp_path / "out", progress=lambda d, n, _: seen.append((d, n))
+    )
+    assert seen == [(0, 2), (1, 2), (2, 2)]
+
+
+def test_an_overlay_is_an_outline_in_the_class_color() -> None:
+    """A 128 px image is shown twice as large; the middle of the part keeps its gray."""
+    image = np.full((128, 128, 1), 0.5, np.float32)
+    label = np.zeros((128, 128), np.uint8)
+    label[32:96, 32:96] = 1
+    picture = draw_overlay(image, label, classes=1)
+    assert picture.shape == (256, 256, 3)
+    assert tuple(picture[64, 100]) == COLORS[0]
+    assert tuple(picture[128, 128]) == tuple(picture[0, 0]) == (128, 128, 128)
