@@ -68,7 +68,7 @@ def resize_labels(labels: Shaped[Tensor, "*n h w"], side: int) -> Shaped[Tensor,
 
 def working_images(
     pixels: Float32[NDArray[np.float32], "n h w c"], side: int, channels: int
-) -> Float[Tensor, "n c side side"]:
+) -> Float[Tensor, "n C side side"]:
     """Decoded slices in [0, 1] at the working side, with the run's number of channels.
 
     A gray slice of a color run stays gray (it is repeated when a batch is made), so that it is
@@ -80,7 +80,7 @@ def working_images(
 
 def plain_views(
     pixels: Float32[NDArray[np.float32], "n h w c"], sides: Sides, channels: int
-) -> tuple[Float[Tensor, "n c S S"], Float[Tensor, "n c P P"]]:
+) -> tuple[Float[Tensor, "n C S S"], Float[Tensor, "n C P P"]]:
     """Views without augmentation, for evaluation and prediction.
 
     Args:
