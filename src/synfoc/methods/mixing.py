@@ -16,17 +16,16 @@ def paste(
 
 
 def nearest(maps: Shaped[Tensor, "B *c h w"], side: int) -> Shaped[Tensor, "B *c s s"]:
-    """Maps at another side by nearest sampling; kind (bool, int, float) and gradient are kept."""
+    """Maps at another side by nearest sampling; kind (bool, int, float) and gradient are kept.
+
+    One rule for every kind, torch's: labels, regions and probabilities stay pixel on pixel.
+    """
     if maps.shape[-1] == side == maps.shape[-2]:
         return maps
-    if maps.is_floating_point():
-        four = maps if maps.ndim == 4 else maps[:, None]
-        return F.interpolate(four, size=(side, side), mode="nearest").reshape(
-            *maps.shape[:-2], side, side
-        )
-    rows = _nearest_index(maps.shape[-2], side, maps.device)
-    columns = _nearest_index(maps.shape[-1], side, maps.device)
-    return maps[..., rows[:, None], columns]
+    four = maps if maps.ndim == 4 else maps[:, None]
+    real = four if maps.is_floating_point() else four.float()
+    resized = F.interpolate(real, size=(side, side), mode="nearest")
+    return resized.reshape(*maps.shape[:-2], side, side).to(maps.dtype)
 
 
 def bilinear(P: Float[Tensor, "B K h w"], side: int) -> Float[Tensor, "B K s s"]:
@@ -35,7 +34,3 @@ def bilinear(P: Float[Tensor, "B K h w"], side: int) -> Float[Tensor, "B K s s"]
         return P
     return F.interpolate(P, size=(side, side), mode="bilinear", align_corners=False)
 
-
-def _nearest_index(old: int, new: int, device: torch.device) -> Tensor:
-    # The rule of torch's interpolate: floor(i * old / new).
-    return (torch.arange(new, device=device) * old) // new

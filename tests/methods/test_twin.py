@@ -1,0 +1,186 @@
+"""The step against a twin in plain loops: random batches, every fusion, every consistency."""
+
+import runpy
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from synfoc.batches.batch import Batch
+from synfoc.methods.models import Models, Step
+from synfoc.methods.single import single_medsam_step, single_unet_step
+from synfoc.methods.synfoc import synfoc_step
+
+twin_step = runpy.run_path(str(Path(__file__).with_name("twin.py")))["twin_step"]
+
+SAME = (16, 16, 16)  # S, L, P
+OTHER = (32, 8, 16)
+UNEVEN = (16, 4, 12)
+
+
+@dataclass
+class Net:
+    """A network small enough for loops: a class score per place, moved by the mean color there."""
+
+    place: NDArray[Any]  # (K, s, s)
+    color: NDArray[Any]  # (K, c)
+
+    def __call__(self, images: Any) -> Any:
+        """Logits of one image (c, h, w) in NumPy, or of a batch in torch."""
+        side = self.place.shape[-1]
+        block = images.shape[-1] // side
+        if isinstance(images, np.ndarray):
+            small = images.reshape(-1, side, block, side, block).mean((2, 4))
+            return self.place + np.einsum("kc,chw->khw", self.color, small)
+        small = torch.nn.functional.avg_pool2d(images, block)
+        color, place = torch.from_numpy(self.color), torch.from_numpy(self.place)
+        return place.float() + torch.einsum("kc,bchw->bkhw", color.float(), small)
+
+
+def make_case(
+    seed: int, K: int, sides: tuple[int, int, int], *, images: int = 2, channels: int = 1
+) -> tuple[dict[str, Net], dict[str, NDArray[Any]]]:
+    """Networks that mostly agree, with blobs of doubt, and a batch of noise."""
+    rng = np.random.default_rng(seed)
+    S, L, P = sides
+    rough = rng.normal(size=(K, 4, 4))
+    color = 4 * rng.normal(size=(K, channels))
+
+    def net(side: int, doubt: float) -> Net:
+        place = 5 * rough.repeat(side // 4, 1).repeat(side // 4, 2)
+        return Net(place + doubt * rng.normal(size=place.shape), color + rng.normal(size=(K, 1)))
+
+    nets = {"UT": net(P, 1), "UT_hat": net(P, 1), "MS": net(L, 1), "MS_hat": net(L, 1)}
+    M = np.zeros((images, P, P), dtype=bool)
+    for n in range(images):
+        y, x, h, w = rng.integers(1, P // 2, 4)
+        M[n, y : y + h, x : x + w] = True
+    batch: dict[str, NDArray[Any]] = {"M": M}
+    for name in ("X_w", "U_w", "U_s"):
+        batch[f"{name}_MS"] = rng.random((images, channels, S, S)).astype(np.float32)
+        batch[f"{name}_UT"] = rng.random((images, channels, P, P)).astype(np.float32)
+    batch["Y_w_MS"] = rng.integers(K, size=(images, L, L))
+    batch["Y_w_UT"] = rng.integers(K, size=(images, P, P))
+    return nets, batch
+
+
+def tensors(batch: dict[str, NDArray[Any]]) -> Batch:
+    return Batch(**{f.name: torch.from_numpy(batch[f.name]) for f in fields(Batch)})
+
+
+def numbers(step: Step) -> dict[str, float]:
+    values = {f.name: getattr(step, f.name) for f in fields(Step)}
+    return {name: float(value) for name, value in values.items() if value is not None}
+
+
+def assert_twins(
+    seed: int,
+    K: int,
+    sides: tuple[int, int, int],
+    *,
+    channels: int = 1,
+    lam: float = 0.3,
+    **options: Any,
+) -> dict[str, float]:
+    nets, batch = make_case(seed, K, sides, channels=channels)
+    ours = numbers(synfoc_step(Models(**nets), tensors(batch), lam=lam, **options))
+    theirs: dict[str, float] = twin_step(nets, batch, lam=lam, **options)
+    assert ours == pytest.approx(theirs, abs=1e-5, rel=0, nan_ok=True)
+    return theirs
+
+
+@pytest.mark.parametrize("sides", [SAME, OTHER, UNEVEN], ids=["P=S=L", "S>P>L", "uneven"])
+@pytest.mark.parametrize(("K", "nested"), [(2, False), (3, True), (3, False), (4, False)])
+def test_the_paper_s_step_equals_its_twin(
+    K: int, nested: bool, sides: tuple[int, int, int]
+) -> None:
+    for seed in range(3):
+        assert_twins(seed, K, sides, nested=nested, channels=3 if nested else 1)
+
+
+@pytest.mark.parametrize("fusion", ["constant", "linear", "self", "mutual", "cps"])
+def test_other_fusions_equal_their_twin(fusion: str) -> None:
+    assert_twins(11, 3, OTHER, fusion=fusion, alpha=0.7, progress=0.4)
+    assert_twins(12, 4, SAME, fusion=fusion, alpha=0.2, progress=0.9)
+
+
+@pytest.mark.parametrize("consistency", ["mse", "none"])
+def test_other_consistencies_equal_their_twin(consistency: str) -> None:
+    assert_twins(21, 2, OTHER, consistency=consistency)
+    assert_twins(22, 3, UNEVEN, consistency=consistency, nested=True)
+
+
+@pytest.mark.parametrize("tau", [0.5, 0.8, 0.99])
+def test_other_thresholds_equal_their_twin(tau: float) -> None:
+    assert_twins(31, 3, OTHER, tau=tau)
+
+
+def test_the_random_batches_are_worth_comparing() -> None:
+    """Some pixels are trusted and some not; teachers agree in part; both kinds of region exist."""
+    for seed in range(3):
+        step = assert_twins(seed, 3, OTHER)
+        assert 0.1 < step["trusted"] < 0.9
+        assert 0.3 < step["alpha"] < 0.95
+        assert step["L_c"] > 0.01
+        assert step["L_d"] > 0.01
+
+
+@pytest.mark.parametrize("name", ["UT", "MS"])
+def test_gradients_equal_the_slope_of_the_twin(name: str) -> None:
+    """The twin's loss at place +- 1e-4, against autograd; pseudo-labels have no slope."""
+    nets, batch = make_case(71, 3, OTHER)
+    net = nets[name]
+    place = torch.tensor(net.place, dtype=torch.float32, requires_grad=True)
+    moved = place - torch.from_numpy(net.place).float()
+    f = Models(**(nets | {name: lambda images: net(images) + moved}))
+    (gradient,) = torch.autograd.grad(synfoc_step(f, tensors(batch), lam=0.5).loss, place)
+
+    for where in [(0, 1, 1), (1, 4, 6), (2, 7, 3)]:
+        losses = []
+        for move in (1e-4, -2e-4):
+            net.place[where] += move
+            losses.append(twin_step(nets, batch, lam=0.5)["loss"])
+        net.place[where] += 1e-4
+        slope = (losses[0] - losses[1]) / 2e-4
+        assert float(gradient[where]) == pytest.approx(slope, abs=1e-5)
+        assert abs(slope) > 1e-4
+
+
+def test_lambda_weighs_everything_learned_from_unlabeled_images() -> None:
+    """Lambda 0 leaves L_x; the rest is linear in lambda."""
+    nets, batch = make_case(41, 2, OTHER)
+    none, half, full = (
+        numbers(synfoc_step(Models(**nets), tensors(batch), lam=lam)) for lam in (0.0, 0.5, 1.0)
+    )
+    assert none["loss"] == pytest.approx(none["L_x_UT"] + none["L_x_MS"])
+    assert half["loss"] - none["loss"] == pytest.approx((full["loss"] - none["loss"]) / 2)
+
+
+def test_one_branch_alone_is_the_step_that_believes_only_its_teacher() -> None:
+    """alpha 1 is the U-Net's own teacher; alpha 0 MedSAM's, where both work at one side."""
+    nets, batch = make_case(51, 3, SAME)
+    f, b = Models(**nets), tensors(batch)
+    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", alpha=1.0))
+    alone = numbers(single_unet_step(Models(UT=f.UT, UT_hat=f.UT_hat), b, lam=0.3))
+    assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
+    assert alone["loss"] == pytest.approx(alone["L_x_UT"] + 0.3 * alone["L_u_UT"])
+
+    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", alpha=0.0))
+    alone = numbers(single_medsam_step(Models(MS=f.MS, MS_hat=f.MS_hat), b, lam=0.3))
+    assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
+    assert alone["loss"] == pytest.approx(alone["L_x_MS"] + 0.3 * alone["L_u_MS"])
+
+
+@pytest.mark.parametrize("name", [f.name for f in fields(Batch)])
+def test_every_field_of_the_batch_matters(name: str) -> None:
+    """Changing any view, label or region changes the loss."""
+    nets, batch = make_case(61, 3, OTHER)
+    before = synfoc_step(Models(**nets), tensors(batch), lam=1.0, fusion="constant").loss
+    value = batch[name]
+    batch[name] = ~value if value.dtype == bool else (1 - value if "Y" not in name else value // 2)
+    after = synfoc_step(Models(**nets), tensors(batch), lam=1.0, fusion="constant").loss
+    assert abs(float(after - before)) > 1e-4
