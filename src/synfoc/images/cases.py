@@ -1,0 +1,281 @@
+"""A table of cases, from a CSV or from folders, and the labels of its cases as class indices.
+
+`load_cases` lists files and opens none, so that 100,000 cases take a second or two. What the codes
+in the label files mean belongs to the table: `load_label` always gives class indices.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synfoc.config import Data
+from synfoc.errors import UserError
+from synfoc.images.csv_table import read_csv
+from synfoc.images.files import (
+    Geometry,
+    Stack,
+    decode,
+    read_codes,
+    read_geometry,
+    read_image,
+)
+from synfoc.images.formats import suffix
+from synfoc.images.layouts import Case, Found, find_cases, find_paper_cases, looks_like
+from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
+
+__all__ = ["Case", "CaseTable", "load_cases", "load_image", "load_label", "name_classes"]
+
+
+@dataclass(frozen=True)
+class CaseTable:
+    """All cases of a data set, and what their labels mean."""
+
+    root: Path
+    """The folder, or the folder of the CSV."""
+    cases: tuple[Case, ...]
+    """Sorted by domain (a published set: the authors' order), split and file name."""
+    classes: tuple[str, ...] | None
+    """Names of the classes 1, 2, ...; None until `name_classes` has looked at labels."""
+    nested: bool
+    """Part k is made of the classes 1..k (fundus: cup, then disc = cup and rim)."""
+    decode: Decode
+    """Codes in the label files -> class indices."""
+    paper: PaperSet | None = None
+    notices: tuple[str, ...] = ()
+    """What was noticed while listing the files, for people."""
+    layout: str = "folders"
+    """What the files were recognized as, for people."""
+
+    @property
+    def domains(self) -> tuple[str, ...]:
+        """Names of the domains in the order of the cases."""
+        return tuple(dict.fromkeys(case.domain for case in self.cases if case.domain))
+
+
+def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
+    """List the cases of `data.path`.
+
+    A CSV, or a folder: with a `cases.csv` in it that CSV is read; one of the paper's layouts is
+    read as such if `data.set` says so or if its folders and codes are plain to see; otherwise the
+    folders of layouts.py.
+
+    Args:
+        data: path, set, classes, nested and remap are read.
+        missing_ok: keep rows of a CSV whose files are missing (`synfoc data check` lists them).
+
+    Raises:
+        UserError: no such path, no image in it, a CSV that cannot be understood or names files
+            that are not there, two files of one name.
+    """
+    path = data.path
+    if not path.exists():
+        raise UserError(
+            f"no data at {path}",
+            found="no such file or folder",
+            expected="a folder of images or a CSV",
+            fix="check the path",
+        )
+    paper = paper_set(data.set) if data.set else None
+    if path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt"):
+        raise UserError(
+            f"{path} is not a data set",
+            found="a single file that is no CSV",
+            expected="a folder of images or a CSV",
+            fix="name the folder that the file is in",
+        )
+    table = path if path.is_file() else path / "cases.csv"
+    if paper is None and table.is_file():
+        found, layout = read_csv(table, missing_ok=missing_ok), f"CSV {table.name}"
+    else:
+        paper = paper or _recognized(path)
+        found = find_paper_cases(path, paper) if paper else find_cases(path)
+        layout = f"published layout of the {paper.name} set" if paper else "folders"
+    if not found.cases:
+        raise _nothing(path, found)
+    remap = tuple((data.remap or {}).items())
+    return CaseTable(
+        root=path if path.is_dir() else path.parent,
+        cases=tuple(found.cases),
+        classes=data.classes or (paper.classes if paper else None),
+        nested=data.nested or (paper.nested if paper else False),
+        decode=paper.decode if paper and not remap else Decode(remap),
+        paper=paper,
+        notices=tuple(found.notices),
+        layout=layout,
+    )
+
+
+def load_image(case: Case, *, slice_axis: int | None = None) -> Stack:
+    """The image of a case; a spacing stated in the CSV goes before the file's own.
+
+    Raises:
+        UserError: as `read_image`.
+    """
+    stack = read_image(case.image, slice_axis=slice_axis)
+    return stack if case.spacing is None else replace(stack, spacing=case.spacing)
+
+
+def load_label(
+    case: Case, table: CaseTable, *, like: Stack | None = None, slice_axis: int | None = None
+) -> Stack:
+    """The label of a case as class indices, cut as its image is.
+
+    Args:
+        case: with at least one label file; several are merged by the largest class index.
+        table: says what the codes mean and which classes there are.
+        like: the image, where it is at hand; None: only the image's header is read.
+        slice_axis: as in `read_image`.
+
+    Returns:
+        A stack of (n, h, w) class indices, 0..C where the classes are known.
+
+    Raises:
+        UserError: no label file, a label of another size or orientation than the image, codes
+            that are no class, and as `read_label`.
+    """
+    if not case.labels:
+        raise UserError(
+            f"{case.id} has no label",
+            found="an unlabeled image",
+            expected="a label file of the same name in the mask folder, or in the CSV",
+            fix="add the label, or leave this image out",
+        )
+    image = like.origin if like else read_geometry(case.image, slice_axis=slice_axis)
+    size = like.pixels.shape[:3] if like else image.size if image else ()
+    merged: Stack | None = None
+    for path in case.labels:
+        axis = image.order[0] if image and len(image.shape) == 3 else slice_axis
+        codes = read_codes(path, slice_axis=axis)
+        _check_place(path, codes, case.image, size, image)
+        label = replace(codes, pixels=decode(codes.pixels, table.decode, path))
+        _check_classes(path, label.pixels, codes.pixels, table)
+        if merged is not None:
+            label = replace(label, pixels=np.maximum(merged.pixels, label.pixels))
+        merged = label
+    assert merged is not None
+    return merged if case.spacing is None else replace(merged, spacing=case.spacing)
+
+
+def name_classes(
+    table: CaseTable, cases: tuple[Case, ...], *, slice_axis: int | None = None
+) -> CaseTable:
+    """The table with its classes named; where they are not yet, the labels of `cases` are read.
+
+    Classes 1..C are called class1, class2, ... Every index up to the highest must occur, since
+    a gap (0 and 255) is a code that nobody has explained.
+
+    Raises:
+        UserError: no class at all, or a gap, with the `data.remap` that would close it.
+    """
+    if table.classes is not None:
+        return table
+    present: set[int] = set()
+    for case in cases:
+        present |= set(np.unique(load_label(case, table, slice_axis=slice_axis).pixels).tolist())
+    highest = max(present, default=0)
+    if present - {0} != set(range(1, highest + 1)) or highest == 0:
+        raise UserError(
+            f"the classes cannot be read from the labels of {len(cases)} images",
+            found=f"class indices {_some(present)}",
+            expected="0 background, then 1, 2, ... without a gap",
+            fix=f"set data.remap = {_closing(present)}, or name all classes in data.classes"
+            if highest
+            else "label at least one image; all of these are background",
+        )
+    return replace(table, classes=tuple(f"class{k}" for k in range(1, highest + 1)))
+
+
+def _recognized(path: Path) -> PaperSet | None:
+    """The published set that the folders are, if the codes of one label file agree."""
+    for known in PAPER_SETS:
+        if path.is_dir() and looks_like(path, known):
+            first = next((c for c in find_paper_cases(path, known).cases if c.labels), None)
+            if first and _published_codes(first, known):
+                return known
+    return None
+
+
+def _published_codes(case: Case, known: PaperSet) -> bool:
+    try:
+        codes = read_codes(case.labels[0]).pixels
+    except UserError:
+        return False
+    if known == MNMS:
+        return codes.ndim == 4 and set(np.unique(codes).tolist()) <= known.codes
+    # Inverted codes leave 255 along the border; a label of class indices has 0 there.
+    corner = known.decode(codes[:, :1, :1]).item() == 0 if codes.ndim == 3 else False
+    return corner and set(np.unique(codes).tolist()) <= known.codes
+
+
+def _check_place(
+    path: Path, codes: Stack, image: Path, size: tuple[int, ...], geometry: Geometry | None
+) -> None:
+    if codes.pixels.shape[:3] != size:
+        raise UserError(
+            f"mask {path} is of another size than its image",
+            found=f"{_size(codes.pixels.shape[:3])} in the mask, {_size(size)} in {image.name}",
+            expected="the same number of rows, columns and slices",
+            fix="export the mask in the geometry of the image",
+        )
+    label = codes.origin
+    if label is None or geometry is None or label.kind != "nifti" or geometry.kind != "nifti":
+        return
+    if (label.order, label.flip) != (geometry.order, geometry.flip):
+        raise UserError(
+            f"mask {path} is turned against its image",
+            found=f"axes in another direction than in {image.name}",
+            expected="the affine of the image",
+            fix="save the mask with the image's affine, or resample it onto the image",
+        )
+
+
+def _check_classes(
+    path: Path, indices: NDArray[Any], codes: NDArray[Any], table: CaseTable
+) -> None:
+    highest = len(table.classes) if table.classes is not None else 255
+    if indices.min() >= 0 and indices.max() <= highest:
+        return
+    present = set(np.unique(codes).tolist())
+    fix = f"add data.remap = {_closing(present, highest)}, or correct the file"
+    if suffix(path) in (".jpg", ".jpeg"):
+        fix = "save labels as PNG: JPEG changes pixel values"
+    names = [f"{k} {name}" for k, name in enumerate(("background", *(table.classes or ())))]
+    raise UserError(
+        f"mask {path} does not fit the classes",
+        found=f"pixel values {_some(present)}",
+        expected=", ".join(names) + " (data.classes)" if table.classes else "values 0 to 255",
+        fix=fix,
+    )
+
+
+def _closing(present: set[int], highest: int = 255) -> dict[int, int]:
+    """A remap that would make the codes class indices: in order, or to 0 where there are more."""
+    codes = sorted(present - {0})
+    if len(codes) <= highest:
+        return {code: k for k, code in enumerate(codes, 1) if code != k}
+    return {code: 0 for code in codes if not 0 < code <= highest}
+
+
+def _some(values: set[int], most: int = 8) -> str:
+    shown = ", ".join(map(str, sorted(values)[:most]))
+    return f"{shown}, ... ({len(values)} values)" if len(values) > most else shown
+
+
+def _size(size: tuple[int, ...]) -> str:
+    slices, *plane = size
+    return " x ".join(map(str, plane)) + (f" x {slices} slices" if slices > 1 else "")
+
+
+def _nothing(path: Path, found: Found) -> UserError:
+    inside = sorted(p.name for p in path.iterdir())[:6] if path.is_dir() else []
+    return UserError(
+        f"no image in {path}",
+        found="; ".join(found.notices) or (", ".join(inside) if inside else "nothing"),
+        expected="<domain>/{train,test}/{image,mask}/ with PNG, JPEG, TIFF, BMP, NIfTI or NPY",
+        fix="see docs/data.md for the layouts, or list the files in a CSV",
+    )

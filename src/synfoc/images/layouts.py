@@ -1,0 +1,260 @@
+"""Files on disk -> cases: folders, a CSV, and the published layouts. No image is opened here.
+
+Folders. A folder that holds `image` (images, img, imgs) is a set of images; `mask` (masks, label,
+labels) beside it holds their labels under the same names, or with `_mask`, `_label`, `_seg` added.
+Above it may stand `train` and `test`, and above or below those one folder per domain. A folder
+without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`. An image
+without a label file is unlabeled. Hidden files are left out.
+
+Patients are guessed from file names that begin with patient, subject, subj, sub or pat and a number
+(`patient003_f15_s02` is patient003), and never otherwise: a wrong guess would be worse than none.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from synfoc.errors import UserError
+from synfoc.images.formats import IMAGE_SUFFIXES, stem, suffix
+from synfoc.images.paper_sets import PaperSet
+
+Side = Literal["train", "test"]
+
+IMAGE_FOLDERS = ("image", "images", "img", "imgs")
+LABEL_FOLDERS = ("mask", "masks", "label", "labels")
+SPLITS: dict[str, Side] = {
+    "train": "train",
+    "training": "train",
+    "test": "test",
+    "testing": "test",
+}
+UNREAD = ("val", "valid", "validation")
+LABEL_ENDING = re.compile(r"_(mask|label|seg)(_\d+)?$", re.IGNORECASE)
+PATIENT = re.compile(r"(patient|subject|subj|sub|pat)[-_ ]?\d+", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One image file, with its label file where it has one."""
+
+    id: str
+    """Unique in the set, path-like: "ACDC/train/patient003_f15_s02"."""
+    image: Path
+    label: Path | tuple[Path, ...] | None = None
+    """Several files are merged by the largest class index (BUSI's extra lesions)."""
+    domain: str | None = None
+    patient: str | None = None
+    """Unique within the domain only: two hospitals may both have a patient 1."""
+    split: Side | None = None
+    spacing: tuple[float, float, float] | None = None
+    """mm between slices, rows, columns, where a CSV states it; it goes before the file's own."""
+
+    @property
+    def labels(self) -> tuple[Path, ...]:
+        """The label files: none, one or several."""
+        if self.label is None:
+            return ()
+        return self.label if isinstance(self.label, tuple) else (self.label,)
+
+    @property
+    def group(self) -> tuple[str | None, str]:
+        """What must stay on one side of a split: the patient, or the image where unknown."""
+        return (self.domain, self.patient or f"image {self.id}")
+
+
+@dataclass
+class Found:
+    """What a folder holds, while it is being walked."""
+
+    cases: list[Case] = field(default_factory=list)
+    notices: list[str] = field(default_factory=list)
+
+
+def guess_patient(name: str) -> str | None:
+    """The patient that a file name begins with, in lower case; None where it names none."""
+    match = PATIENT.match(name)
+    return match[0].lower() if match else None
+
+
+def find_cases(root: Path) -> Found:
+    """Cases of a folder in the layouts of the module's text, sorted by domain, split and name.
+
+    Raises:
+        UserError: two images, or two labels, of one name.
+    """
+    found = Found()
+    _walk(root, None, None, found)
+    guessed = len({case.group for case in found.cases if case.patient})
+    if guessed:
+        found.notices.append(
+            f"{guessed} patients read from file names (e.g. "
+            f"{next(c.patient for c in found.cases if c.patient)}); a CSV can say otherwise"
+        )
+    return found
+
+
+def find_paper_cases(root: Path, known: PaperSet) -> Found:
+    """Cases of a published layout, domains in the authors' order.
+
+    Raises:
+        UserError: two images, or two labels, of one name.
+    """
+    found = Found()
+    names = {known.domain(path.name): path for path in _list(root)[0].values()}
+    for domain in known.domains:
+        if domain not in names:
+            found.notices.append(f"domain {domain} of the {known.name} set is not there")
+        elif known.name == "busi":
+            cases = _flat_cases(names[domain], domain, None, found)
+            # The authors' rule: the last fifth of the sorted list is the test set.
+            cut = len(cases) - len(cases) // 5
+            for number, case in enumerate(cases):
+                side: Side = "train" if number < cut else "test"
+                found.cases.append(
+                    Case(f"{domain}/{side}/{stem(case.image)}", case.image, case.label, domain,
+                         split=side)
+                )  # fmt: skip
+        else:
+            for side in ("train", "test"):
+                folders = _list(names[domain] / side / known.inner)[0]
+                if "image" in folders:
+                    cases = _paired_cases(
+                        folders["image"], folders.get("mask"), domain, side, found
+                    )
+                    found.cases += [_with_paper_patient(case, known) for case in cases]
+    return found
+
+
+def looks_like(root: Path, known: PaperSet) -> bool:
+    """Whether the folders of `root` are plainly those of a published layout."""
+    names = {known.domain(path.name): path for path in _list(root)[0].values()}
+    there = [names[domain] for domain in known.domains if domain in names]
+    if len(there) < len(known.domains) / 2:
+        return False
+    if known.name == "busi":
+        return any(_busi_names(path) for path in there)
+    return any((path / "train" / known.inner / "mask").is_dir() for path in there)
+
+
+def _busi_names(folder: Path) -> bool:
+    return any(re.fullmatch(r"\w+ \(\d+\)_mask\.png", path.name) for path in _list(folder)[1])
+
+
+def _with_paper_patient(case: Case, known: PaperSet) -> Case:
+    """Prostate slices are named `<volume>_<slice>`, counted from 00 anew in train and in test."""
+    patient = None
+    if known.name == "prostate" and "_" in stem(case.image):
+        patient = f"{case.split} {stem(case.image).split('_')[0]}"
+    return Case(case.id, case.image, case.label, case.domain, patient, case.split)
+
+
+def _list(folder: Path) -> tuple[dict[str, Path], list[Path]]:
+    """Sub-folders by name in lower case, and images sorted by name; hidden ones left out."""
+    folders: dict[str, Path] = {}
+    images: list[Path] = []
+    if not folder.is_dir():
+        return folders, images
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.startswith("."):
+                continue
+            if entry.is_dir():
+                folders[entry.name.lower()] = Path(entry.path)
+            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
+                images.append(Path(entry.path))
+    return dict(sorted(folders.items())), sorted(images, key=lambda path: path.name)
+
+
+def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) -> None:
+    folders, images = _list(folder)
+    image_folder = next((folders[name] for name in IMAGE_FOLDERS if name in folders), None)
+    if image_folder:
+        label_folder = next((folders[name] for name in LABEL_FOLDERS if name in folders), None)
+        found.cases += _paired_cases(image_folder, label_folder, domain, split, found)
+        return
+    before = len(found.cases)
+    for name, path in _in_order(folders):
+        if name in SPLITS:
+            if split is None:
+                _walk(path, domain, SPLITS[name], found)
+        elif name in UNREAD:
+            found.notices.append(f"{path} is not read: only train and test are")
+        elif domain is None and name not in LABEL_FOLDERS:
+            _walk(path, path.name, split, found)
+    if images and len(found.cases) == before:
+        found.cases += _flat_cases(folder, domain, split, found)
+
+
+def _in_order(folders: dict[str, Path]) -> Iterator[tuple[str, Path]]:
+    """Sub-folders by name, but train before test."""
+    yield from sorted(folders.items(), key=lambda item: (SPLITS.get(item[0]) == "test", item[0]))
+
+
+def _paired_cases(
+    images: Path, labels: Path | None, domain: str | None, split: Side | None, found: Found
+) -> list[Case]:
+    """Images of one folder, labels of another."""
+    by_stem = _by_stem(_list(images)[1])
+    own = _by_stem(_list(labels)[1]) if labels else {}
+    added: dict[str, list[Path]] = {}
+    for name, path in own.items():
+        if name not in by_stem:
+            added.setdefault(LABEL_ENDING.sub("", name), []).append(path)
+    cases = []
+    for name, path in by_stem.items():
+        files = [own[name]] if name in own else added.pop(name, [])
+        cases.append(_case(path, files, domain, split))
+    lonely = [path for paths in added.values() for path in paths]
+    if lonely:
+        found.notices.append(
+            f"{len(lonely)} label files have no image of their name and are not used, "
+            f"e.g. {lonely[0]}"
+        )
+    if not by_stem:
+        found.notices.append(f"no image in {images}")
+    return cases
+
+
+def _flat_cases(folder: Path, domain: str | None, split: Side | None, found: Found) -> list[Case]:
+    """Images of one folder with their labels among them."""
+    by_stem = _by_stem(_list(folder)[1])
+    labels: dict[str, list[Path]] = {}
+    for name, path in by_stem.items():
+        base = LABEL_ENDING.sub("", name)
+        if base != name and base in by_stem:
+            labels.setdefault(base, []).append(path)
+        elif base != name:
+            found.notices.append(f"{path} looks like a label, but {base} is not there")
+    used = {path for paths in labels.values() for path in paths}
+    return [
+        _case(path, labels.get(name, []), domain, split)
+        for name, path in by_stem.items()
+        if path not in used
+    ]
+
+
+def _case(path: Path, labels: list[Path], domain: str | None, split: Side | None) -> Case:
+    name = stem(path)
+    label = tuple(labels) if len(labels) > 1 else labels[0] if labels else None
+    parts = [part for part in (domain, split, name) if part]
+    return Case("/".join(parts), path, label, domain, guess_patient(name), split)
+
+
+def _by_stem(paths: list[Path]) -> dict[str, Path]:
+    named: dict[str, Path] = {}
+    for path in paths:
+        name = stem(path)
+        if name in named:
+            raise UserError(
+                f"two files of one name in {path.parent}",
+                found=f"{named[name].name} and {path.name}",
+                expected="one file per name, since a label is found by it",
+                fix=f"rename or remove one of them (the other ends in {suffix(path)})",
+            )
+        named[name] = path
+    return named
