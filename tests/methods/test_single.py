@@ -1,0 +1,97 @@
+"""One branch alone, by hand; its equality with the whole step is in test_twin."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from synfoc.batches.batch import Batch
+from synfoc.methods.models import Models
+from synfoc.methods.single import single_medsam_step, single_unet_step
+
+LN2 = 0.693147
+
+
+def undecided(images: Tensor) -> Tensor:
+    """Even odds of two classes."""
+    return images.new_zeros(images.shape[0], 2, *images.shape[2:])
+
+
+def sure(images: Tensor) -> Tensor:
+    """Class 1 where it is bright, with probability 1/(1 + e^-6) = .9975."""
+    return torch.cat([3 - 6 * images.round(), 6 * images.round() - 3], 1)
+
+
+@pytest.fixture
+def batch() -> Batch:
+    """A black labeled image of class 0, a white unlabeled one, a region of a quarter."""
+    black, white = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
+    Y, M = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4, dtype=torch.bool)
+    M[:, :2, :2] = True
+    return Batch(black, black, Y, Y, white, white, white, white, M)
+
+
+def test_teacher_and_paste_make_the_copy_paste_label(batch: Batch) -> None:
+    """Student even, teacher sure: 12 pixels of class 1, 4 pasted ones of class 0, all trusted.
+
+    L_u = ln 2 + 1 - mean(2(.5)(4) / (.25(16) + 4), 2(.5)(12) / (.25(16) + 12)) = ln 2 + 3/8
+    L_x = ln 2 + 1 - mean(2(.5)(16) / (.25(16) + 16), 0)                         = ln 2 + 3/5
+    """
+    steps = {
+        "UT": single_unet_step(Models(UT=undecided, UT_hat=sure), batch, lam=0.5),
+        "MS": single_medsam_step(Models(MS=undecided, MS_hat=sure), batch, lam=0.5),
+    }
+    for branch, step in steps.items():
+        assert float(getattr(step, f"L_x_{branch}")) == pytest.approx(LN2 + 3 / 5, abs=1e-5)
+        assert float(getattr(step, f"L_u_{branch}")) == pytest.approx(LN2 + 3 / 8, abs=1e-5)
+        assert float(step.loss) == pytest.approx(1.5 * LN2 + 3 / 5 + 3 / 16, abs=1e-5)
+        assert step.trusted is not None
+        assert float(step.trusted) == 1
+
+
+def test_a_teacher_that_is_not_sure_teaches_the_pasted_pixels_only(batch: Batch) -> None:
+    """Even odds are never above tau: of 16 pixels 4 count in the cross-entropy, ln 2 / 4.
+
+    Dice, all labels 0 (the first of two equals): 1 - mean(2(.5)(16) / (.25(16) + 16), 0) = 3/5.
+    """
+    for step in (
+        single_unet_step(Models(UT=undecided, UT_hat=undecided), batch, lam=1.0),
+        single_medsam_step(Models(MS=undecided, MS_hat=undecided), batch, lam=1.0),
+    ):
+        L_u = step.L_u_UT if step.L_u_MS is None else step.L_u_MS
+        assert L_u is not None
+        assert float(L_u) == pytest.approx(LN2 / 4 + 3 / 5, abs=1e-5)
+        assert step.trusted is not None
+        assert float(step.trusted) == 0
+
+
+def test_a_probability_equal_to_tau_is_not_trusted(batch: Batch) -> None:
+    """Even odds are exactly .5: above .4999, not above .5."""
+    f = Models(UT=undecided, UT_hat=undecided, MS=undecided, MS_hat=undecided)
+    for one_step in (single_unet_step, single_medsam_step):
+        shares = [one_step(f, batch, lam=1.0, tau=tau).trusted for tau in (0.4999, 0.5)]
+        assert [float(share) for share in shares if share is not None] == [1, 0]
+
+
+def test_the_other_branch_is_never_asked(batch: Batch) -> None:
+    """Its images may have any side, its networks may be absent."""
+    small = torch.zeros(1, 1, 2, 2)
+    other = replace(batch, X_w_MS=small, U_w_MS=small, U_s_MS=small, Y_w_MS=small[0].long())
+    step = single_unet_step(Models(UT=undecided, UT_hat=sure), other, lam=1.0)
+    assert step.L_x_MS is None
+    assert step.L_c is None
+    assert step.alpha is None
+
+
+def test_teachers_get_no_gradient(batch: Batch) -> None:
+    """Pseudo-labels are constants: only the student's bias has a slope."""
+    student, teacher = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
+    student.requires_grad_()
+    teacher.requires_grad_()
+    f = Models(UT=lambda x: undecided(x) + student, UT_hat=lambda x: sure(x) + teacher)
+    loss = single_unet_step(f, batch, lam=1.0).loss
+    slopes = torch.autograd.grad(loss, (student, teacher), allow_unused=True)
+    assert slopes[0] is not None
+    assert slopes[0].abs().max() > 0.01
+    assert slopes[1] is None
