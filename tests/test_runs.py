@@ -21,8 +21,8 @@ from synfoc.runs import RunFolder
 def test_a_new_run_gets_its_folders_and_missing_parents(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "läufe und mehr" / "run 1")
     assert run.checkpoints.is_dir()
-    assert run.examples == run.path / "evaluation" / "pictures"
-    assert run.examples.is_dir()
+    assert run.example_folder == run.path / "evaluation" / "pictures"
+    assert run.example_folder.is_dir()
 
 
 def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path) -> None:

@@ -5,7 +5,7 @@
     split.json             labeled, unlabeled and test cases with sha256
     metrics.jsonl          one line per `train.log_every` steps and per evaluation:
                            {step, loss, L_x_UT, L_x_MS, L_u_UT, L_u_MS, L_c, L_d, lam, alpha,
-                            phi_self, phi_mut, trusted, seconds}
+                            phi_self, phi_mut, trusted, seconds of training so far}
                            {step, kind: "evaluation", score, labeled_dice, agreement, stability,
                             pseudo_dice?: {unet, medsam, fused}}
     summary.json           steps, best_step, rule, seconds, seconds_per_step, peak_memory_gib,
@@ -86,7 +86,7 @@ class RunFolder:
         self.base = path / "base.safetensors"
         self.metrics = path / "metrics.json"
         self.cases = path / "evaluation" / "cases.csv"
-        self.examples = path / "evaluation" / "pictures"
+        self.example_folder = path / "evaluation" / "pictures"
         self.pictures = path / "pictures"
         self.report = path / "report.html"
 
@@ -111,7 +111,7 @@ class RunFolder:
             )
         run = cls(path)
         with _told(path):
-            for folder in (path, run.checkpoints, run.examples, run.pictures):
+            for folder in (path, run.checkpoints, run.example_folder, run.pictures):
                 folder.mkdir(parents=True, exist_ok=True)
         return run
 
@@ -139,7 +139,7 @@ class RunFolder:
     def example(self, domain: str | None, kind: str) -> Path:
         """Path of one example picture's arrays; kind is best, median or worst."""
         name = re.sub(r"[^\w.-]+", "_", domain or "all")
-        return self.examples / f"{name}__{kind}.npz"
+        return self.example_folder / f"{name}__{kind}.npz"
 
     def read_summary(self) -> dict[str, Any]:
         """summary.json, or {} while training has not ended."""
@@ -181,7 +181,7 @@ class RunFolder:
 
     def read_examples(self) -> list[Example]:
         """All example pictures, by domain, then best, median, worst."""
-        found = [load_example(p) for p in sorted(self.examples.glob("*.npz"))]
+        found = [load_example(p) for p in sorted(self.example_folder.glob("*.npz"))]
         order = {kind: i for i, kind in enumerate(KINDS)}
         return sorted(found, key=lambda e: (e.info["domain"] or "", order[e.info["kind"]]))
 
@@ -214,7 +214,8 @@ def save_example(
         label: (h, w), class indices.
         masks: branch (unet, medsam, fused; those that the run has) -> (h, w), class indices.
         info: {case: str, domain: str | None, kind: best|median|worst, dice: {branch: 0..1 or
-            None}, spacing?: (row, column) in mm}; its Dice is that of the whole case, over classes.
+            None}, spacing?: (rows, columns) in mm}. Its Dice is that of the whole case, mean over
+            classes; the spacing is there so that pixels that are not square are shown true.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.

@@ -17,7 +17,6 @@ def facts(view: RunView) -> dict[str, str]:
     data, supervised = config.data, config.method.name == "supervised"
     batch = f"{config.method.batch}" + ("" if supervised else f" + {config.method.batch}")
     steps = summary.get("steps", config.train.steps)
-    rule = metrics.get("rule") or summary.get("rule") or config.train.rule
     step = metrics.get("step") or summary.get("best_step")
     protocol = metrics.get("protocol")
     return {
@@ -34,7 +33,7 @@ def facts(view: RunView) -> dict[str, str]:
         if summary.get("peak_memory_gib")
         else "",
         "Checkpoint": (f"step {show(step)}; " if step is not None else "")
-        + f"rule {rule}: {RULES.get(rule, '')}",
+        + f"rule {view.rule}: {RULES.get(view.rule, '')}".removesuffix(": "),
         "Protocol": f"{protocol}: {PROTOCOLS.get(protocol, '')}" if protocol else "",
         "Recommended branch": _recommended(view),
     }
@@ -55,7 +54,10 @@ def facts_html(views: Sequence[RunView]) -> str:
         rows.append(f'<tr><th scope="row">{escape(name)}</th>{cells}</tr>\n')
     head = ""
     if len(views) > 1:
-        names = "".join(f'<th scope="col">{escape(view.name)}</th>' for view in views)
+        width = f"{80 // len(views)}%"
+        names = "".join(
+            f'<th scope="col" style="width: {width}">{escape(view.name)}</th>' for view in views
+        )
         head = f"<thead><tr><td></td>{names}</tr></thead>\n"
     return (
         f'<div class="wide"><table class="facts">{head}<tbody>{"".join(rows)}</tbody></table></div>'
@@ -73,7 +75,7 @@ def changes_html(views: Sequence[RunView]) -> str:
             continue
         listed = "".join(
             f"<li><code>{escape(c.key)}</code> {escape(c.value)} "
-            f'<span class="paper">paper {escape(c.paper)}</span></li>'
+            f'<span class="paper">(paper: {escape(c.paper)})</span></li>'
             for c in found
         )
         parts.append(
@@ -105,17 +107,14 @@ def duration(seconds: float) -> str:
 
 
 def _images(view: RunView, part: str) -> str:
-    total = view.count(part)
-    labeled = view.config.data.labeled
-    if total is None:
+    labeled, images = view.config.data.labeled, view.images(part)
+    if not images:
         if part != "labeled" or not (labeled.domain or labeled.count):
             return ""
         return f"{labeled.count or 'all'} from {labeled.domain or 'any domain'}"
-    domains = {d: n for d, n in view.counts[part].items() if d}
-    if not domains or not total:
-        return show(total)
-    if len(domains) == 1:
-        return f"{show(total)} from {next(iter(domains))}"
+    total, domains = sum(images.values()), {d: n for d, n in images.items() if d}
+    if len(images) == 1:
+        return " from ".join([show(total), *(d for d in domains if view.standing(d))])
     listed = ", ".join(f"{domain} {show(n)}" for domain, n in domains.items())
     return f"{show(total)} ({listed})"
 

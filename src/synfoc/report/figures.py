@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import pairwise
 from typing import Any
 
 import matplotlib as mpl
@@ -31,10 +32,13 @@ BRANCH_COLORS = {"unet": BLUE, "medsam": ORANGE, "fused": GREEN}
 # Stand-ins that become the page's own colors in the SVG.
 INK, FAINT = "#010203", "#040506"
 POINTS = 250
+PSEUDO, SPEED = "Dice of the pseudo-labels", "Seconds per step"
 
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
     "font.size": 9,
     "text.color": INK,
     "axes.edgecolor": FAINT,
@@ -85,9 +89,9 @@ class Line:
 
 
 PANELS = (
-    Panel("Loss, labeled images", (("L_x_UT", "U-Net", BLUE), ("L_x_MS", "MedSAM", ORANGE))),
+    Panel("Loss, labeled", (("L_x_UT", "U-Net", BLUE), ("L_x_MS", "MedSAM", ORANGE))),
     Panel(
-        "Loss, unlabeled images",
+        "Loss, unlabeled",
         (
             ("L_u_UT", "U-Net", BLUE),
             ("L_u_MS", "MedSAM", ORANGE),
@@ -101,28 +105,29 @@ PANELS = (
         unit=True,
     ),
     Panel(
-        "Trusted pixels and weight of the unlabeled loss",
+        "Trusted share and λ",
         (("trusted", "trusted share", GREEN), ("lam", "λ", PURPLE)),
         unit=True,
     ),
     Panel(
-        "Pseudo-labels against held labels (Dice)",
+        PSEUDO,
         (("unet", "U-Net", BLUE), ("medsam", "MedSAM", ORANGE), ("fused", "fused", GREEN)),
         unit=True,
         evaluation=True,
     ),
     Panel(
-        "Label-free selection",
+        "Choice of the checkpoint",
         (
             ("labeled_dice", "Dice on labeled", BLUE),
             ("agreement", "agreement", ORANGE),
             ("stability", "stability", SKY),
             ("score", "score", GREEN),
+            ("test_dice", "Dice on test", PURPLE),
         ),
         unit=True,
         evaluation=True,
     ),
-    Panel("Seconds per step", (("seconds", "seconds", BLUE),)),
+    Panel(SPEED, (("seconds_per_step", "seconds", BLUE),)),
 )
 
 
@@ -132,10 +137,12 @@ def curves_figure(view: RunView) -> str:
     if not drawn:
         return ""
     best = view.summary.get("best_step") or view.metrics.get("step")
-    columns = min(3, len(drawn))
+    columns = 4 if len(drawn) in {4, 7, 8} else min(3, len(drawn))
     rows = -(-len(drawn) // columns)
     with mpl.rc_context(_STYLE | {"svg.hashsalt": f"curves {view.folder.path}"}):
-        figure = Figure(figsize=(3.55 * columns, 2.35 * rows), layout="constrained")
+        figure = Figure(
+            figsize=(10.6 * max(columns, 2) / max(columns, 3), 2.35 * rows), layout="constrained"
+        )
         for i, (panel, lines) in enumerate(drawn):
             axes = figure.add_subplot(rows, columns, i + 1)
             _draw(axes, panel, lines, best)
@@ -193,8 +200,9 @@ def _dots(axes: Axes, row: Row, shift: float, runs: Sequence[str]) -> None:
 def _lines(view: RunView, panel: Panel) -> list[Line]:
     """The lines of a panel that the run has."""
     source = view.evaluations if panel.evaluation else view.steps
-    pseudo = panel.title.startswith("Pseudo")
-    found = []
+    if panel.title == SPEED:
+        source = _speed(view.steps)
+    pseudo, found = panel.title == PSEUDO, []
     for key, name, color in panel.series:
         pairs = []
         for line in source:
@@ -205,6 +213,16 @@ def _lines(view: RunView, panel: Panel) -> list[Line]:
             steps, numbers = np.array(pairs, dtype=float).T
             found.append(Line(name, color, *_thin(steps, numbers)))
     return found
+
+
+def _speed(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Seconds per step between two lines; the log holds seconds since the start."""
+    known = [(line["step"], line["seconds"]) for line in lines if line.get("seconds") is not None]
+    return [
+        {"step": step, "seconds_per_step": (now - before) / (step - last)}
+        for (last, before), (step, now) in pairwise(known)
+        if step > last
+    ]
 
 
 def _thin(steps: NDArray[Any], values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
@@ -244,7 +262,10 @@ def _svg(figure: Figure, label: str) -> str:
         figure.savefig(buffer, format="svg", metadata={"Date": None})
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.S)
+    # A <style> would reach the whole page.
+    text = re.sub(r"<(metadata|style)\b.*?</\1>|<!--.*?-->", "", text, flags=re.S)
+    # Its groups are numbered from 1 in every figure; an id may stand in a page once.
+    text = re.sub(r'<g id="[^"]*"', "<g", text)
     text = re.sub(r'\s+xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
     text = text.replace(INK, "currentColor").replace(FAINT, "var(--faint)")
     text = re.sub(r"font:[^;\"]*?([\d.]+)px[^;\"]*", r"font-size: \1px", text)

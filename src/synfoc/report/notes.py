@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
-from synfoc.report.tables import row_name, score_table
+from synfoc.report.tables import Row, row_name, score_table
 from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
 
 FEW_CASES = 20
@@ -25,9 +26,9 @@ def headline(views: Sequence[RunView]) -> str:
     table = score_table(views)
     runs = [view.name for view in views]
     mine = [row for row in table.rows if row.run == runs[0]]
-    top = next((row for row in mine if row.recommended), mine[0] if mine else None)
-    if top is None:
+    if not mine:
         return "This run has not been evaluated yet."
+    top = _deployed(mine)
     column = 1 if len(table.columns) > 1 and not table.standing[1] else 0
     where = "the test cases"
     if column == 1:
@@ -38,7 +39,7 @@ def headline(views: Sequence[RunView]) -> str:
     text = f"{name} reaches a mean Dice of {top.cells[column].text} % on {where}"
     for other in dict.fromkeys(row.run for row in table.rows if row.run != runs[0]):
         rows = [row for row in table.rows if row.run == other]
-        best = next((row for row in rows if row.recommended), rows[0])
+        best = _deployed(rows)
         a, b = top.cells[column].value, best.cells[column].value
         if a is not None and b is not None:
             # Of the printed numbers, so that a reader who subtracts gets the same.
@@ -46,6 +47,12 @@ def headline(views: Sequence[RunView]) -> str:
             words = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'}"
             text += f", {words} {row_name(best, runs)} ({best.cells[column].text} %)"
     return text + "."
+
+
+def _deployed(rows: Sequence[Row]) -> Row:
+    """The recommended branch; without a recommendation the paper's choice, MedSAM."""
+    first = [row for row in rows if row.recommended]
+    return (first or [row for row in rows if row.branch == "medsam"] or list(rows))[0]
 
 
 def checks(views: Sequence[RunView]) -> list[str]:
@@ -60,7 +67,7 @@ def checks(views: Sequence[RunView]) -> list[str]:
             "overlap, the order of two rows is not established."
         )
         notes.append(
-            "Look at the worst cases below, not only at means: a mean hides a scan on which the "
+            "Look at the worst cases, not only at means: a mean hides a scan on which the "
             "method fails altogether."
         )
     notes.append("Research software, not a medical device.")
@@ -69,12 +76,11 @@ def checks(views: Sequence[RunView]) -> list[str]:
 
 def _run_notes(view: RunView, *, several: bool) -> list[str]:
     who = f"{view.name}: " if several else ""
-    notes = []
+    notes = [f"{who}{notice}" for notice in view.environment.get("notices", [])]
     if not view.branches:
         fix = f"`synfoc evaluate {view.folder.path.name}`"
-        return [f"{who}no scores, because the run has not been evaluated ({fix})."]
-    rule = view.metrics.get("rule") or view.summary.get("rule")
-    if rule == "paper":
+        return [*notes, f"{who}no scores, because the run has not been evaluated ({fix})."]
+    if view.rule == "paper":
         notes.append(
             f"{who}the checkpoint was chosen on the test set, as the authors did. That flatters: "
             "an independent rerun measured 0.6 to 14 Dice points against the mean of the last ten "
@@ -125,14 +131,15 @@ def _comparison(views: Sequence[RunView]) -> list[str]:
     if len(views) < 2:
         return []
     notes = []
-    for words, values in {
+    settings: dict[str, list[Any]] = {
         "protocol": [v.metrics.get("protocol") for v in views],
-        "selection rule": [v.metrics.get("rule") for v in views],
+        "rule that chose the checkpoint": [v.rule for v in views],
         "unit of distances": [v.metrics.get("unit") for v in views],
         "number of test cases": [v.metrics.get("cases") for v in views],
-        "number of labeled images": [v.count("labeled") for v in views],
+        "number of labeled images": [sum(v.images("labeled").values()) for v in views],
         "number of steps": [v.summary.get("steps", v.config.train.steps) for v in views],
-    }.items():
+    }
+    for words, values in settings.items():
         if len(set(values)) > 1:
             listed = ", ".join(f"{v.name} {x}" for v, x in zip(views, values, strict=True))
             notes.append(f"The runs differ in the {words}: {listed}.")

@@ -168,14 +168,16 @@ def _plain_table(texts: Sequence[Sequence[str]]) -> str:
 
 
 def _cases(view: RunView, number: int, *, opened: bool) -> str:
-    if not view.examples:
+    examples = view.folder.read_examples()
+    if not examples:
         return ""
     parts = [legend_html(view.metrics.get("classes") or ())] if opened else []
-    domains = dict.fromkeys(example.info["domain"] for example in view.examples)
-    for domain in domains:
+    found = {example.info["domain"] for example in examples}
+    order = list(view.scores(view.branches[0]).get("domains", {})) if view.branches else []
+    for domain in sorted(found, key=lambda d: order.index(d) if d in order else len(order)):
         rows = "".join(
             example_html(example, f"image-{number}-{i}", view.branches or list(BRANCH_NAMES))
-            for i, example in enumerate(view.examples)
+            for i, example in enumerate(examples)
             if example.info["domain"] == domain
         )
         standing = f" ({view.standing(domain)})" if domain else ""

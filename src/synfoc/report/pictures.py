@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -44,17 +45,23 @@ def example_html(example: Example, key: str, branches: Sequence[str]) -> str:
     """
     small = _shrink(example)
     h, w = small.label.shape
+    frame = f'viewBox="0 0 {w} {h}"'
+    if (tall := _pixel_height(example)) != 1:
+        frame += f' preserveAspectRatio="none" style="aspect-ratio: {w / (h * tall):.3f}"'
     case, kind = escape(str(example.info["case"])), escape(str(example.info["kind"]))
+    # Image and label stand once in the page; every branch's panel refers to them.
     image = f'<image id="{key}" width="{w}" height="{h}" href="{_data_uri(small.image)}"/>'
-    panels = [_panel(image, (h, w), f"{case}: image", "image")]
-    label = _paths(small.label, "label")
+    label = f'<defs><g id="{key}-label">{_paths(small.label, "label")}</g></defs>'
+    both = f'<use href="#{key}"/><use href="#{key}-label" class="label-lines"/>'
+    panels = [_panel(label + image, frame, f"{case}: image", "image")]
     for branch in branches:
         if branch in small.masks:
-            drawn = f'<use href="#{key}"/>{label}{_paths(small.masks[branch], "prediction")}'
+            lines = _paths(small.masks[branch], "prediction")
+            drawn = f'{both}<g class="prediction-lines">{lines}</g>'
             name, dice = BRANCH_NAMES[branch], example.info.get("dice", {}).get(branch)
             score = "–" if dice is None else f"{100 * dice:.1f}"
             alt = f"{case}: {name}, Dice {score} percent"
-            panels.append(_panel(drawn, (h, w), alt, f"{name} <b>{score}</b>"))
+            panels.append(_panel(drawn, frame, alt, f"{name} <b>{score}</b>"))
     return (
         f'<figure class="case"><figcaption><span class="kind">{kind}</span> '
         f"<code>{case}</code></figcaption>"
@@ -115,13 +122,15 @@ def contours(label: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.float64
         # One empty pixel around, so that outlines at the image's border close.
         edges = contour_generator(z=np.pad(region, 1).astype(np.float64))
         for line in edges.lines(0.5):
-            yield int(k), np.asarray(line) - 0.5
+            points = np.asarray(line) - 0.5
+            # Points in the middle of a straight stretch say nothing.
+            turn = np.abs(np.diff(points, 2, axis=0)).max(1, initial=0) > 1e-6
+            yield int(k), points[np.r_[True, turn, True]]
 
 
-def _panel(drawn: str, size: tuple[int, int], alt: str, caption: str) -> str:
-    h, w = size
+def _panel(drawn: str, frame: str, alt: str, caption: str) -> str:
     return (
-        f'<div><svg viewBox="0 0 {w} {h}" role="img" aria-label="{alt}">{drawn}</svg>'
+        f'<div><svg {frame} role="img" aria-label="{alt}">{drawn}</svg>'
         f"<small>{caption}</small></div>"
     )
 
@@ -133,12 +142,18 @@ def _paths(label: NDArray[np.uint8], who: str) -> str:
         shapes.append((f'd="M{moves}"', _dash(k - 1)))
     rims = "".join(f'<path class="rim" {d}/>' for d, _ in shapes)
     lines = "".join(f'<path class="{who}" {d}{dash}/>' for d, dash in shapes)
-    return f'<g class="{who}-lines">{rims}{lines}</g>'
+    return rims + lines
 
 
 def _dash(i: int) -> str:
     dash = DASHES[i % len(DASHES)]
     return f' stroke-dasharray="{" ".join(map(str, dash))}"' if dash else ""
+
+
+def _pixel_height(example: Example) -> float:
+    """Height of a pixel over its width, 1 where no spacing is known."""
+    rows, columns = example.info.get("spacing") or (1, 1)
+    return float(rows / columns)
 
 
 def _shrink(example: Example) -> Example:
@@ -185,7 +200,9 @@ def _write_png(path: Path, examples: Sequence[Example]) -> Path:
         frameon=False,
         fontsize=9,
     )
-    with replacing(path) as part:
+    with replacing(path) as part, warnings.catch_warnings():
+        # A domain's name in another script: boxes in the title, the picture is right.
+        warnings.filterwarnings("ignore", message="Glyph .* missing from font")
         figure.savefig(part, format="png", dpi=110)
     return path
 
@@ -193,6 +210,7 @@ def _write_png(path: Path, examples: Sequence[Example]) -> Path:
 def _draw(axes: Axes, example: Example, branch: str | None) -> None:
     h, w = example.label.shape
     axes.imshow(example.image, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
+    axes.set_aspect(_pixel_height(example))
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[:].set_visible(False)

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
+from synfoc.report.view import BRANCH_NAMES, LABELED, RunView, load_views
 
 if TYPE_CHECKING:
+    from rich.console import Console
     from rich.table import Table
 
 MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
@@ -33,14 +35,14 @@ class Cell:
     @property
     def text(self) -> str:
         """One decimal, the precision that a test set of some dozen cases carries."""
-        return NONE if self.value is None else f"{self.value:.1f}"
+        return NONE if self.value is None else _one_decimal(self.value)
 
     @property
     def interval(self) -> str:
         """The 95 % interval, `79.2 to 86.0`, or an empty text."""
         if self.low is None or self.high is None:
             return ""
-        return f"{self.low:.1f} to {self.high:.1f}"
+        return f"{_one_decimal(self.low)} to {_one_decimal(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -112,7 +114,8 @@ def score_table(
             if len(means) > 1:
                 head.append(_mean([per_domain[d] for d in others]))
             cells = (*head, *per_domain.values())
-            rows.append(Row(view.name, branch, cells, branch == view.recommended))
+            marked = branch == view.recommended and len(view.branches) > 1
+            rows.append(Row(view.name, branch, cells, marked))
     unit = "%" if measure in PERCENT else _unit(scored)
     columns = (*means, *(d or "all cases" for d in domains))
     marks = (*("" for _ in means), *(standing[d] for d in domains))
@@ -152,21 +155,45 @@ def markdown(table: ScoreTable, *, intervals: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def terminal(table: ScoreTable, *, intervals: bool = False) -> Table:
-    """The table for Rich's console; the best number of each column bold."""
+def terminal(table: ScoreTable, means: Sequence[ScoreTable] = ()) -> Table:
+    """The table for Rich's console, with the first column of `means`; the best numbers bold."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    head, *body = table.texts(intervals=intervals)
+    head, *body = table.texts()
     shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
-    for i, name in enumerate(head):
+    extra = [f"mean {other.title}" for other in means]
+    for i, name in enumerate([*head, *extra]):
         # Text, because a domain may be called [red] and must not be read as markup.
-        shown.add_column(Text(name), justify="left" if i < 2 else "right", no_wrap=i >= 2)
-    for row, texts in zip(table.rows, body, strict=True):
-        styles = ["", "", *("bold" if cell.best else "" for cell in row.cells)]
-        shown.add_row(*(Text(t, style=s) for t, s in zip(texts, styles, strict=True)))
+        shown.add_column(Text(name), justify="left" if i < 2 else "right")
+    for i, (row, texts) in enumerate(zip(table.rows, body, strict=True)):
+        cells = [*row.cells, *(other.rows[i].cells[0] for other in means)]
+        numbers = (Text(cell.text, style="bold" if cell.best else "") for cell in cells)
+        shown.add_row(*(Text(text) for text in texts[:2]), *numbers)
     return shown
+
+
+def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
+    """Print the scores of one run, or of several in one table.
+
+    Raises:
+        UserError: a folder is no run folder, or a file in it is damaged.
+    """
+    views = [v for v in load_views([runs] if isinstance(runs, Path) else runs) if v.branches]
+    others = [score_table(views, measure) for measure in MEASURES if measure != "dice"]
+    console.print(terminal(score_table(views), others))
+    said = [
+        f"{v.name}: protocol {v.metrics.get('protocol')}, rule {v.rule}, "
+        f"{v.metrics.get('cases')} test cases; empty masks: {v.metrics.get('empty_policy')}"
+        for v in views
+    ]
+    for line in [*said, "* the branch that the run recommends"]:
+        console.print(line, style="dim", markup=False, highlight=False)
+
+
+def _one_decimal(value: float) -> str:
+    return f"{round(value, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
 
 
 def _domains(view: RunView, branch: str) -> list[str]:
@@ -202,7 +229,7 @@ def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
     for column in columns:
         values = [cell.value for cell in column if cell.value is not None]
         # Compared as printed: equal to one decimal is equal.
-        best.append(f"{pick(values):.1f}" if len(values) > 1 else "")
+        best.append(_one_decimal(pick(values)) if len(values) > 1 else "")
     return [
         replace(
             row,

@@ -9,7 +9,7 @@ from typing import Any
 
 from synfoc.config import Config, load_config
 from synfoc.errors import UserError
-from synfoc.runs import BRANCHES, Example, RunFolder, read_json, read_lines
+from synfoc.runs import BRANCHES, RunFolder, read_json, read_lines
 
 BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
@@ -34,7 +34,7 @@ PAPER_BY_SET: dict[str, dict[str, tuple[Any, ...]]] = {
         "augment.brightness": ((0.5, 1.5),),
         "augment.contrast": ((0.5, 1.5),),
     },
-    "mnms": {"unet.side": (288,), "train.steps": (60_000,)},
+    "mnms": {"unet.side": (288,), "train.steps": (60_000,), "method.batch": (4, 2)},
     "busi": {"unet.side": (256,), "train.steps": (30_000,)},
 }
 # Keys that say how a run was carried out, not what it computed.
@@ -50,7 +50,9 @@ _PRACTICAL = {
     "train.keep",
     "train.tensorboard",
 }
-_UNLABELED_ONLY = {"method.fusion", "method.alpha", "method.consistency", "method.tau"}
+_PAPER_WORDS = {"medsam.weights": "MedSAM ViT-B", "train.rule": "best on the test set"}
+_UNLABELED_ONLY = {"method.name", "method.branches"}
+_UNLABELED_ONLY |= {"method.fusion", "method.alpha", "method.consistency", "method.tau"}
 _UNLABELED_ONLY |= {"method.ema_decay", "method.paste_area", "augment.brightness"}
 _UNLABELED_ONLY |= {"augment.contrast", "augment.blur"}
 
@@ -77,7 +79,6 @@ class RunView:
     steps: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     cases: list[dict[str, str]] = field(default_factory=list)
-    examples: list[Example] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """labeled, unlabeled, test -> domain ("" where unknown) -> images."""
 
@@ -85,6 +86,14 @@ class RunView:
     def branches(self) -> list[str]:
         """Branches with scores, in the order unet, medsam, fused."""
         return [b for b in BRANCHES if b in self.metrics.get("branches", {})]
+
+    @property
+    def rule(self) -> str:
+        """The rule that chose the scored checkpoint, or that checkpoint's name."""
+        named = self.metrics.get("rule")
+        if named is None or self.metrics.get("checkpoint", "best") == "best":
+            named = self.summary.get("rule") or named
+        return str(named or self.config.train.rule)
 
     @property
     def recommended(self) -> str | None:
@@ -98,7 +107,13 @@ class RunView:
         return found
 
     def standing(self, domain: str) -> str:
-        """What training saw of a domain: `labeled`, `no labels` (images only) or `unseen`."""
+        """What training saw of a domain: `labeled`, `no labels` (images only) or `unseen`.
+
+        "" where the data names no domains.
+        """
+        named = {d for domains in self.counts.values() for d in domains} - {""}
+        if self.counts and not named:
+            return ""
         if domain in self.counts.get("labeled", {}):
             return LABELED
         if self.config.data.labeled.domain == domain:
@@ -109,9 +124,12 @@ class RunView:
             return UNSEEN
         return UNLABELED
 
-    def count(self, part: str) -> int | None:
-        """Images in the labeled, unlabeled or test part; None where split.json is missing."""
-        return sum(self.counts[part].values()) if part in self.counts else None
+    def images(self, part: str) -> dict[str, int]:
+        """Domain -> images of a part; for `test` what was scored, which may be other data."""
+        if part == "test" and self.branches:
+            domains = self.scores(self.branches[0]).get("domains", {})
+            return {name: scores.get("cases", 0) for name, scores in domains.items()}
+        return self.counts.get(part, {})
 
 
 def load_views(paths: Sequence[Path]) -> list[RunView]:
@@ -152,8 +170,9 @@ def changes(config: Config) -> list[Change]:
             continue
         allowed = accepted.get(key, (default[key],))
         if value not in allowed:
-            paper = " or ".join(show(a) for a in allowed)
-            found.append(Change(key, show(value), paper))
+            *some, last = (show(a) for a in allowed)
+            paper = f"{', '.join(some)} or {last}" if some else last
+            found.append(Change(key, show(value), _PAPER_WORDS.get(key, paper)))
     return found
 
 
@@ -183,7 +202,6 @@ def _load(folder: RunFolder) -> RunView:
         steps=[line for line in lines if line.get("kind", "step") == "step"],
         evaluations=[line for line in lines if line.get("kind") == "evaluation"],
         cases=folder.read_cases(),
-        examples=folder.read_examples(),
         counts=_counts(folder),
     )
 

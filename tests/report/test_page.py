@@ -1,0 +1,210 @@
+"""The page: well-formed, self-contained, and right in its numbers, whatever the run lacks."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from synfoc.config import parse_config
+from synfoc.errors import UserError
+from synfoc.report.notes import checks, headline
+from synfoc.report.page import write_report
+from synfoc.report.view import changes, load_views
+
+MakeRun = Callable[..., Path]
+VOID = {"meta", "input", "br", "hr", "img"}
+
+
+class Wellformed(HTMLParser):
+    """Collects text and ids; fails on a tag that is not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        found = dict(attrs)
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        for name in ("src", "href", "xlink:href"):
+            assert (found.get(name) or "#").startswith(("data:", "#")), found
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+def read(page: Path) -> tuple[str, str]:
+    """The page's source and its text, after checks that every page must pass."""
+    html = page.read_text(encoding="utf-8")
+    parsed = Wellformed(html)
+    assert len(parsed.ids) == len(set(parsed.ids))
+    assert not re.search(r"https?://|url\((?!#)|@import|<script|<link", html)
+    return html, parsed.text
+
+
+def test_two_runs_on_one_page(make_run: MakeRun, tmp_path: Path) -> None:
+    """MedSAM 70 over the unlabeled domains, supervised U-Net 40 - 10 = 30: 40 points apart."""
+    runs = [make_run("synfoc"), make_run("supervised", branches=("unet",), lower=0.1)]
+    html, text = read(write_report(tmp_path / "new" / "report.html", runs))
+    assert "mean Dice of 70.0 % on the 3 domains without labels" in text
+    assert "40.0 points above Supervised U-Net (30.0 %)" in text
+    assert "<td><b>75.0</b><small>68.8 to 81.3</small></td>" in html
+    assert "constants that differ from the paper’s" in text
+    assert "unet.width 16 (paper: 64)" in text
+    assert "rule honest" in text
+    assert "both empty: 100 %" in text
+    assert "4 min 10 s, 0.61 s per step" in text
+    assert "12 from" not in text
+    assert "10 from Vendor A" in text
+    assert "site<4>" in text
+    # 4 domains x 3 cases, once per run: each image is embedded once for all its panels.
+    assert html.count("data:image/png;base64,") == 24
+    assert len(html) < 1_500_000
+
+
+def test_a_single_branch_has_no_star_and_no_consensus(make_run: MakeRun, tmp_path: Path) -> None:
+    html, text = read(write_report(tmp_path / "r.html", [make_run(branches=("medsam",))]))
+    assert "Supervised MedSAM" in text
+    assert "<abbr" not in html
+    assert "consensus" not in text
+    assert "not used" in text
+    assert "method.tau" not in text.split("Repeat it")[0]
+
+
+def test_without_monitor_there_is_no_curve_of_pseudo_labels(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    with_it = read(write_report(tmp_path / "a.html", [make_run("a")]))[1]
+    without = read(write_report(tmp_path / "b.html", [make_run("b", monitor=False)]))[1]
+    assert "Dice of the pseudo-labels" in with_it
+    assert "Dice of the pseudo-labels" not in without
+
+
+def test_an_unevaluated_run_still_shows_its_curves(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run("only trained", evaluated=False)
+    _, text = read(write_report(tmp_path / "r.html", [run]))
+    assert "has not been evaluated yet" in text
+    assert "synfoc evaluate only trained" in text
+    assert "Mutual confidence" in text
+
+
+def test_data_without_domains(make_run: MakeRun, tmp_path: Path) -> None:
+    _, text = read(write_report(tmp_path / "r.html", [make_run(domains=("",))]))
+    assert "mean Dice of 90.0 % on the test cases" in text
+    assert "all cases" in text
+    assert "no labels" not in text.split("Bold:")[0]
+
+
+def test_an_empty_log_and_no_side_files(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    for name in ("environment.json", "split.json", "summary.json", "metrics.jsonl"):
+        (run / name).unlink()
+    _, text = read(write_report(tmp_path / "r.html", [run]))
+    assert "Learning" not in text
+    assert "10 from Vendor A" in text
+
+
+def test_a_torn_last_line_is_left_out(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run()
+    with (run / "metrics.jsonl").open("a") as log:
+        log.write('{"step": 410, "loss": 0.')
+    read(write_report(tmp_path / "r.html", [run]))
+
+
+def test_a_report_replaces_the_old_one_and_names_a_wrong_folder(
+    make_run: MakeRun, tmp_path: Path
+) -> None:
+    page = tmp_path / "r.html"
+    page.write_text("old")
+    with pytest.raises(UserError, match="not a run folder"):
+        write_report(page, [make_run(pictures=False), tmp_path])
+    assert page.read_text() == "old"
+
+
+def test_other_scripts_and_dollars_in_names(make_run: MakeRun, tmp_path: Path) -> None:
+    """No warning for a missing glyph (warnings are errors here), no mathematics from a dollar."""
+    run = make_run("lauf", domains=("北京医院", "$x_1$ & Söhne"), pictures=False)
+    html, text = read(write_report(tmp_path / "r.html", [run]))
+    assert "北京医院" in text
+    assert html.count("$x_1$ &amp; Söhne") >= 2
+
+
+def test_the_same_run_makes_the_same_page(make_run: MakeRun, tmp_path: Path) -> None:
+    run = make_run(domains=("A", "B"), pictures=False)
+    pages = [write_report(tmp_path / name, [run]).read_bytes() for name in ("a.html", "b.html")]
+    assert pages[0] == pages[1]
+
+
+def test_changes_are_none_for_the_papers_own_setting() -> None:
+    tree = {
+        "data": {"path": "x", "set": "prostate", "labeled": {"domain": "RUNMC", "count": 20}},
+        "unet": {"side": 384},
+        "medsam": {"weights": "medsam", "side": 512},
+        "train": {"steps": 60_000, "rule": "paper"},
+    }
+    assert changes(parse_config(tree)) == []
+    changed = changes(parse_config(tree, ("method.tau=0.9", "train.steps=30000", "train.seed=3")))
+    assert [(c.key, c.value, c.paper) for c in changed] == [
+        ("method.tau", "0.9", "0.95"),
+        ("train.steps", "30,000", "60,000"),
+    ]
+
+
+def test_checks_name_small_test_sets_empty_predictions_and_unlike_runs(make_run: MakeRun) -> None:
+    first, second = make_run("a"), make_run("b", lower=0.1)
+    for path, key, value in (
+        (second / "metrics.json", "protocol", "paper"),
+        (first / "summary.json", "skipped_steps", 2),
+    ):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
+    metrics = json.loads((first / "metrics.json").read_text())
+    for scores in metrics["branches"]["unet"]["student"]["domains"].values():
+        scores["cases"] = 5
+    (first / "metrics.json").write_text(json.dumps(metrics))
+    text = "\n".join(checks(load_views([first, second])))
+    assert "few test cases, so wide intervals: Vendor A (5), Vendor B (5)" in text
+    assert "U-Net 3 of 8" in text
+    assert "2 steps were skipped" in text
+    assert "differ in the protocol: SynFoC (a) honest, SynFoC (b) paper" in text
+
+
+def test_a_run_that_is_worse_is_said_to_be_below(make_run: MakeRun) -> None:
+    """Supervised U-Net 40 - 10 = 30 against SynFoC's MedSAM 70."""
+    views = load_views([make_run("b", branches=("unet",), lower=0.1), make_run("a")])
+    assert "40.0 points below SynFoC: MedSAM (70.0 %)" in headline(views)
+
+
+def test_the_report_never_loads_torch() -> None:
+    code = (
+        "import sys, synfoc.report.page, synfoc.report.pictures;"
+        "print('torch' in sys.modules, 'matplotlib.pyplot' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["False", "False"]
