@@ -16,7 +16,15 @@ from pathlib import Path
 
 from synfoc.errors import UserError
 from synfoc.images.formats import stem
-from synfoc.images.layouts import IMAGE_FOLDERS, SPLITS, Case, Found, Side
+from synfoc.images.layouts import (
+    IMAGE_FOLDERS,
+    SPLITS,
+    Case,
+    Found,
+    Side,
+    guess_patient,
+    tell_guessed,
+)
 
 COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")
 SPELLINGS = {"mask": "label", "images": "image", "labels": "label", "site": "domain"}
@@ -33,13 +41,15 @@ def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
         UserError: no column `image`, a cell that cannot be understood, one image twice, missing
             files.
     """
-    found = Found()
-    for number, row in _rows(path):
+    rows, found = _rows(path), Found()
+    for number, row in rows:
         found.cases.append(_case(path, number, row))
     found.cases.sort(key=lambda c: (c.domain or "", c.split == "test", c.image.as_posix()))
     _check_unique(path, found.cases)
     if not missing_ok:
         _check_present(path, found.cases)
+    if rows and "patient" not in rows[0][1]:
+        tell_guessed(found)
     return found
 
 
@@ -78,7 +88,7 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
         image=image,
         label=label,
         domain=row.get("domain") or None,
-        patient=row.get("patient") or None,
+        patient=row["patient"] or None if "patient" in row else guess_patient(stem(image)),
         split=_split(path, number, row.get("split", "")),
         spacing=_spacing(path, number, row.get("spacing", "")),
     )

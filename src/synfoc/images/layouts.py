@@ -89,13 +89,18 @@ def find_cases(root: Path) -> Found:
     """
     found = Found()
     _walk(root, None, None, found)
-    guessed = len({case.group for case in found.cases if case.patient})
+    tell_guessed(found)
+    return found
+
+
+def tell_guessed(found: Found) -> None:
+    """Add the notice that patients were guessed from file names."""
+    guessed = {case.group: case.patient for case in found.cases if case.patient}
     if guessed:
         found.notices.append(
-            f"{guessed} patients read from file names (e.g. "
-            f"{next(c.patient for c in found.cases if c.patient)}); a CSV can say otherwise"
+            f"patients read from file names: {len(guessed)}, e.g. {next(iter(guessed.values()))}; "
+            "a CSV with a column `patient` can say otherwise"
         )
-    return found
 
 
 def find_paper_cases(root: Path, known: PaperSet) -> Found:
@@ -167,7 +172,8 @@ def _list(folder: Path) -> tuple[dict[str, Path], list[Path]]:
                 folders[entry.name.lower()] = Path(entry.path)
             elif entry.name.lower().endswith(IMAGE_SUFFIXES):
                 images.append(Path(entry.path))
-    return dict(sorted(folders.items())), sorted(images, key=lambda path: path.name)
+    by_name = dict(sorted(folders.items(), key=lambda item: item[1].name))
+    return by_name, sorted(images, key=lambda path: path.name)
 
 
 def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) -> None:
@@ -192,7 +198,7 @@ def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) ->
 
 def _in_order(folders: dict[str, Path]) -> Iterator[tuple[str, Path]]:
     """Sub-folders by name, but train before test."""
-    yield from sorted(folders.items(), key=lambda item: (SPLITS.get(item[0]) == "test", item[0]))
+    yield from sorted(folders.items(), key=lambda item: SPLITS.get(item[0]) == "test")
 
 
 def _paired_cases(
@@ -212,8 +218,7 @@ def _paired_cases(
     lonely = [path for paths in added.values() for path in paths]
     if lonely:
         found.notices.append(
-            f"{len(lonely)} label files have no image of their name and are not used, "
-            f"e.g. {lonely[0]}"
+            f"label files without an image of their name, not used: {len(lonely)}, e.g. {lonely[0]}"
         )
     if not by_stem:
         found.notices.append(f"no image in {images}")

@@ -1,0 +1,76 @@
+"""Size, time and SHA-256 of files, so that a run notices when its data changed."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TypedDict
+
+from synfoc.errors import UserError
+
+THREADS = 4
+PIECE = 2**20
+"""Bytes read at a time: a large volume is never held in memory whole."""
+
+
+class Fingerprint(TypedDict):
+    """What is kept of one file: bytes, nanoseconds since 1970, hexadecimal digits."""
+
+    size: int
+    time: int
+    sha256: str
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def fingerprints(files: Mapping[str, Path]) -> dict[str, Fingerprint]:
+    """Read every file once.
+
+    Args:
+        files: name to keep -> file.
+
+    Raises:
+        UserError: a file cannot be read.
+    """
+    with ThreadPoolExecutor(THREADS) as pool:
+        return dict(zip(files, pool.map(_fingerprint, files.values()), strict=True))
+
+
+def differences(known: Mapping[str, Fingerprint], root: Path) -> list[str]:
+    """Names of files under `root` that are gone or changed.
+
+    A file of the same size and time is taken to be the same; any other is hashed again.
+    """
+    changed = []
+    for name, kept in known.items():
+        file = root / name
+        if not file.is_file():
+            changed.append(f"{name} (gone)")
+            continue
+        state = file.stat()
+        same = (state.st_size, state.st_mtime_ns) == (kept["size"], kept["time"])
+        if not same and (state.st_size != kept["size"] or sha256(file) != kept["sha256"]):
+            changed.append(f"{name} (changed)")
+    return changed
+
+
+def _fingerprint(path: Path) -> Fingerprint:
+    try:
+        state = path.stat()
+        return {"size": state.st_size, "time": state.st_mtime_ns, "sha256": sha256(path)}
+    except OSError as error:
+        raise UserError(
+            f"cannot read {path}",
+            found=error,
+            expected="every image and label of the data set",
+            fix="run synfoc data check, which lists all such files",
+        ) from None
