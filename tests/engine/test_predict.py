@@ -138,6 +138,15 @@ def test_masks_inside_the_input_folder_are_not_images(tmp_path: Path) -> None:
     assert find_images([tmp_path], tmp_path / "masks") == {Path("a.png"): tmp_path / "a.png"}
 
 
+def test_labels_beside_images_are_not_images(tmp_path: Path) -> None:
+    """A data set can be named as it is; a lone folder `mask` is taken as images."""
+    picture(tmp_path / "A" / "test" / "image" / "a.png", 0, 255)
+    picture(tmp_path / "A" / "test" / "mask" / "a.png", 0, 1)
+    picture(tmp_path / "B" / "mask" / "b.png", 0, 255)
+    found = find_images([tmp_path], tmp_path / "out")
+    assert list(found) == [Path("A/test/image/a.png"), Path("B/mask/b.png")]
+
+
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     one, two = picture(tmp_path / "x" / "a.png", 0, 1), picture(tmp_path / "y" / "a.png", 0, 1)
     with pytest.raises(UserError, match="two images would get the mask a"):

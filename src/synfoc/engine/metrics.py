@@ -63,13 +63,13 @@ def parts(label: NDArray[Any], classes: int, *, nested: bool = False) -> Mask:
 def dice(prediction: Mask, label: Mask) -> float:
     """2 |A & B| / (|A| + |B|) in [0, 1]; 1 where both are empty."""
     size = np.count_nonzero(prediction) + np.count_nonzero(label)
-    return 2 * np.count_nonzero(prediction & label) / size if size else 1.0
+    return float(2 * np.count_nonzero(prediction & label) / size) if size else 1.0
 
 
 def jaccard(prediction: Mask, label: Mask) -> float:
     """|A & B| / |A | B| in [0, 1]; 1 where both are empty."""
     union = np.count_nonzero(prediction | label)
-    return np.count_nonzero(prediction & label) / union if union else 1.0
+    return float(np.count_nonzero(prediction & label) / union) if union else 1.0
 
 
 def surface_distances(

@@ -34,6 +34,7 @@ from synfoc.images.files import (
     write_label,
     write_probabilities,
 )
+from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
 from synfoc.runs import RunFolder, replacing
 
 TABLE = "predictions.csv"
@@ -144,8 +145,9 @@ def predict(
 def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Files behind the given files and folders: path of the mask below `out` -> file.
 
-    A folder keeps its sub-folders. Hidden files, files of other types and masks that an earlier
-    call left in `out` are passed over; a file that is named itself is always taken.
+    A folder keeps its sub-folders. Hidden files, files of other types, masks that an earlier call
+    left in `out` and a folder `mask` beside a folder `image` are passed over; a file that is named
+    itself is always taken.
 
     Raises:
         UserError: nothing to do, a path that does not exist, or two images with one name.
@@ -162,7 +164,7 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
         inside = [given]
         if given.is_dir():
             inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
-            inside = [p for p in inside if not p.resolve().is_relative_to(out.resolve())]
+            inside = [p for p in inside if not _is_mask(p, out)]
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
             _add(found, name, path)
@@ -207,6 +209,15 @@ def _add(found: dict[Path, Path], name: Path, path: Path) -> None:
             fix="give the folder above both, so that sub-folders are kept, or rename one",
         )
     found.setdefault(name, path)
+
+
+def _is_mask(path: Path, out: Path) -> bool:
+    """Whether a file in a folder is a label or an earlier answer, by the names of its folders."""
+    if path.resolve().is_relative_to(out.resolve()):
+        return True
+    folder = path.parent
+    beside = (folder.with_name(name) for name in IMAGE_FOLDERS)
+    return folder.name.lower() in LABEL_FOLDERS and any(other.is_dir() for other in beside)
 
 
 def _refuse_to_overwrite(out: Path, sources: dict[Path, Path]) -> None:

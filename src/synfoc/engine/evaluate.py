@@ -1,0 +1,216 @@
+"""A run and its test cases -> scores per case, class and domain, with their intervals.
+
+    images -> label maps of every branch -> scores per part -> mean per domain -> mean over domains
+
+Two protocols. `honest`: at the original size, in mm where spacing is known, a volume as one case,
+symmetric ASD. `paper`: slice by slice at the U-Net's side P, in pixels, one-sided ASD, to compare
+with the paper's tables. Rules for empty masks: `metrics.EMPTY_POLICY`. Labels are only scored
+here: which branch is recommended was decided by training, without them.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+import torch
+
+from synfoc.batches.resize import resize_labels
+from synfoc.batches.split import load_split
+from synfoc.config import Config
+from synfoc.engine.checkpoint import load_run
+from synfoc.engine.examples import save_examples
+from synfoc.engine.inference import Answer, Branch, Segmenter
+from synfoc.engine.metrics import EMPTY_POLICY, Protocol
+from synfoc.engine.scores import METRICS, CaseScore, score_case, summarize
+from synfoc.errors import UserError
+from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
+from synfoc.images.files import to_unit
+from synfoc.runs import RunFolder, replacing, write_json
+
+Progress: TypeAlias = Callable[[int, int, str], None]
+ONE_DOMAIN = "all"
+
+
+def evaluate(
+    run: Path,
+    *,
+    data: Path | None = None,
+    branches: Sequence[Branch] | None = None,
+    protocol: Protocol | None = None,
+    checkpoint: str = "best",
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Score a run on its test cases; writes metrics.json, evaluation/cases.csv and examples.
+
+    Args:
+        run: folder written by `synfoc train`.
+        data: other data to score, a folder or a CSV; its test cases, or all that have a label
+            where it names none. Images whose label this run was trained with are left out.
+        branches: unet, medsam, fused; None: all that the run has.
+        protocol: None: `paper` for a run of `rule: paper`, else `honest`.
+        checkpoint: best, last, or a name such as step_000500.
+        device: auto, cpu or cuda.
+        progress: called with (done, total, case) before each case and once at the end.
+
+    Returns:
+        What metrics.json holds (see runs.py).
+
+    Raises:
+        UserError: no such run, no labeled test case, a label that does not fit the classes.
+    """
+    folder = RunFolder.open(run)
+    loaded = load_run(run, checkpoint=checkpoint, device=device)
+    config = loaded.config
+    protocol = protocol or ("paper" if config.train.rule == "paper" else "honest")
+    segmenter = Segmenter.of_run(loaded)
+    for branch in branches or ():
+        segmenter.check([(branch, "student")])
+    wanted = [a for a in segmenter.answers() if branches is None or a[0] in branches]
+    table, cases = _test_cases(folder, config, data)
+    labeled = [case for case in cases if case.labels]
+    if not labeled:
+        raise UserError(
+            "no test case has a label",
+            found=f"{len(cases)} test cases, none with a label",
+            expected="at least one image with its label, kept out of training",
+            fix="add labels to test cases, or give --data with labeled images",
+        )
+    rows = score_cases(
+        segmenter, table, labeled, wanted, classes=loaded.classes, protocol=protocol,
+        slice_axis=config.data.slice_axis, progress=progress,
+    )  # fmt: skip
+    recommended = folder.read_summary().get("recommended")
+    metrics = {
+        "protocol": protocol,
+        "rule": config.train.rule if checkpoint == "best" else checkpoint,
+        "checkpoint": checkpoint,
+        "step": loaded.step,
+        "data": str(data or config.data.path),
+        "empty_policy": EMPTY_POLICY[protocol],
+        "skipped_without_label": len(cases) - len(labeled),
+        **summarize(rows, loaded.classes, seed=config.train.seed),
+        "recommended": recommended,
+    }
+    _write_cases(folder.cases, rows)
+    save_examples(
+        folder, segmenter, table, labeled, rows,
+        branch=recommended, slice_axis=config.data.slice_axis,
+    )  # fmt: skip
+    write_json(folder.metrics, metrics)
+    return metrics
+
+
+def evaluate_networks(
+    segmenter: Segmenter,
+    table: CaseTable,
+    cases: Sequence[Case],
+    wanted: Sequence[Answer],
+    *,
+    protocol: Protocol = "honest",
+    slice_axis: int | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """Score networks in memory: {unit, classes, cases, branches} of metrics.json.
+
+    Args:
+        segmenter: the networks.
+        table: where the cases come from; it knows what their label codes mean.
+        cases: cases; those without a label are passed over.
+        wanted: the answers to score.
+        protocol: honest or paper.
+        slice_axis: as in the config.
+        seed: of the bootstrap.
+
+    Raises:
+        UserError: an image or label cannot be read, or a label does not fit the classes.
+    """
+    classes = table.classes or tuple(f"class {c + 1}" for c in range(segmenter.classes))
+    labeled = [case for case in cases if case.labels]
+    rows = score_cases(
+        segmenter, table, labeled, wanted, classes=classes, protocol=protocol,
+        slice_axis=slice_axis,
+    )  # fmt: skip
+    return summarize(rows, classes, seed=seed)
+
+
+def score_cases(
+    segmenter: Segmenter,
+    table: CaseTable,
+    cases: Sequence[Case],
+    wanted: Sequence[Answer],
+    *,
+    classes: Sequence[str],
+    protocol: Protocol = "honest",
+    slice_axis: int | None = None,
+    progress: Progress | None = None,
+) -> list[CaseScore]:
+    """Scores of every case, class and answer.
+
+    Arguments and errors as in `evaluate_networks`; every case has a label. `progress` is called
+    with (done, total, case) before each case and once at the end.
+    """
+    side = segmenter.networks.sides.unet
+    rows = []
+    for done, case in enumerate(cases):
+        if progress:
+            progress(done, len(cases), case.id)
+        image = load_image(case, slice_axis=slice_axis)
+        label = np.array(load_label(case, table, like=image).pixels, np.uint8)
+        spacing = image.spacing if protocol == "honest" else None
+        size = (side, side) if protocol == "paper" else None
+        labels = segmenter.segment(to_unit(image), wanted, size=size).labels
+        if protocol == "paper":
+            label = resize_labels(torch.from_numpy(label), side).numpy()
+        scored = score_case(
+            labels,
+            label,
+            classes=len(classes),
+            nested=segmenter.nested,
+            spacing=spacing,
+            volume=image.volume and protocol == "honest",
+            protocol=protocol,
+        )
+        rows += [
+            CaseScore(
+                file=case.id,
+                slice=index,
+                domain=case.domain or ONE_DOMAIN,
+                patient=case.patient or case.id,
+                class_name=classes[c],
+                answer=answer,
+                unit="px" if spacing is None else "mm",
+                scores=scores,
+            )
+            for index, c, answer, scores in scored
+        ]
+    if progress:
+        progress(len(cases), len(cases), "")
+    return rows
+
+
+def _test_cases(
+    folder: RunFolder, config: Config, data: Path | None
+) -> tuple[CaseTable, tuple[Case, ...]]:
+    split = load_split(folder.split)
+    if data is None:
+        return load_cases(config.data), split.test
+    # Classes, codes and nesting stay those of the run; the layout is found anew.
+    table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
+    learned = {case.image.resolve() for case in split.labeled}
+    cases = tuple(c for c in table.cases if c.split == "test") or table.cases
+    return table, tuple(case for case in cases if case.image.resolve() not in learned)
+
+
+def _write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["case", "domain", "class", "branch", "role", *METRICS, "unit", "empty"])
+        for row in rows:
+            numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
+            names = [row.case, row.domain, row.class_name, *row.answer]
+            writer.writerow([*names, *numbers, row.unit, row.scores.empty])

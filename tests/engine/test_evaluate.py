@@ -1,0 +1,228 @@
+"""Evaluation: protocols, sizes, files written, cases left out; with networks that threshold."""
+
+import csv
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import nibabel as nib
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from synfoc.batches.batch import Sides
+from synfoc.batches.split import Split
+from synfoc.config import Data, parse_config
+from synfoc.engine import evaluate as module
+from synfoc.engine.evaluate import evaluate, evaluate_networks, score_cases
+from synfoc.engine.inference import Segmenter
+from synfoc.errors import UserError
+from synfoc.images.cases import load_cases
+from synfoc.runs import RunFolder
+
+UNET, MEDSAM = ("unet", "student"), ("medsam", "student")
+
+
+class Bright(nn.Module):
+    """Class 1 where the image is brighter than a threshold."""
+
+    def __init__(self, threshold: float) -> None:
+        super().__init__()
+        self.threshold = threshold
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = 4 * torch.sign(x.mean(1, keepdim=True) - self.threshold)
+        return torch.cat([torch.zeros_like(z), z], 1)
+
+
+def segmenter(side: int = 16) -> Segmenter:
+    """A U-Net that sees all above 0.25 and a MedSAM that sees all above 0.75."""
+    unet, medsam = Bright(0.25), Bright(0.75)
+    networks = SimpleNamespace(
+        unet=unet, unet_teacher=unet, medsam=medsam, medsam_teacher=medsam,
+        sides=Sides(side, side, side),
+    )  # fmt: skip
+    return Segmenter(networks, classes=1)
+
+
+def pair(
+    root: Path, domain: str, name: str, image: np.ndarray, label: np.ndarray | None, split: str
+) -> None:
+    for kind, values in (("image", image), ("mask", label)):
+        folder = root / domain / split / kind
+        folder.mkdir(parents=True, exist_ok=True)
+        if values is not None:
+            Image.fromarray(values.astype(np.uint8)).save(folder / f"{name}.png")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Two domains. The label is the right half; in B half of it is too dim for MedSAM."""
+    root = tmp_path / "data set"
+    label = np.zeros((16, 16))
+    label[:, 8:] = 1
+    dim = label * 255
+    dim[:, 8:12] = 128
+    for split in ("train", "test"):
+        for i in range(3):
+            pair(root, "A", f"{split}{i}", label * 255, label, split)
+        pair(root, "B", f"{split}b", dim, label, split)
+    pair(root, "B", "unlabeled", dim, None, "test")
+    return root
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run folder with a config and a summary; loading gives the thresholding networks."""
+    config = parse_config({"data": {"path": str(data), "classes": ["organ"], "channels": 1}})
+    folder = RunFolder.create(tmp_path / "run")
+    folder.config.write_text(config.to_yaml())
+    folder.summary.write_text('{"recommended": "unet"}')
+    cases = load_cases(config.data).cases
+    split = Split(
+        labeled=tuple(c for c in cases if c.split == "train" and c.domain == "A"),
+        unlabeled=(),
+        test=tuple(c for c in cases if c.split == "test"),
+    )
+    loaded = SimpleNamespace(
+        networks=segmenter().networks, config=config, classes=("organ",), channels=1, step=7,
+        device=torch.device("cpu"), precision="fp32",
+    )  # fmt: skip
+    monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
+    monkeypatch.setattr(module, "load_split", lambda path: split)
+    return folder.path
+
+
+def test_metrics_json_by_hand(run: Path) -> None:
+    """U-Net is right everywhere. MedSAM finds half of B: Dice 2 * 64 / (64 + 128) = 2/3.
+
+    Its mean over domains is (1 + 2/3) / 2. One test case has no label and is counted.
+    """
+    found = evaluate(run)
+    unet = found["branches"]["unet"]["student"]
+    medsam = found["branches"]["medsam"]["teacher"]
+    assert unet["mean_over_domains"]["dice"] == 1 and unet["mean_over_domains"]["hd95"] == 0
+    assert medsam["domains"]["A"]["dice"] == 1
+    assert medsam["domains"]["B"]["dice"] == pytest.approx(2 / 3)
+    assert medsam["domains"]["B"]["classes"]["organ"]["jaccard"] == pytest.approx(1 / 2)
+    assert medsam["mean_over_domains"]["dice"] == pytest.approx(5 / 6)
+    assert list(found["branches"]) == ["unet", "medsam", "fused"]
+    told = {k: found[k] for k in ("protocol", "rule", "step", "unit", "cases", "recommended")}
+    assert told == {
+        "protocol": "honest", "rule": "honest", "step": 7, "unit": "px", "cases": 4,
+        "recommended": "unet",
+    }  # fmt: skip
+    assert found["skipped_without_label"] == 1
+    assert (
+        json.loads((run / "metrics.json").read_text())["branches"]["unet"]["student"]["domains"][
+            "A"
+        ]["cases"]
+        == 3
+    )
+
+
+def test_cases_csv_has_a_row_per_case_class_branch_and_role(run: Path) -> None:
+    evaluate(run)
+    with (run / "evaluation" / "cases.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 4 * 1 * 3 * 2
+    (one,) = [r for r in rows if r["domain"] == "B" and (r["branch"], r["role"]) == MEDSAM]
+    assert list(one) == [
+        "case", "domain", "class", "branch", "role", "dice", "jaccard", "hd95", "asd", "unit",
+        "empty",
+    ]  # fmt: skip
+    assert (one["class"], float(one["dice"]), one["unit"]) == ("organ", 0.666667, "px")
+
+
+def test_examples_are_the_best_median_and_worst_of_each_domain(run: Path) -> None:
+    evaluate(run)
+    examples = RunFolder(run).read_examples()
+    assert [(e.info["domain"], e.info["kind"]) for e in examples] == [
+        ("A", "best"), ("A", "median"), ("A", "worst"), ("B", "median"),
+    ]  # fmt: skip
+    b = examples[-1]
+    assert b.image.shape == (16, 16) and b.image.max() == 255
+    assert {branch: int(mask.sum()) for branch, mask in b.masks.items()} == {
+        "unet": 128, "medsam": 64, "fused": int(b.masks["fused"].sum()),
+    }  # fmt: skip
+    assert b.info["dice"]["medsam"] == pytest.approx(2 / 3)
+
+
+def test_branches_can_be_chosen_and_must_exist(run: Path) -> None:
+    assert list(evaluate(run, branches=["medsam"])["branches"]) == ["medsam"]
+    networks = module.load_run(run).networks
+    networks.unet = None
+    with pytest.raises(UserError, match="cannot answer as fused"):
+        evaluate(run, branches=["fused"])
+
+
+def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_path: Path) -> None:
+    """A CSV without split holds the labeled images of A too: only the rest is scored."""
+    table = tmp_path / "other.csv"
+    lines = ["image,label,domain"]
+    for image in sorted(data.rglob("train/image/*.png")):
+        mask = image.parent.parent / "mask" / image.name
+        lines.append(f"{image},{mask},here")
+    table.write_text("\n".join(lines))
+    found = evaluate(run, data=table)
+    assert found["cases"] == 1
+    assert found["data"] == str(table)
+
+
+def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), ()))
+    with pytest.raises(UserError, match="no test case has a label"):
+        evaluate(run)
+
+
+def test_a_volume_is_scored_in_mm_as_one_case(tmp_path: Path) -> None:
+    """MedSAM misses one of two slices of 8 mm: Dice 2 * 64 / (64 + 128), HD95 in mm."""
+    root = tmp_path / "set"
+    voxels = np.zeros((16, 16, 4), np.float32)
+    voxels[4:12, 4:12, 1] = 1
+    voxels[4:12, 4:12, 2] = 0.5
+    affine = np.diag([1.0, 1.0, 8.0, 1.0])
+    for kind, values in (("image", voxels), ("mask", (voxels > 0).astype(np.uint8))):
+        folder = root / "A" / "test" / kind
+        folder.mkdir(parents=True)
+        nib.save(nib.Nifti1Image(values, affine), folder / "v.nii.gz")
+    table = load_cases(Data(path=root, classes=("organ",)))
+    found = score_cases(segmenter(), table, table.cases, [UNET, MEDSAM], classes=["organ"])
+    assert [(r.case, r.unit) for r in found] == [(table.cases[0].id, "mm")] * 2
+    assert found[0].scores.dice == 1
+    assert found[1].scores.dice == pytest.approx(2 / 3)
+    assert found[1].scores.hd95 == 8
+    paper = score_cases(
+        segmenter(), table, table.cases, [MEDSAM], classes=["organ"], protocol="paper"
+    )
+    assert [r.case[-2:] for r in paper] == [":0", ":1", ":2", ":3"]
+    assert [r.scores.dice for r in paper] == [1, 1, 0, 1]
+    assert paper[2].scores.hd95 == 100 and paper[0].unit == "px"
+
+
+def test_the_paper_protocol_scores_at_the_side_of_the_unet(tmp_path: Path) -> None:
+    """A 32 x 16 image at P = 16: of a label 8 rows longer than the prediction 4 px remain."""
+    image = np.zeros((32, 16))
+    image[:16] = 255
+    label = np.zeros((32, 16))
+    label[:24] = 1
+    pair(tmp_path / "set", "A", "x", image, label, "test")
+    table = load_cases(Data(path=tmp_path / "set", classes=("organ",)))
+
+    def distance(protocol: str) -> float:
+        (row,) = score_cases(
+            segmenter(), table, table.cases, [UNET], classes=["organ"], protocol=protocol
+        )
+        return row.scores.hd95
+
+    assert 7 <= distance("honest") <= 8
+    assert 3 <= distance("paper") <= 4
+
+
+def test_networks_in_memory_pass_over_cases_without_label(data: Path) -> None:
+    table = load_cases(Data(path=data, classes=("organ",)))
+    found = evaluate_networks(segmenter(), table, table.cases, [UNET])
+    assert found["cases"] == 8
+    assert list(found["branches"]) == ["unet"]
