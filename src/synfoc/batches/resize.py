@@ -74,7 +74,7 @@ def working_images(
     A gray slice of a color run stays gray (it is repeated when a batch is made), so that it is
     stored and resized once and not three times.
     """
-    images = torch.from_numpy(np.ascontiguousarray(np.moveaxis(pixels, -1, 1)))
+    images = torch.from_numpy(np.require(np.moveaxis(pixels, -1, 1), requirements=["C", "W"]))
     return resize_images(to_channels(images, 1) if channels == 1 else images, side)
 
 
