@@ -108,30 +108,13 @@ def predict(
     segmenter = Segmenter.of_run(loaded)
     answer = (recommended_branch(RunFolder(run)) if branch == "recommended" else branch, role)
     segmenter.check([answer])
+    job = _Job(segmenter, answer, out, loaded.config.data.slice_axis, probabilities, overlay)
     rows = []
     try:
         for done, (name, path) in enumerate(sources.items()):
             if progress:
                 progress(done, len(sources), str(path))
-            try:
-                stack = read_image(path, slice_axis=loaded.config.data.slice_axis)
-            except (UserError, OSError) as error:
-                rows.append(_failure(path, error))
-                continue
-            found = segmenter.segment(
-                to_unit(stack), [answer], agreement=role, probabilities=probabilities
-            )
-            mask = write_label(out / name, found.labels[answer], stack)
-            if probabilities:
-                ending = mask.name.removeprefix(stem(mask))
-                soft = mask.with_name(f"{stem(mask)}_probabilities{ending}")
-                write_probabilities(soft, found.probabilities[answer], stack)
-            if overlay:
-                write_overlay(
-                    mask.with_name(f"{stem(mask)}_overlay.png"), to_unit(stack),
-                    found.labels[answer], classes=segmenter.classes, nested=segmenter.nested,
-                )  # fmt: skip
-            rows.append(_row(path, mask.relative_to(out), found, answer, stack))
+            rows.append(job.do(name, path))
     finally:
         # What was done before a full disk or Ctrl-C is listed too.
         rows.sort(key=_urgency)
@@ -140,6 +123,41 @@ def predict(
     if progress:
         progress(len(sources), len(sources), "")
     return rows
+
+
+@dataclass(frozen=True)
+class _Job:
+    """What is done with every image."""
+
+    segmenter: Segmenter
+    answer: Answer
+    out: Path
+    slice_axis: int | None
+    probabilities: bool
+    overlay: bool
+
+    def do(self, name: Path, path: Path) -> Prediction:
+        """Segment one file; `name` is the path of its mask below `out`."""
+        try:
+            stack = read_image(path, slice_axis=self.slice_axis)
+        except (UserError, OSError) as error:
+            return _failure(path, error)
+        images = to_unit(stack)
+        found = self.segmenter.segment(
+            images, [self.answer], agreement=self.answer[1], probabilities=self.probabilities
+        )
+        label = found.labels[self.answer]
+        mask = write_label(self.out / name, label, stack)
+        bare = mask.with_name(stem(mask))
+        if self.probabilities:
+            ending = mask.name.removeprefix(bare.name)
+            soft = bare.with_name(f"{bare.name}_probabilities{ending}")
+            write_probabilities(soft, found.probabilities[self.answer], stack)
+        if self.overlay:
+            picture = bare.with_name(f"{bare.name}_overlay.png")
+            classes, nested = self.segmenter.classes, self.segmenter.nested
+            write_overlay(picture, images, label, classes=classes, nested=nested)
+        return _row(path, mask.relative_to(self.out), found, self.answer, stack)
 
 
 def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
