@@ -148,7 +148,7 @@ def _pick(table: CaseTable, training: list[Case], wanted: Labeled, *, held_out: 
     if wanted.patients:
         return _of_patients(pool, wanted.patients)
     if wanted.count and wanted.count > len(pool):
-        held = f" ({held_out} images are held out for testing)" if held_out else ""
+        held = f" ({held_out} more images are for testing)" if held_out else ""
         raise UserError(
             f"{wanted.count} labeled images were asked for",
             found=f"{len(pool)} training images with a label" + _of(wanted.domain) + held,

@@ -28,7 +28,15 @@ from synfoc.images.formats import suffix
 from synfoc.images.layouts import Case, Found, find_cases, find_paper_cases, looks_like
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 
-__all__ = ["Case", "CaseTable", "load_cases", "load_image", "load_label", "name_classes"]
+__all__ = [
+    "Case",
+    "CaseTable",
+    "class_gap",
+    "load_cases",
+    "load_image",
+    "load_label",
+    "name_classes",
+]
 
 
 @dataclass(frozen=True)
@@ -177,17 +185,26 @@ def name_classes(
     present: set[int] = set()
     for case in cases:
         present |= set(np.unique(load_label(case, table, slice_axis=slice_axis).pixels).tolist())
-    highest = max(present, default=0)
-    if present - {0} != set(range(1, highest + 1)) or highest == 0:
+    gap = class_gap(present)
+    if gap:
         raise UserError(
             f"the classes cannot be read from the labels of {len(cases)} images",
-            found=f"class indices {_some(present)}",
+            found=gap[0],
             expected="0 background, then 1, 2, ... without a gap",
-            fix=f"set data.remap = {_closing(present)}, or name all classes in data.classes"
-            if highest
-            else "label at least one image; all of these are background",
+            fix=gap[1],
         )
-    return replace(table, classes=tuple(f"class{k}" for k in range(1, highest + 1)))
+    return replace(table, classes=tuple(f"class{k}" for k in range(1, max(present) + 1)))
+
+
+def class_gap(present: set[int]) -> tuple[str, str] | None:
+    """What is wrong with these class indices, and the fix; None where they are 0..C, C >= 1."""
+    highest = max(present, default=0)
+    if highest == 0:
+        return "background only", "label the structures, or check data.remap"
+    if present - {0} == set(range(1, highest + 1)):
+        return None
+    fix = f"set data.remap = {_closing(present)}, or name all classes in data.classes"
+    return f"class indices {_some(present)}", fix
 
 
 def _recognized(path: Path) -> PaperSet | None:

@@ -1,0 +1,281 @@
+"""Read every file of a data set once and say what is there and what would make training unsound.
+
+    cases -> Seen (one per case, read in threads, pixels dropped at once) -> Findings
+
+A problem makes training unsound (exit status 1 of `synfoc data check`); a note is worth knowing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from synfoc.config import Data
+from synfoc.errors import UserError
+from synfoc.images.cases import Case, CaseTable, class_gap, load_cases, load_image, load_label
+from synfoc.images.files import read_codes
+from synfoc.images.findings import Fault, Findings, Group, Spacing
+from synfoc.images.formats import equal_channels
+
+THREADS = 4
+SHOWN = 3
+"""Examples named in one problem; the JSON holds all."""
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What reading one case showed."""
+
+    case: Case
+    size: tuple[int, int, int] = (0, 0, 0)
+    kind: str = ""
+    """Number type and color: "uint8 gray", "uint8 color", "uint8 color (all gray)"."""
+    spacing: Spacing | None = None
+    low: float = 0.0
+    high: float = 0.0
+    pixels: Mapping[int, int] = field(default_factory=dict)
+    """Class index -> pixels."""
+    odd_codes: frozenset[int] = frozenset()
+    """Codes in the label that the published set does not have."""
+    digest: str = ""
+    image_fault: Fault | None = None
+    label_fault: Fault | None = None
+
+
+def check_data(data: Data, *, progress: Progress | None = None) -> Findings:
+    """Read all images and labels of a data set.
+
+    Args:
+        data: path, set, classes, nested, remap and slice_axis are read.
+        progress: called after each case with (cases done, cases in all).
+
+    Raises:
+        UserError: the cases cannot even be listed (no such folder, no image, a CSV that cannot be
+            understood). Every other fault is a problem of the findings.
+    """
+    table = load_cases(data, missing_ok=True)
+    seen: list[Seen] = []
+    with ThreadPoolExecutor(THREADS) as pool:
+        for one in pool.map(lambda case: _see(case, table, data.slice_axis), table.cases):
+            seen.append(one)
+            if progress:
+                progress(len(seen), len(table.cases))
+    duplicates, harmless = _duplicates(seen)
+    both = _both_sides(table.cases)
+    unreadable = tuple(one.image_fault for one in seen if one.image_fault)
+    unusable = tuple(one.label_fault for one in seen if one.label_fault)
+    findings = Findings(
+        root=str(table.root),
+        layout=table.layout,
+        classes=table.classes,
+        nested=table.nested,
+        groups=tuple(_groups(seen)),
+        shares=_shares(seen, table),
+        duplicates=duplicates,
+        patients_on_both_sides=both,
+        unreadable=unreadable,
+        unusable_labels=unusable,
+        problems=(),
+        notes=(*table.notices, *_notes(seen, table, harmless)),
+    )
+    return replace(findings, problems=tuple(_problems(findings, seen, table)))
+
+
+def _see(case: Case, table: CaseTable, slice_axis: int | None) -> Seen:
+    try:
+        image = load_image(case, slice_axis=slice_axis)
+    except UserError as error:
+        return Seen(case, image_fault=_fault(case, error))
+    pixels = image.pixels
+    color = "gray"
+    if pixels.ndim == 4:
+        color = "color (all gray)" if equal_channels(pixels) else "color"
+    slices, rows, columns = pixels.shape[:3]
+    seen = Seen(
+        case,
+        size=(slices, rows, columns),
+        kind=f"{pixels.dtype} {color}",
+        spacing=image.spacing,
+        low=float(pixels.min()),
+        high=float(pixels.max()),
+        digest=hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode())
+        .hexdigest(),
+    )  # fmt: skip
+    if not case.labels:
+        return seen
+    try:
+        label = load_label(case, table, like=image, slice_axis=slice_axis).pixels
+        odd = _odd_codes(case, table)
+    except UserError as error:
+        return replace(seen, label_fault=_fault(case, error))
+    counts = np.bincount(label.ravel())
+    shares = {int(k): int(counts[k]) for k in counts.nonzero()[0]}
+    return replace(seen, pixels=shares, odd_codes=odd)
+
+
+def _odd_codes(case: Case, table: CaseTable) -> frozenset[int]:
+    """The bounds of a published set decode any code; others than the published ones are told."""
+    if table.paper is None or not table.decode.bounds:
+        return frozenset()
+    present = {int(code) for path in case.labels for code in np.unique(read_codes(path).pixels)}
+    return frozenset(present - table.paper.codes)
+
+
+def _fault(case: Case, error: UserError) -> Fault:
+    return Fault(case.id, f"{error.what}: {error.found}", error.fix)
+
+
+def _groups(seen: list[Seen]) -> Iterable[Group]:
+    parts: dict[tuple[str, str], list[Seen]] = defaultdict(list)
+    for one in seen:
+        parts[one.case.domain or "-", one.case.split or "-"].append(one)
+    for (domain, split), members in parts.items():
+        read = [one for one in members if not one.image_fault]
+        sizes = np.array([one.size for one in read] or [(0, 0, 0)])
+        spacings = np.array([one.spacing for one in read if one.spacing])
+        patients = {one.case.patient for one in members if one.case.patient}
+        known = len(spacings) > 0
+        yield Group(
+            domain=domain,
+            split=split,
+            cases=len(members),
+            labeled=sum(bool(one.case.labels) for one in members),
+            slices=int(sizes[:, 0].sum()),
+            patients=len(patients) or None,
+            rows=(int(sizes[:, 1].min()), int(sizes[:, 1].max())),
+            columns=(int(sizes[:, 2].min()), int(sizes[:, 2].max())),
+            kinds=dict(Counter(one.kind for one in read)),
+            spacing=(tuple(spacings.min(0).tolist()), tuple(spacings.max(0).tolist()))
+            if known
+            else None,
+            unknown_spacing=len(read) - len(spacings),
+            intensity=(
+                min((one.low for one in read), default=0.0),
+                max((one.high for one in read), default=0.0),
+            ),
+        )
+
+
+def _shares(seen: list[Seen], table: CaseTable) -> dict[str, dict[str, float]]:
+    sums: dict[str, Counter[int]] = defaultdict(Counter)
+    for one in seen:
+        if one.pixels:
+            sums[one.case.domain or "-"].update(one.pixels)
+    indices = sorted(set().union(*sums.values())) if sums else []
+    if table.classes is not None:
+        indices = list(range(len(table.classes) + 1))
+    return {
+        domain: {_class(k, table): count[k] / max(1, count.total()) for k in indices}
+        for domain, count in sums.items()
+    }
+
+
+def _class(index: int, table: CaseTable) -> str:
+    if index == 0:
+        return "background"
+    if table.classes is None:
+        return f"class{index}"
+    # The pixels of a nested set are parts minus what lies inside them.
+    inner = table.classes[index - 2] if table.nested and index > 1 else None
+    return table.classes[index - 1] + (f" without {inner}" if inner else "")
+
+
+def _duplicates(seen: list[Seen]) -> tuple[tuple[tuple[str, ...], ...], int]:
+    """Equal images on both sides of the split, and the number of equal ones on one side."""
+    equal: dict[str, list[Case]] = defaultdict(list)
+    for one in seen:
+        if one.digest:
+            equal[one.digest].append(one.case)
+    several = [cases for cases in equal.values() if len(cases) > 1]
+    bad = [cases for cases in several if len({case.split == "test" for case in cases}) > 1]
+    harmless = sum(len(cases) - 1 for cases in several) - sum(len(cases) - 1 for cases in bad)
+    return tuple(tuple(case.id for case in cases) for cases in bad), harmless
+
+
+def _both_sides(cases: tuple[Case, ...]) -> tuple[str, ...]:
+    sides: dict[tuple[str | None, str], set[bool]] = defaultdict(set)
+    for case in cases:
+        if case.patient:
+            sides[case.group].add(case.split == "test")
+    return tuple(
+        " ".join(part for part in group if part) for group, s in sides.items() if len(s) > 1
+    )
+
+
+def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[str]:
+    if found.unreadable:
+        yield _told("images cannot be read", found.unreadable)
+    if found.unusable_labels:
+        yield _told("labels cannot be used", found.unusable_labels)
+    if found.duplicates:
+        first = " = ".join(found.duplicates[0])
+        yield (
+            f"images equal on both sides of the split: {len(found.duplicates)}, e.g. {first}. "
+            "Remove one of each"
+        )
+    if found.patients_on_both_sides:
+        names = ", ".join(found.patients_on_both_sides[:SHOWN])
+        yield (
+            f"patients on both sides of the split: {len(found.patients_on_both_sides)}, e.g. "
+            f"{names}. Move all images of a patient to one side"
+        )
+    if not any(case.labels and case.split != "test" for case in table.cases):
+        yield "no labeled training image. Put label files of the same names into a folder `mask`"
+    if table.classes is None and any(one.pixels for one in seen):
+        gap = class_gap({k for one in seen for k in one.pixels})
+        if gap:
+            yield f"classes: found {gap[0]}; {gap[1]}"
+
+
+def _told(what: str, faults: tuple[Fault, ...]) -> str:
+    examples = "; ".join(f.reason for f in faults[:SHOWN])
+    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
+    return f"{what}: {len(faults)}. {examples}{more}. Fix: {faults[0].fix}"
+
+
+def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
+    read = [one for one in seen if not one.image_fault]
+    if harmless:
+        yield f"equal images on one side of the split: {harmless}"
+    flat = [one.case.id for one in read if one.low == one.high]
+    if flat:
+        yield f"images of a single value: {len(flat)}, e.g. {flat[0]}"
+    empty = [one.case.id for one in read if set(one.pixels) == {0}]
+    if empty:
+        yield f"labels without any class: {len(empty)}, e.g. {empty[0]}"
+    gray = sum(one.kind.endswith("(all gray)") for one in read)
+    if gray:
+        yield f"color files that are gray all over: {gray}; data.channels = 1 suits them"
+    unknown = sum(one.spacing is None for one in read)
+    if unknown:
+        yield f"images without pixel spacing: {unknown}; their distances are in pixels"
+    bare = sum(case.split == "test" and not case.labels for case in table.cases)
+    if bare:
+        yield f"test images without a label: {bare}; they cannot be scored and are left out"
+    if len(table.domains) < 2:
+        yield "one domain only: nothing can be said about images from other scanners"
+    if all(case.labels for case in table.cases if case.split != "test"):
+        yield "every training image has a label; those beyond labeled.count train as unlabeled"
+    if not any(case.split for case in table.cases):
+        yield "no split is given: data.test_fraction of the labeled patients will be held out"
+    yield from _paper_notes(seen, table)
+
+
+def _paper_notes(seen: list[Seen], table: CaseTable) -> Iterable[str]:
+    if table.paper is None:
+        return
+    odd = [one for one in seen if one.odd_codes]
+    if odd:
+        codes = ", ".join(map(str, sorted(odd[0].odd_codes)[:8]))
+        yield f"labels with other codes than published: {len(odd)}, e.g. {odd[0].case.id}: {codes}"
+    there = Counter(one.case.domain for one in seen if one.case.split == "train")
+    for domain, count in zip(table.paper.domains, table.paper.training, strict=True):
+        if there[domain] != count:
+            yield f"{domain}: {there[domain]} training images; the published set has {count}"
