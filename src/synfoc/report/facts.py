@@ -92,7 +92,8 @@ def repeat_html(view: RunView) -> str:
     environment = json.dumps(view.environment, indent=1, ensure_ascii=False)
     first = f"<h3>{escape(view.name)}</h3>\n<pre>{escape(command)}</pre>\n"
     for title, text in (("Config", view.config.to_yaml()), ("Environment", environment)):
-        first += f"<details><summary>{title}</summary>\n<pre>{escape(text)}</pre>\n</details>\n"
+        fold = f"<summary>{title}</summary>\n<pre>{escape(text)}</pre>"
+        first += f'<details class="raw">{fold}</details>\n'
     return first
 
 

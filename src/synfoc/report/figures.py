@@ -59,8 +59,10 @@ _STYLE: dict[Any, Any] = {
     "xtick.labelcolor": INK,
     "ytick.labelcolor": INK,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "legend.handlelength": 1.4,
+    "legend.fontsize": 8,
+    "legend.handlelength": 1.0,
+    "legend.handletextpad": 0.4,
+    "legend.columnspacing": 1.0,
     "legend.borderaxespad": 0.2,
     "lines.linewidth": 1.6,
 }
@@ -137,17 +139,16 @@ def curves_figure(view: RunView) -> str:
     if not drawn:
         return ""
     best = view.summary.get("best_step") or view.metrics.get("step")
-    columns = 4 if len(drawn) in {4, 7, 8} else min(3, len(drawn))
+    columns = min(3, len(drawn))
     rows = -(-len(drawn) // columns)
     with mpl.rc_context(_STYLE | {"svg.hashsalt": f"curves {view.folder.path}"}):
         figure = Figure(
-            figsize=(10.6 * max(columns, 2) / max(columns, 3), 2.35 * rows), layout="constrained"
+            figsize=(10.6 * max(columns, 2) / max(columns, 3), 2.45 * rows), layout="constrained"
         )
         for i, (panel, lines) in enumerate(drawn):
             axes = figure.add_subplot(rows, columns, i + 1)
             _draw(axes, panel, lines, best)
-            if i >= len(drawn) - columns:
-                axes.set_xlabel("step")
+            axes.set_xlabel("step")
         return _svg(figure, f"Learning curves of {view.name}")
 
 
@@ -241,7 +242,8 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line], best: int | None) -> 
         )
     if best is not None:
         axes.axvline(best, color=INK, linewidth=0.9, linestyle=(0, (1, 2)))
-    axes.set_title(panel.title)
+    # Names stand in one row between title and axes, where they cover no line.
+    axes.set_title(panel.title, pad=19)
     low = min(float(line.values.min()) for line in lines)
     if panel.unit:
         axes.set_ylim(min(0.0, low), 1.02)
@@ -249,7 +251,9 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line], best: int | None) -> 
         axes.set_ylim(bottom=0)
     axes.xaxis.set_major_locator(mpl.ticker.MaxNLocator(5, integer=True))
     if len(lines) > 1:
-        axes.legend(ncols=2 if len(lines) > 2 else 1)
+        legend = axes.legend(loc="lower left", bbox_to_anchor=(-0.02, 0.985), ncols=len(lines))
+        # A wide legend must not squeeze its panel: all panels keep one width.
+        legend.set_in_layout(False)
 
 
 def _svg(figure: Figure, label: str) -> str:

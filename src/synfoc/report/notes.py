@@ -64,7 +64,7 @@ def checks(views: Sequence[RunView]) -> list[str]:
         notes.append(
             "Intervals are 95 % bootstrap intervals over test cases. They do not cover the draw of "
             "the labeled images or the seed: one run is one sample of both. Where intervals "
-            "overlap, the order of two rows is not established."
+            "overlap widely, the order of two rows may be chance."
         )
         notes.append(
             "Look at the worst cases, not only at means: a mean hides a scan on which the "

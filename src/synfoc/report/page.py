@@ -186,7 +186,7 @@ def _cases(view: RunView, number: int, *, opened: bool) -> str:
     text = f"Best, median and worst test case of each domain by the Dice of {chosen}. "
     text += "The number is the Dice of the case in percent, mean over classes."
     body = f'<p class="note">{escape(text)}</p>{"".join(parts)}'
-    return _section(f"Cases: {view.name}", body if opened else _fold("Show", body))
+    return _section(f"Cases: {view.name}", body if opened else _fold("Show these cases", body))
 
 
 def _curves(view: RunView, *, opened: bool) -> str:
@@ -197,4 +197,4 @@ def _curves(view: RunView, *, opened: bool) -> str:
     text += "λ weighs the unlabeled losses; α is the U-Net's share of the fused pseudo-label, "
     text += "α = φ self × φ mutual."
     body = f'<figure>{figure}</figure><p class="note">{escape(text)}</p>'
-    return _section(f"Learning: {view.name}", body if opened else _fold("Show", body))
+    return _section(f"Learning: {view.name}", body if opened else _fold("Show these curves", body))
