@@ -59,6 +59,13 @@ class Networks:
     medsam_teacher: PromptFreeSam | None
     sides: Sides
 
+    def to(self, device: torch.device) -> Networks:
+        """The same networks, moved in place."""
+        for network in (self.unet, self.unet_teacher, self.medsam, self.medsam_teacher):
+            if network is not None:
+                network.to(device)
+        return self
+
 
 def build_networks(
     config: Config,

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from synfoc.errors import UserError
 from synfoc.models.checkpoints import (
@@ -60,21 +61,27 @@ def sam_from_source(
     """
     sam = _empty_sam(source.encoder, source.decoder, classes, side)
     parts = {"prompt_encoder": sam.prompt_encoder, "mask_decoder": sam.mask_decoder}
-    encoder: nn.Module
+    encoder: VitEncoder | TinyViT
     if isinstance(source.encoder, Vit):
+        encoder, of_encoder = VitEncoder(sam.vision_encoder), Loaded()
         parts["vision_encoder"] = sam.vision_encoder
-        encoder = VitEncoder(sam.vision_encoder)
     else:
-        encoder = _tiny_vit(source, generator, where, fresh)
+        encoder, of_encoder = _tiny_vit(source.encoder, source.tensors, generator, where, fresh)
     wanted = {
         to_original(f"{part}.{name}"): tensor.shape
         for part, module in parts.items()
         for name, tensor in module.state_dict().items()
     }
-    tensors, loaded = fit(source.tensors, wanted, generator, where=where, fresh=fresh)
+    rest = {k: v for k, v in source.tensors.items() if k not in of_encoder.unchanged}
+    tensors, loaded = fit(rest, wanted, generator, where=where, fresh=fresh)
     for part, module in parts.items():
         names = {name: to_original(f"{part}.{name}") for name in module.state_dict()}
         module.load_state_dict({k: tensors[name] for k, name in names.items()}, assign=True)
+    loaded = replace(
+        loaded,
+        unchanged=of_encoder.unchanged + loaded.unchanged,
+        fresh=of_encoder.fresh + loaded.fresh,
+    )
     lora = LoRA(encoder.qkv_layers(), rank, generator)
     _load_lora(lora, source.tensors)
     return PromptFreeSam(
@@ -128,7 +135,7 @@ def fit(
             expected=f"{name}: {tuple(wanted[name])}",
             fix="use an unaltered checkpoint of SAM, MedSAM or LiteMedSAM",
         )
-    unused = [k for k in tensors if k not in wanted and not re.search(r"\.linear_|\.bn\.", k)]
+    unused = [k for k in tensors if k not in wanted and ".linear_" not in k]
     return fitted, Loaded(tuple(unchanged), tuple(resized), tuple(drawn), tuple(unused))
 
 
@@ -230,21 +237,19 @@ def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, classes: int, side: int) -
         return SamModel(config)
 
 
-def _tiny_vit(source: Source, generator: torch.Generator, where: str, fresh: str) -> TinyViT:
-    shape, prefix = source.encoder, "image_encoder."
-    assert isinstance(shape, Tiny)
+def _tiny_vit(
+    shape: Tiny, tensors: Tensors, generator: torch.Generator, where: str, fresh: str
+) -> tuple[TinyViT, Loaded]:
     with torch.random.fork_rng(devices=[]):  # its first values are replaced below
         encoder = TinyViT(shape.dims, shape.depths, shape.heads, shape.windows, shape.embed)
-    state = {k.removeprefix(prefix): v for k, v in source.tensors.items() if k.startswith(prefix)}
-    if any(".bn." in name for name in state):
-        encoder.load_original(state)
-        return encoder
-    wanted = {prefix + k: v.shape for k, v in encoder.state_dict().items()}
-    tensors, _ = fit(
-        {prefix + k: v for k, v in state.items()}, wanted, generator, where=where, fresh=fresh
-    )
-    encoder.load_state_dict({k.removeprefix(prefix): v for k, v in tensors.items()})
-    return encoder
+    own = {k: v for k, v in tensors.items() if k.startswith("image_encoder.")}
+    if any(".bn." in name for name in own):
+        encoder.load_original({k.removeprefix("image_encoder."): v for k, v in own.items()})
+        return encoder, Loaded(unchanged=tuple(own))
+    wanted = {"image_encoder." + k: v.shape for k, v in encoder.state_dict().items()}
+    fitted, loaded = fit(own, wanted, generator, where=where, fresh=fresh)
+    encoder.load_state_dict({k.removeprefix("image_encoder."): v for k, v in fitted.items()})
+    return encoder, loaded
 
 
 def _interpolate(tensor: Tensor, size: torch.Size) -> Tensor:

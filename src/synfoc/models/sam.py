@@ -4,7 +4,7 @@
                                          ^ + no-mask embedding
 
 The parts are those of `transformers`; only the path through them is our own. An encoder is any
-module with `qkv_layers()` and `embedding(side)`: SAM's ViT (here) or TinyViT (tiny_vit.py).
+module with `qkv_layers()` and `stride`: SAM's ViT (here) or TinyViT (tiny_vit.py).
 Reading checkpoints is in checkpoints.py, building from them in build.py.
 """
 
@@ -32,8 +32,9 @@ class Encoder(Protocol):
         """The fused qkv layers in order, each with its number of heads."""
         ...
 
-    def embedding(self, side: int) -> int:
-        """Side of the embedding of an image of that side, both in pixels."""
+    @property
+    def stride(self) -> int:
+        """Side of an image / side of its embedding."""
         ...
 
 
@@ -101,7 +102,7 @@ class PromptFreeSam(nn.Module):
     @property
     def logits_side(self) -> int:
         """L: the decoder quadruples the side of the embedding."""
-        return 4 * int(self.encoder.embedding(self.side))
+        return 4 * self.side // int(self.encoder.stride)
 
     def forward(self, x: Float[Tensor, "B c S S"]) -> Float[Tensor, "B K L L"]:
         """Logits of every class; class 0 is background.
@@ -188,7 +189,7 @@ class PromptFreeSam(nn.Module):
     def _positions(self) -> Float[Tensor, "1 d e e"]:
         """Random Fourier features of pixel centers: sin and cos of 2 pi (x, y) G, in [-1, 1]."""
         gaussian = self.prompt_encoder.shared_embedding.positional_embedding
-        side = self.encoder.embedding(self.side)
+        side = self.side // self.encoder.stride
         center = (torch.arange(side, device=gaussian.device, dtype=gaussian.dtype) + 0.5) / side
         y, x = torch.meshgrid(center, center, indexing="ij")
         angle = 2 * math.pi * ((2 * torch.stack([x, y], dim=-1) - 1) @ gaussian)
@@ -210,9 +211,10 @@ class VitEncoder(nn.Module):
         """One layer per block; its rows are all of q, all of k, all of v: hence one head."""
         return [(layer.attn.qkv, 1) for layer in self.vision.layers]
 
-    def embedding(self, side: int) -> int:
-        """Side of the embedding: one entry per patch."""
-        return side // int(self.vision.config.patch_size)
+    @property
+    def stride(self) -> int:
+        """Image side / embedding side: one entry per patch."""
+        return int(self.vision.config.patch_size)
 
     def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d e e"]:
         """Embedding of images in [0, 1]."""
