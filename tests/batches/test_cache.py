@@ -92,7 +92,7 @@ def test_a_file_is_read_once(folder: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_without_memory_the_pixels_are_the_same(folder: Path) -> None:
     """cache_gib = 0 keeps nothing."""
-    kept, none = make(folder), make(folder, gib=0)
+    kept, none = make(folder), make(folder, gib=0.0)
     for one in kept.table.cases:
         assert torch.equal(kept.image(one, 0), none.image(one, 0))
     assert none.size == 0

@@ -78,7 +78,7 @@ def test_shapes_and_ranges(table: CaseTable) -> None:
 
 def test_a_batch_depends_on_seed_and_number_alone(table: CaseTable) -> None:
     """Asked for in another order, by another stream, without a cache: bit by bit the same."""
-    first, second = make(table), make(table, cache_gib=0)
+    first, second = make(table), make(table, cache_gib=0.0)
     backwards = {k: second.batch(k) for k in (7, 3, 0)}
     assert all(equal(first.batch(k), backwards[k]) for k in (0, 3, 7))
     assert not equal(first.batch(0), first.batch(1))

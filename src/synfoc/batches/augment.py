@@ -103,7 +103,7 @@ def elastic_smoothing(
     With as many cells as pixels this is `scipy.ndimage.gaussian_filter(noise, sigma * side,
     mode="constant")`, number by number. With fewer, one number stands for the pixels of its cell
     and is scaled so that the field keeps its spread; at five cells per sigma the covariance of the
-    field differs by less than 1 % (tests/batches/test_augment.py) and the work falls by side/cells.
+    field differs by 0.2 % (tests/batches/test_augment.py) and the work falls by side / cells.
 
     Args:
         side: pixels of a row.
