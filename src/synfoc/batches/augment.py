@@ -62,7 +62,8 @@ class WeakViews:
         noise = 2 * torch.rand(batch, 2, cells * cells, generator=generator) - 1
         # Alpha is a multiple of the side, and the grid's unit is half a side.
         strength = 2 * self.augment.elastic_alpha * elastic.float()
-        noise = (matrix @ noise) * strength.view(-1, 1, 1)
+        # By hand and not as a matrix product, which autocast would round.
+        noise = (matrix[:, :, :, None] * noise[:, None]).sum(2) * strength.view(-1, 1, 1)
         return self._compose(matrix, shift, noise.view(batch, 2, cells, cells))
 
     def _affine(
