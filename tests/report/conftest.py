@@ -40,7 +40,7 @@ def role_scores(branch: str, domains: tuple[str, ...], lower: float) -> dict[str
     for domain, dice in zip(domains, DICE[branch], strict=False):
         one = scores(dice - lower)
         classes = {"cavity": scores(dice - lower + 0.05), "wall": scores(dice - lower - 0.05)}
-        per_domain[domain] = {"cases": 24, **one, "classes": classes}
+        per_domain[domain or "all"] = {"cases": 24, **one, "classes": classes}
     mean = float(np.mean([d["dice"] for d in per_domain.values()]))
     return {"mean_over_domains": scores(mean), "domains": per_domain}
 
@@ -63,7 +63,7 @@ def write_example(run: RunFolder, domain: str, kind: str, dice: dict[str, float]
         masks[branch] = (disc(side, x + shift, y, 0.28) * 2).astype(np.uint8)
         masks[branch][disc(side, x + shift, y + shift / 2, 0.18)] = 1
     case = f"{domain}/test/patient{int(rng.integers(99)):03d}_s07"
-    info = {"case": case, "domain": domain, "kind": kind, "dice": dice}
+    info = {"case": case, "domain": domain or None, "kind": kind, "dice": dice}
     picture = image.clip(0, 255).astype(np.uint8)
     runs.save_example(run.example(domain, kind), picture, label, masks, info)
 

@@ -119,6 +119,8 @@ def test_data_without_domains(make_run: MakeRun, tmp_path: Path) -> None:
     _, text = read(write_report(tmp_path / "r.html", [make_run(domains=("",))]))
     assert "mean Dice of 90.0 % on the test cases" in text
     assert "all cases" in text
+    assert "24 from" not in text
+    assert "All cases best" in text
     assert "no labels" not in text.split("Bold:")[0]
 
 

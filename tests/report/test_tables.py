@@ -11,7 +11,8 @@ import pytest
 from rich.console import Console
 
 from synfoc.errors import UserError
-from synfoc.report.tables import class_table, markdown, print_scores, score_table
+from synfoc.images.findings import Findings, Group
+from synfoc.report.tables import class_table, markdown, print_findings, print_scores, score_table
 from synfoc.report.view import load_views
 
 MakeRun = Callable[..., Path]
@@ -108,6 +109,42 @@ def test_the_terminal_shows_markup_in_names_as_text(make_run: MakeRun) -> None:
     assert "medsam *" in text
     assert "mean HD95 (mm)" in text
     assert "protocol honest, rule honest, 96 test cases" in text
+
+
+def test_findings_are_printed_with_their_problems() -> None:
+    group = Group(
+        domain="[b]A[/b]",
+        split="train",
+        cases=12,
+        labeled=3,
+        slices=12,
+        patients=None,
+        rows=(96, 96),
+        columns=(96, 128),
+        kinds={"uint8 gray": 12},
+        spacing=None,
+        unknown_spacing=12,
+        intensity=(0, 255),
+    )
+    findings = Findings(
+        root="data",
+        layout="folders",
+        classes=("cup",),
+        nested=False,
+        groups=(group,),
+        shares={"[b]A[/b]": {"background": 0.9, "cup": 0.1}},
+        duplicates=(),
+        patients_on_both_sides=(),
+        unreadable=(),
+        unusable_labels=(),
+        problems=("no test case",),
+        notes=(),
+    )
+    console = Console(file=io.StringIO(), width=140)
+    print_findings(findings, console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    for words in ("[b]A[/b]", "96 x 96..128", "10.00 %", "problem: no test case"):
+        assert words in text
 
 
 def test_a_run_without_scores_prints_no_row(make_run: MakeRun) -> None:

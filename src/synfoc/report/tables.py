@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
+    from synfoc.images.findings import Findings
+
 MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 PERCENT = ("dice", "jaccard")
 MEAN, MEAN_OTHER = "mean over domains", "mean without the labeled domain"
@@ -117,7 +119,7 @@ def score_table(
             marked = branch == view.recommended and len(view.branches) > 1
             rows.append(Row(view.name, branch, cells, marked))
     unit = "%" if measure in PERCENT else _unit(scored)
-    columns = (*means, *(d or "all cases" for d in domains))
+    columns = (*means, *(d if standing[d] else "all cases" for d in domains))
     marks = (*("" for _ in means), *(standing[d] for d in domains))
     return ScoreTable(measure, unit, columns, marks, tuple(_mark_best(rows, measure)))
 
@@ -130,7 +132,14 @@ def class_table(view: RunView, branch: str, role: str = "student") -> list[list[
     for domain, scores in view.scores(branch, role).get("domains", {}).items():
         for name, per_class in scores.get("classes", {}).items():
             numbers = [_cell(per_class, measure).text for measure in MEASURES]
-            rows.append([domain or "all cases", str(scores.get("cases", NONE)), name, *numbers])
+            rows.append(
+                [
+                    domain if view.standing(domain) else "all cases",
+                    str(scores.get("cases", NONE)),
+                    name,
+                    *numbers,
+                ]
+            )
     return rows
 
 
@@ -157,21 +166,17 @@ def markdown(table: ScoreTable, *, intervals: bool = True) -> str:
 
 def terminal(table: ScoreTable, means: Sequence[ScoreTable] = ()) -> Table:
     """The table for Rich's console, with the first column of `means`; the best numbers bold."""
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
     head, *body = table.texts()
-    shown = Table(title=table.title, box=box.SIMPLE_HEAD, title_justify="left")
+    cells = [
+        [*row.cells, *(other.rows[i].cells[0] for other in means)]
+        for i, row in enumerate(table.rows)
+    ]
+    shown = [
+        [*texts[:2], *(cell.text for cell in line)] for texts, line in zip(body, cells, strict=True)
+    ]
+    best = [[False, False, *(cell.best for cell in line)] for line in cells]
     extra = [f"mean {other.title}" for other in means]
-    for i, name in enumerate([*head, *extra]):
-        # Text, because a domain may be called [red] and must not be read as markup.
-        shown.add_column(Text(name), justify="left" if i < 2 else "right")
-    for i, (row, texts) in enumerate(zip(table.rows, body, strict=True)):
-        cells = [*row.cells, *(other.rows[i].cells[0] for other in means)]
-        numbers = (Text(cell.text, style="bold" if cell.best else "") for cell in cells)
-        shown.add_row(*(Text(text) for text in texts[:2]), *numbers)
-    return shown
+    return _grid(table.title, [[*head, *extra], *shown], [[], *best])
 
 
 def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
@@ -194,6 +199,38 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
 
 def _one_decimal(value: float) -> str:
     return f"{round(value, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
+
+
+def print_findings(findings: Findings, *, console: Console) -> None:
+    """Print what `synfoc data check` found: groups, class shares, notes, problems."""
+    sets = {f"{findings.root} ({findings.layout})": findings.rows()}
+    sets["Share of labeled pixels"] = findings.class_rows()
+    for title, rows in sets.items():
+        if rows:
+            console.print(_grid(title, rows))
+    for note in findings.notes:
+        console.print(f"note: {note}", markup=False, highlight=False)
+    for problem in findings.problems:
+        console.print(f"problem: {problem}", style="bold red", markup=False, highlight=False)
+    if not findings.problems:
+        console.print("no problem found", style="green")
+
+
+def _grid(title: str, rows: Sequence[Sequence[str]], bold: Sequence[Sequence[bool]] = ()) -> Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    head, *body = rows
+    # Text everywhere, because a domain may be called [red] and must not be read as markup.
+    shown = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
+    for i, name in enumerate(head):
+        shown.add_column(Text(name), justify="left" if i < 2 else "right")
+    for i, row in enumerate(body, start=1):
+        marks = bold[i] if bold else [False] * len(row)
+        cells = (Text(t, style="bold" if b else "") for t, b in zip(row, marks, strict=True))
+        shown.add_row(*cells)
+    return shown
 
 
 def _domains(view: RunView, branch: str) -> list[str]:
