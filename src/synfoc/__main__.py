@@ -1,0 +1,5 @@
+"""python -m synfoc."""
+
+from synfoc.cli import main
+
+main()

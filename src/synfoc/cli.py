@@ -1,0 +1,380 @@
+"""The command line: parse, call one function, print what it made. No logic of its own.
+
+Exit status: 0 done; 1 done, but something needs attention (unsound data, unreadable images);
+2 bad input, nothing written; 130 stopped by the user, everything saved.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+
+import typer
+from typer import Argument, Option
+
+from synfoc.errors import UserError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Segment medical images from a few labels on one scanner and many unlabeled images.",
+)
+data_app = typer.Typer(no_args_is_help=True, help="Look at data, or make a data set to try.")
+weights_app = typer.Typer(no_args_is_help=True, help="Weights of foundation models.")
+app.add_typer(data_app, name="data")
+app.add_typer(weights_app, name="weights")
+
+
+class Device(str, Enum):
+    """Where networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Branch(str, Enum):
+    """Which network answers."""
+
+    recommended = "recommended"
+    unet = "unet"
+    medsam = "medsam"
+    fused = "fused"
+
+
+class Protocol(str, Enum):
+    """How a run is scored."""
+
+    honest = "honest"
+    paper = "paper"
+
+
+class Checkpoint(str, Enum):
+    """Which state of the networks."""
+
+    best = "best"
+    last = "last"
+
+
+class ImageFormat(str, Enum):
+    """How the phantom is written."""
+
+    png = "png"
+    nifti = "nifti"
+
+
+RunArgument = Annotated[Path, Argument(metavar="RUN", help="Folder written by `synfoc train`.")]
+DeviceOption = Annotated[Device, Option("--device", help="Where the networks run.")]
+SetOption = Annotated[
+    Optional[list[str]],  # noqa: UP045  (typer reads it at run time on Python 3.10)
+    Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. train.seed=7."),
+]
+OptionalPath = Optional[Path]  # noqa: UP045
+
+
+@app.callback(invoke_without_command=True)
+def version(
+    show: Annotated[bool, Option("--version", help="Print the version and stop.")] = False,
+) -> None:
+    """Print the version where it is asked for."""
+    if show:
+        from importlib.metadata import version as installed
+
+        print(f"synfoc {installed('synfoc')}")
+        raise typer.Exit
+
+
+@app.command()
+def train(
+    config: Annotated[OptionalPath, Argument(help="YAML config, e.g. configs/fundus.yaml.")] = None,
+    data: Annotated[
+        OptionalPath, Option(help="Own data without a config: a folder or a CSV.")
+    ] = None,
+    labeled: Annotated[
+        Optional[str],  # noqa: UP045
+        Option(metavar="DOMAIN:COUNT", help="First COUNT images of DOMAIN are labeled."),
+    ] = None,
+    size: Annotated[
+        Optional[int],  # noqa: UP045
+        Option(help="Side in pixels at which both networks work."),
+    ] = None,
+    steps: Annotated[Optional[int], Option(help="Optimizer steps.")] = None,  # noqa: UP045
+    out: Annotated[OptionalPath, Option("--out", "-o", help="New folder for the run.")] = None,
+    resume: Annotated[
+        OptionalPath, Option(metavar="RUN", help="Go on with a run that was stopped.")
+    ] = None,
+    changes: SetOption = None,
+    device: Annotated[Optional[Device], Option(help="Where to train.")] = None,  # noqa: UP045
+    devices: Annotated[
+        Optional[int],  # noqa: UP045
+        Option(help="Processes that share each batch, one per GPU."),
+    ] = None,
+    quiet: Annotated[bool, Option("--quiet", "-q", help="Show no progress.")] = False,
+) -> None:
+    """Train a pair of networks: from a config, from own data, or go on with a run."""
+    from synfoc.engine.own_data import compose_config
+    from synfoc.engine.train import train as run_training
+
+    console = None if quiet else _console()
+    flags = {"steps": steps, "device": device and device.value, "devices": devices}
+    chosen = [*(changes or []), *(f"train.{k}={v}" for k, v in flags.items() if v is not None)]
+    if resume is not None:
+        _refuse_beside_resume(config or data or labeled or size or out or chosen)
+        _done(run_training(None, resume, resume=True, console=console))
+        return
+    settings = compose_config(config, data, labeled, size, tuple(chosen))
+    target = out or _free_folder(Path("runs"), (config or data or Path("run")).stem)
+    if console and data:
+        console.print(f"settings for this machine: {settings.summary}", markup=False)
+    _done(run_training(settings.config, target, console=console))
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    data: Annotated[
+        OptionalPath, Option(help="Other data than the run's test cases: a folder or a CSV.")
+    ] = None,
+    checkpoint: Annotated[Checkpoint, Option(help="Which checkpoint.")] = Checkpoint.best,
+    protocol: Annotated[
+        Protocol, Option(help="honest: mm, original size; paper: pixels at the U-Net's side.")
+    ] = Protocol.honest,
+    device: DeviceOption = Device.auto,
+    as_json: Annotated[
+        bool, Option("--json", help="Print metrics.json instead of a table.")
+    ] = False,
+) -> None:
+    """Score a run on its test cases, per domain and branch."""
+    from synfoc.engine.evaluate import evaluate as run_evaluation
+    from synfoc.report.tables import print_scores
+
+    console = _console()
+    with _bar(console, "evaluate") as bar:
+        metrics = run_evaluation(
+            run,
+            data=data,
+            protocol=protocol.value,
+            checkpoint=checkpoint.value,
+            device=device.value,
+            progress=bar,
+        )
+    if as_json:
+        print(json.dumps(metrics, indent=1))
+        return
+    print_scores(run, console=_console(stderr=False))
+    console.print(f"scores -> {run / 'metrics.json'}, cases -> {run / 'evaluation/cases.csv'}")
+
+
+@app.command()
+def predict(
+    run: RunArgument,
+    images: Annotated[
+        list[Path], Argument(help="PNG, JPEG, TIFF, BMP, NIfTI, NPY: files or folders.")
+    ],
+    out: Annotated[Path, Option("--out", "-o", help="Folder for the masks.")],
+    branch: Annotated[Branch, Option(help="Which network answers.")] = Branch.recommended,
+    overlay: Annotated[bool, Option("--overlay", help="Also draw contours on images.")] = False,
+    probabilities: Annotated[
+        bool, Option("--probabilities", help="Also write soft maps, one per class.")
+    ] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
+    device: DeviceOption = Device.auto,
+) -> None:
+    """Segment images with a trained run; the least certain ones come first in predictions.csv."""
+    from synfoc.engine.predict import predict as run_prediction
+
+    console = _console()
+    with _bar(console, "predict") as bar:
+        rows = run_prediction(
+            run,
+            images,
+            out=out,
+            branch=branch.value,
+            overlay=overlay,
+            probabilities=probabilities,
+            overwrite=overwrite,
+            device=device.value,
+            progress=bar,
+        )
+    failed = [row for row in rows if row.failed]
+    print(f"{len(rows) - len(failed)} masks -> {out}, confidence of each -> {out}/predictions.csv")
+    for row in failed:
+        print(f"synfoc: {row.image}: {row.note}", file=sys.stderr)
+    if failed:
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], Argument(metavar="RUN...", help="One run, or several to compare.")],
+    out: Annotated[
+        OptionalPath, Option("--out", "-o", help="HTML file; report.html in the first run.")
+    ] = None,
+) -> None:
+    """Write one self-contained HTML page about a run, or about several side by side."""
+    from synfoc.report.page import write_report
+
+    print(f"report -> {write_report(out or runs[0] / 'report.html', runs)}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, Option("--out", "-o", help="New folder for data, runs, report.")] = Path(
+        "demo"
+    ),
+    device: DeviceOption = Device.auto,
+    seed: Annotated[int, Option(help="Seed of the data and the training.")] = 1,
+) -> None:
+    """Train, evaluate and report on a phantom of several scanners: the whole job in minutes."""
+    from synfoc.demo import run_demo
+
+    console = _console(stderr=False)
+    page = run_demo(out, device=device.value, seed=seed, console=console)
+    print(f"report -> {page}")
+
+
+@data_app.command("check")
+def data_check(
+    path: Annotated[Path, Argument(metavar="DIR|CSV", help="The data to read.")],
+    changes: SetOption = None,
+    as_json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Read everything and print what was found; exit status 1 where training would be unsound."""
+    from synfoc.config import parse_config
+    from synfoc.images.check import check_data
+    from synfoc.report.findings import print_findings
+
+    config = parse_config({"data": {"path": str(path)}}, tuple(changes or ()), source="--set")
+    console = _console()
+    with _bar(console, "read") as bar:
+        findings = check_data(config.data, progress=lambda done, total: bar(done, total, ""))
+    if as_json:
+        print(json.dumps(findings.to_dict(), indent=1, ensure_ascii=False))
+    else:
+        print_findings(findings, console=_console(stderr=False))
+    if findings.problems:
+        raise typer.Exit(1)
+
+
+@data_app.command("phantom")
+def data_phantom(
+    out: Annotated[Path, Argument(help="New folder.")],
+    patients: Annotated[int, Option(help="Patients per scanner, about a third of them test.")] = 12,
+    image_format: Annotated[ImageFormat, Option("--format", help="Kind of files.")] = (
+        ImageFormat.png
+    ),
+    seed: Annotated[int, Option(help="Seed; the same one gives the same bytes.")] = 1,
+) -> None:
+    """Make a data set of several scanners from a seed, with labels."""
+    from synfoc.images.phantom import write_phantom
+
+    test = max(1, patients // 3)
+    folder = write_phantom(
+        out,
+        train_patients=patients - test,
+        test_patients=test,
+        seed=seed,
+        image_format=image_format.value,
+    )
+    print(f"phantom -> {folder}")
+
+
+@weights_app.command("list")
+def weights_list() -> None:
+    """Name the weights that can be used, and which of them are here."""
+    from synfoc.models.weights import list_weights
+    from synfoc.report.findings import print_weights
+
+    print_weights(list_weights(), console=_console(stderr=False))
+
+
+@weights_app.command("get")
+def weights_get(name: Annotated[str, Argument(help="A name from `synfoc weights list`.")]) -> None:
+    """Fetch weights into the cache folder (SYNFOC_HOME) and check them."""
+    from synfoc.models.weights import get_weights
+
+    print(f"{name} -> {get_weights(name)}")
+
+
+@weights_app.command("check")
+def weights_check(
+    names: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        Argument(help="Names from `synfoc weights list`; all of them without a name."),
+    ] = None,
+) -> None:
+    """Compare weights in the cache with their SHA-256; exit status 1 where one is damaged."""
+    from synfoc.models.weights import check_weights
+    from synfoc.report.findings import print_weights
+
+    found = check_weights(tuple(names or ()))
+    print_weights(found, console=_console(stderr=False))
+    if any(status.state == "damaged" for status in found):
+        raise typer.Exit(1)
+
+
+def main() -> NoReturn:
+    """Run the command line; bad input ends with status 2 and no traceback."""
+    try:
+        app(standalone_mode=True)
+    except UserError as error:
+        print(f"synfoc: {error}", file=sys.stderr)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        print("synfoc: stopped", file=sys.stderr)
+        sys.exit(130)
+    except BrokenPipeError:  # `synfoc ... | head` is no error
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(0)
+    except Exception as error:
+        if type(error).__name__ != "Interrupted":  # its module would load torch for --help
+            raise
+        print(f"synfoc: {error}", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(0)
+
+
+def _console(*, stderr: bool = True) -> Console:
+    from rich.console import Console
+
+    return Console(stderr=stderr)
+
+
+def _bar(console: Console, what: str) -> Any:
+    from synfoc.engine.progress import progress_callback
+
+    return progress_callback(console, what)
+
+
+def _done(run: Path) -> None:
+    print(f"run -> {run}\nnext: synfoc evaluate {run}; synfoc report {run}")
+
+
+def _free_folder(parent: Path, name: str) -> Path:
+    number = 1
+    while (parent / f"{name}-{number}").exists():
+        number += 1
+    return parent / f"{name}-{number}"
+
+
+def _refuse_beside_resume(given: object) -> None:
+    if given:
+        raise UserError(
+            "--resume takes its settings from the run",
+            found="other options beside --resume",
+            expected="synfoc train --resume RUN, alone",
+            fix="drop the other options, or start a new run without --resume",
+        )
+
+
+if __name__ == "__main__":
+    main()

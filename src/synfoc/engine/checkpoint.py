@@ -1,0 +1,225 @@
+"""Save and restore everything that a run is, so that a resumed run equals an unbroken one.
+
+A checkpoint is one safetensors file: both students, both teachers, both optimizers, and in its
+header the step and what was best so far. Random numbers need no place in it: batch k follows from
+(seed, k). The frozen encoder lies once in the run folder, in base.safetensors.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+from torch.optim import Optimizer
+
+from synfoc.config import Config, load_config
+from synfoc.engine.machine import Precision, choose_device, choose_precision
+from synfoc.errors import UserError
+from synfoc.models.build import Networks, build_networks
+from synfoc.runs import RunFolder, replacing
+
+FORMAT = "synfoc checkpoint 1"
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    step: int = 0
+    """Steps done."""
+    skipped: int = 0
+    """Steps left out because their loss was not finite."""
+    best_step: int = 0
+    best_score: float = float("-inf")
+    seconds: float = 0.0
+    """Time spent in training so far."""
+    extra: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedRun:
+    """A trained run, ready to answer."""
+
+    path: Path
+    config: Config
+    networks: Networks
+    classes: tuple[str, ...]
+    channels: int
+    step: int
+    device: torch.device
+    precision: Precision
+
+
+def network_state(networks: Networks) -> dict[str, Tensor]:
+    """Every tensor that training changes, named `unet.student/...`, `medsam.teacher/...`."""
+    state: dict[str, Tensor] = {}
+    for role, unet in (("student", networks.unet), ("teacher", networks.unet_teacher)):
+        if unet is not None:
+            state |= {f"unet.{role}/{k}": v for k, v in unet.state_dict().items()}
+    for role, medsam in (("student", networks.medsam), ("teacher", networks.medsam_teacher)):
+        if medsam is not None:
+            state |= {f"medsam.{role}/{k}": v for k, v in medsam.trained_state().items()}
+    return state
+
+
+def save_checkpoint(
+    path: Path, networks: Networks, optimizers: Mapping[str, Optimizer], progress: Progress
+) -> None:
+    """Write one checkpoint atomically.
+
+    Raises:
+        UserError: the disk is full; the older checkpoint is untouched.
+    """
+    state = network_state(networks)
+    for name, optimizer in optimizers.items():
+        for index, fields in optimizer.state_dict()["state"].items():
+            tensors = {k: v for k, v in fields.items() if isinstance(v, Tensor)}
+            state |= {f"optimizer.{name}/{index}/{k}": v for k, v in tensors.items()}
+    header = {"format": FORMAT, "progress": json.dumps(vars(progress))}
+    plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    with replacing(path) as part:
+        save_file(plain, part, metadata=header)
+
+
+def load_checkpoint(
+    path: Path, networks: Networks, optimizers: Mapping[str, Optimizer] | None = None
+) -> Progress:
+    """Restore networks (and optimizers) in place.
+
+    Raises:
+        UserError: no such file, damaged, or a checkpoint of other networks.
+    """
+    progress, state = _read(path)
+    own = network_state(networks)
+    found = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
+    _check_fit(path, own, found)
+    for role, unet in (("student", networks.unet), ("teacher", networks.unet_teacher)):
+        if unet is not None:
+            unet.load_state_dict(_part(state, f"unet.{role}/"))
+    for role, medsam in (("student", networks.medsam), ("teacher", networks.medsam_teacher)):
+        if medsam is not None:
+            medsam.load_trained_state(_part(state, f"medsam.{role}/"))
+    for name, optimizer in (optimizers or {}).items():
+        _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
+    return progress
+
+
+def load_run(
+    run: Path, *, checkpoint: str = "best", device: str = "auto", precision: str | None = None
+) -> LoadedRun:
+    """Open a run folder for evaluation or prediction.
+
+    Args:
+        run: folder written by `synfoc train`.
+        checkpoint: `best`, `last`, or a name such as `step_000500`.
+        device: auto, cpu or cuda.
+        precision: None: what `auto` means on that device.
+
+    Raises:
+        UserError: no run folder, no such checkpoint, or files that do not belong together.
+    """
+    folder = RunFolder.open(run)
+    config = load_config(folder.config)
+    place = choose_device(device)
+    classes, channels = config.data.classes, config.data.channels
+    if classes is None or channels is None:
+        raise UserError(
+            f"{folder.config} is not a resolved config",
+            found=f"data.classes {classes}, data.channels {channels}",
+            expected="names and a number, as `synfoc train` writes them",
+            fix="restore config.yaml of this run, or train again",
+        )
+    networks = build_networks(
+        config,
+        classes=len(classes) + 1,
+        channels=channels,
+        generator=torch.Generator().manual_seed(config.train.seed),
+        base=folder.base if folder.base.is_file() else None,
+    ).to(place)
+    progress = load_checkpoint(find_checkpoint(folder, checkpoint), networks)
+    return LoadedRun(
+        path=run,
+        config=config,
+        networks=networks,
+        classes=classes,
+        channels=channels,
+        step=progress.step,
+        device=place,
+        precision=choose_precision(precision or "auto", place),
+    )
+
+
+def find_checkpoint(folder: RunFolder, name: str) -> Path:
+    """Path of a checkpoint by name.
+
+    Raises:
+        UserError: it is not there; names those that are.
+    """
+    path = folder.checkpoints / f"{name}.safetensors"
+    if not path.is_file():
+        names = sorted(p.stem for p in folder.checkpoints.glob("[!.]*.safetensors"))
+        raise UserError(
+            f"{folder.path} has no checkpoint {name}",
+            found=", ".join(names) or "none",
+            expected="a file in checkpoints/",
+            fix="wait for the first checkpoint, or name one of those found",
+        )
+    return path
+
+
+def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            header = file.metadata() or {}
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+    except (SafetensorError, OSError) as error:
+        raise UserError(
+            f"cannot read checkpoint {path}",
+            found=str(error),
+            expected="a whole safetensors file",
+            fix="use another checkpoint of this run",
+        ) from None
+    if header.get("format") != FORMAT:
+        raise UserError(
+            f"{path} is not a checkpoint of synfoc",
+            found=f"format {header.get('format')}",
+            expected=FORMAT,
+            fix="name a file in the checkpoints/ folder of a run",
+        )
+    return Progress(**json.loads(header["progress"])), state
+
+
+def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
+    return {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+
+
+def _check_fit(path: Path, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
+    def shapes(state: Mapping[str, Tensor]) -> set[tuple[str, tuple[int, ...]]]:
+        return {(k, tuple(v.shape)) for k, v in state.items()}
+
+    odd = sorted(shapes(found) ^ shapes(own))
+    if odd:
+        name, shape = odd[0]
+        raise UserError(
+            f"{path} belongs to other networks",
+            found=f"{len(odd)} tensors that do not fit, first {name} {list(shape)}",
+            expected="the networks of the run's config.yaml",
+            fix="restore the config.yaml of this checkpoint, or train again",
+        )
+
+
+def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/")
+        state.setdefault(int(index), {})[name] = value
+    whole = optimizer.state_dict()
+    whole["state"] = state
+    optimizer.load_state_dict(whole)

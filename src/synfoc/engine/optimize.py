@@ -1,0 +1,94 @@
+"""From a loss to moved weights: backward, SGD and AdamW, then the teachers follow."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import torch
+from lightning_fabric.plugins import MixedPrecision
+from torch import Tensor
+
+from synfoc.config import Config
+from synfoc.methods.ema import follow
+from synfoc.methods.schedules import ema_decay, learning_rate_factor
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch.optim import Optimizer
+
+    from synfoc.models.build import Networks
+
+
+class SharedScaler(MixedPrecision):  # type: ignore[misc]  (no stubs)
+    """fp16 with one loss scale for two optimizers.
+
+    Fabric's own plugin changes the scale after each optimizer, so that the second one would
+    divide its gradients by another number than the loss was multiplied with.
+    """
+
+    def optimizer_step(self, optimizer: Any, **kwargs: Any) -> Any:
+        """Move the weights unless a gradient overflowed; the scale waits for `update`."""
+        assert self.scaler is not None
+        return self.scaler.step(optimizer, **kwargs)
+
+    def update(self) -> None:
+        """Set the scale of the next step."""
+        assert self.scaler is not None
+        self.scaler.update()
+
+
+def make_optimizers(networks: Networks, config: Config) -> dict[str, Optimizer]:
+    """SGD for the U-Net, AdamW for what is trained of the foundation model. [paper, Sec. 4.2]"""
+    found: dict[str, Optimizer] = {}
+    if networks.unet is not None:
+        u = config.unet
+        found["unet"] = torch.optim.SGD(
+            networks.unet.parameters(), lr=u.lr, momentum=u.momentum, weight_decay=u.weight_decay
+        )
+    if networks.medsam is not None:
+        m = config.medsam
+        trained = [p for p in networks.medsam.parameters() if p.requires_grad]
+        found["medsam"] = torch.optim.AdamW(
+            trained, lr=m.lr, betas=m.betas, weight_decay=m.weight_decay
+        )
+    for optimizer in found.values():
+        for group in optimizer.param_groups:
+            group["initial_lr"] = group["lr"]
+    return found
+
+
+def learn(
+    loss: Tensor,
+    k: int,
+    *,
+    networks: Networks,
+    optimizers: dict[str, Optimizer],
+    config: Config,
+    fabric: Fabric,
+) -> None:
+    """One backward, one step of each optimizer, one step of each teacher.
+
+    Args:
+        loss: finite, with graph.
+        k: steps done before this one.
+        networks: students and teachers; changed in place.
+        optimizers: of the students.
+        config: schedule and EMA decay.
+        fabric: scales and averages gradients where needed.
+    """
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+    fabric.backward(loss)
+    factor = learning_rate_factor(config.train.schedule, k, config.train.steps)
+    for optimizer in optimizers.values():
+        for group in optimizer.param_groups:
+            group["lr"] = group["initial_lr"] * factor
+        optimizer.step()
+    precision = fabric.strategy.precision
+    if isinstance(precision, SharedScaler):
+        precision.update()
+    n, decay = networks, ema_decay(k, config.method.ema_decay)
+    if n.unet is not None and n.unet_teacher is not None:
+        follow(n.unet_teacher.parameters(), n.unet.parameters(), decay)
+    if n.medsam is not None and n.medsam_teacher is not None:
+        follow(n.medsam_teacher.averaged_parameters(), n.medsam.averaged_parameters(), decay)

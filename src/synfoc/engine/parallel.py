@@ -1,0 +1,125 @@
+"""One global batch on any number of processes: rows are divided, logits gathered.
+
+The method page sees whole batches on every process, so that a loss over the batch (Dice sums over
+it) is the same number whether one process computes it or four. Gathering sums the gradients of all
+processes and data-parallel averaging divides them again, so that the gradients are the same too.
+"""
+
+from __future__ import annotations
+
+import logging
+
+import torch
+import torch.distributed as dist
+from lightning_fabric import Fabric
+from lightning_fabric.strategies import DDPStrategy
+from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
+
+from synfoc.config import Config
+from synfoc.engine.machine import FABRIC_PRECISION, choose_precision
+from synfoc.engine.optimize import SharedScaler
+from synfoc.errors import UserError
+
+
+def make_fabric(config: Config, device: torch.device) -> Fabric:
+    """Devices, processes and precision of a run.
+
+    Raises:
+        UserError: the batch cannot be divided among the processes.
+    """
+    devices, batch = config.train.devices, config.method.batch
+    if batch % devices:
+        raise UserError(
+            f"a batch of {batch} cannot be divided among {devices} processes",
+            found=f"method.batch {batch}, train.devices {devices}",
+            expected="a batch that is a multiple of the number of processes",
+            fix=f"--set method.batch={devices * max(1, batch // devices)}",
+        )
+    precision = choose_precision(config.train.precision, device)
+    fp16 = precision == "fp16"
+    # Its remarks on precision and seeds are in our own first lines already.
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
+    return Fabric(
+        accelerator="cuda" if device.type == "cuda" else "cpu",
+        devices=devices,
+        # Teachers and students keep their own batch-norm statistics, equal on all processes.
+        strategy=DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto",
+        precision=None if fp16 else FABRIC_PRECISION[precision],
+        plugins=[SharedScaler("16-mixed", device.type)] if fp16 else None,
+    )
+
+
+def anywhere(fabric: Fabric, here: bool) -> bool:
+    """Whether it holds on any process, so that all of them stop at the same step."""
+    if fabric.world_size == 1:
+        return here
+    flag = torch.tensor(float(here), device=fabric.device)
+    dist.all_reduce(flag, op=dist.ReduceOp.MAX)
+    return bool(flag.item())
+
+
+class Sharded:
+    """A network as the method page calls it: the whole batch in, float32 logits of it out."""
+
+    def __init__(self, module: nn.Module, fabric: Fabric) -> None:
+        self.module, self.fabric = module, fabric
+
+    def __call__(self, images: Tensor) -> Tensor:
+        """Run this process's rows, gather everybody's logits.
+
+        Args:
+            images: (B, c, s, s), the same on every process; B divisible by their number.
+        """
+        world, rank = self.fabric.world_size, self.fabric.global_rank
+        if world == 1:
+            logits: Tensor = self.module(images).float()
+            return logits
+        logits = self.module(images.chunk(world)[rank]).float()
+        gathered = self.fabric.all_gather(logits, sync_grads=logits.requires_grad)
+        assert isinstance(gathered, Tensor)
+        return gathered.flatten(0, 1)
+
+
+class GlobalBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm whose statistics run over the batches of all processes, on CPU and CUDA.
+
+    torch's SyncBatchNorm does the same on GPUs only.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalize (b, c, h, w) by the mean and variance over all processes' b, h and w."""
+        if not self.training:
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            wide = x.float()
+            count = wide.numel() / wide.shape[1] * dist.get_world_size()
+            sums = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
+            mean, square = all_reduce(sums) / count  # type: ignore[no-untyped-call]
+            variance = square - mean.square()
+            with torch.no_grad():
+                self._follow(mean, variance * count / (count - 1))
+            scale = self.weight * (variance + self.eps).rsqrt()
+            shift = self.bias - mean * scale
+            normal: Tensor = (wide * scale[:, None, None] + shift[:, None, None]).to(x.dtype)
+            return normal
+
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        assert self.momentum is not None
+        self.running_mean.lerp_(mean, self.momentum)
+        self.running_var.lerp_(variance, self.momentum)
+        self.num_batches_tracked += 1
+
+
+def share_batch_norm(module: nn.Module) -> None:
+    """Replace every BatchNorm2d inside by one over all processes; names and tensors are kept."""
+    for name, child in module.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            twin = GlobalBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
+            twin.load_state_dict(child.state_dict())
+            setattr(module, name, twin.to(child.weight.device))
+        else:
+            share_batch_norm(child)

@@ -1,0 +1,136 @@
+"""What a person sees of long work: a bar with the time left, or plain lines in a log file."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+
+PLAIN_SECONDS = 15.0
+"""Time between two plain lines where nobody watches a terminal."""
+
+
+class Display:
+    """Progress of one long task on a console; silent where `console` is None."""
+
+    def __init__(self, console: Console | None, total: int, done: int = 0, what: str = "") -> None:
+        self.console, self.total, self.what = console, total, what
+        self._started, self._first, self._last = time.monotonic(), done, 0.0
+        self._bar: Progress | None = None
+        if console is not None and console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description}"),
+                BarColumn(bar_width=24),
+                MofNCompleteColumn(),
+                TaskProgressColumn(),
+                TextColumn("ETA"),
+                TimeRemainingColumn(),
+                TextColumn("{task.fields[figures]}"),
+                console=console,
+                transient=True,
+            )
+            self._task = self._bar.add_task(what, total=total, completed=done, figures="")
+            self._bar.start()
+
+    def update(self, done: int, figures: str | None = None) -> None:
+        """Show that `done` of the whole is done; figures is a short text beside the bar."""
+        if self._bar is not None:
+            fields: dict[str, Any] = {} if figures is None else {"figures": figures}
+            self._bar.update(self._task, completed=done, **fields)
+        elif self.console is not None and figures is not None:
+            now = time.monotonic()
+            if now - self._last >= PLAIN_SECONDS or done >= self.total:
+                self._last = now
+                self.say(f"{self.what} {done}/{self.total}  {self._left(now, done)}  {figures}")
+
+    def say(self, text: str) -> None:
+        """Print one line above the bar."""
+        if self.console is not None:
+            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    def _left(self, now: float, done: int) -> str:
+        run = done - self._first
+        if run <= 0:
+            return "ETA --:--"
+        seconds = int((now - self._started) / run * (self.total - done))
+        return f"ETA {seconds // 60:d}:{seconds % 60:02d}"
+
+
+@contextmanager
+def progress_callback(console: Console | None, what: str) -> Iterator[Callable[..., None]]:
+    """A function `(done, total, name)` that shows how far a task is, and is tidied up after it."""
+    display: Display | None = None
+
+    def show(done: int, total: int, name: str = "") -> None:
+        nonlocal display
+        if display is None:
+            display = Display(console, total, what=what)
+        display.update(done, name)
+
+    try:
+        yield show
+    finally:
+        if display is not None:
+            display.close()
+
+
+def figures_of(line: Mapping[str, Any]) -> str:
+    """The losses, alpha and trusted share of one log line, short enough for one row."""
+    parts = {k: line[k] for k in ("loss", "L_x_UT", "L_x_MS", "L_u_UT", "L_u_MS") if k in line}
+    shown = [f"{k} {v:.3f}" for k, v in parts.items() if v is not None]
+    for key, name in (("alpha", "alpha"), ("trusted", "trusted")):
+        value = line.get(key)
+        if value is not None and not math.isnan(value):  # NaN: this fusion has no weight
+            shown.append(f"{name} {value:.2f}")
+    return "  ".join(shown)
+
+
+class Interruption:
+    """Set by Ctrl-C or SIGTERM; the loop looks at it between two steps."""
+
+    def __init__(self) -> None:
+        self.signal: str | None = None
+
+    def __bool__(self) -> bool:
+        return self.signal is not None
+
+
+@contextmanager
+def interruptible() -> Iterator[Interruption]:
+    """Let the first Ctrl-C or SIGTERM finish the step; a second Ctrl-C stops at once."""
+    seen = Interruption()
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if seen and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        seen.signal = signal.Signals(number).name
+
+    try:
+        before = {s: signal.signal(s, note) for s in (signal.SIGINT, signal.SIGTERM)}
+    except ValueError:  # not the main thread: whoever runs us handles signals
+        yield seen
+        return
+    try:
+        yield seen
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,198 @@
+"""Choosing a checkpoint and a branch without a test label.
+
+Evidence is read from labeled training images (whose labels the run may see) and from unlabeled
+ones: how far the two branches agree with each other, how far each student agrees with its teacher,
+and how little an answer changes under the strong view. Agreement alone would crown networks that
+call everything background, so each figure is multiplied by the Dice on the labeled images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from synfoc.batches.augment import strong_views
+from synfoc.batches.resize import resize_labels, working_images
+from synfoc.images.cases import load_label
+from synfoc.images.files import read_image, to_unit
+from synfoc.methods.confidence import dice_agreement
+from synfoc.methods.mixing import nearest
+
+if TYPE_CHECKING:
+    from synfoc.config import Augment
+    from synfoc.engine.inference import Answer, Branch, Segmenter
+    from synfoc.images.cases import Case, CaseTable
+
+AT_ONCE = 8
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A few fixed images, not augmented, at the working side R."""
+
+    labeled: NDArray[np.float32]
+    """(m, R, R, c), in [0, 1]."""
+    labels: NDArray[np.uint8]
+    """(m, R, R), class indices."""
+    unlabeled: NDArray[np.float32]
+    """(n, R, R, c), in [0, 1]."""
+    monitor: NDArray[np.uint8] | None = None
+    """(n, R, R): labels of the unlabeled images, where the user lets them be read for a curve."""
+
+
+def load_probe(
+    table: CaseTable,
+    labeled: Sequence[Case],
+    unlabeled: Sequence[Case],
+    monitor: Sequence[Case] = (),
+    *,
+    count: int,
+    side: int,
+    channels: int,
+    slice_axis: int | None = None,
+) -> Probe:
+    """Read at most `count` labeled and `count` unlabeled images, evenly spaced over the lists.
+
+    Args:
+        table: knows how labels are coded.
+        labeled: cases with label.
+        unlabeled: cases whose label is not read.
+        monitor: the unlabeled cases with their label, or nothing.
+        count: images of each kind; of a volume the middle slice is taken.
+        side: R in pixels.
+        channels: 1 or 3.
+        slice_axis: see `config.Data.slice_axis`.
+    """
+    known, hidden = _spread(labeled, count), _spread(unlabeled, count)
+    by_id = {case.id: case for case in monitor}
+    watched = [by_id[case.id] for case in hidden if case.id in by_id]
+    complete = bool(hidden) and len(watched) == len(hidden)
+
+    def image(case: Case) -> NDArray[np.float32]:
+        pixels = to_unit(read_image(case.image, slice_axis=slice_axis))
+        middle = len(pixels) // 2
+        square = working_images(pixels[middle : middle + 1], side, channels)
+        if square.shape[1] != channels:
+            square = square.expand(-1, channels, -1, -1)
+        array: NDArray[np.float32] = square.movedim(1, -1).numpy()
+        return array
+
+    def label(case: Case) -> NDArray[np.uint8]:
+        pixels = load_label(case, table, slice_axis=slice_axis).pixels
+        middle = torch.from_numpy(pixels[len(pixels) // 2].astype(np.uint8))
+        array: NDArray[np.uint8] = resize_labels(middle[None], side).numpy()
+        return array
+
+    none = np.zeros((0, side, side, channels), np.float32)
+    return Probe(
+        labeled=np.concatenate([none, *map(image, known)]),
+        labels=np.concatenate([none[..., 0].astype(np.uint8), *map(label, known)]),
+        unlabeled=np.concatenate([none, *map(image, hidden)]),
+        monitor=np.concatenate([label(case) for case in watched]) if complete else None,
+    )
+
+
+def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
+    """Score the networks as they are, without a test label.
+
+        score = labeled_dice * mean(agreement, stability)
+
+    Returns:
+        score, labeled_dice (mean over the trained branches), agreement (of the two students; None
+        for one branch), stability (mean over branches of student against teacher); of unlabeled
+        images; and pseudo_dice {branch: Dice of the teachers' pseudo-labels} where monitored.
+    """
+    branches = trained_branches(segmenter)
+    answers = segmenter.answers()
+    known = _predict(segmenter, probe.labeled, [(b, "student") for b in branches])
+    labeled_dice = _mean([_dice(segmenter, Q, probe.labels) for Q in known.values()])
+    hidden = _predict(segmenter, probe.unlabeled, [a for a in answers if a[0] != "fused"])
+    agreement: float | None = None
+    stability: list[float] = []
+    if len(branches) == 2 and len(probe.unlabeled):
+        agreement = _dice(segmenter, hidden["unet", "student"], hidden["medsam", "student"])
+    if len(probe.unlabeled):
+        pairs = [(hidden[b, "student"], hidden.get((b, "teacher"))) for b in branches]
+        stability = [_dice(segmenter, Q, Q_hat) for Q, Q_hat in pairs if Q_hat is not None]
+    parts = [value for value in (agreement, _mean(stability)) if value is not None]
+    found: dict[str, Any] = {
+        "score": (labeled_dice or 0.0) * (_mean(parts) if parts else 1.0),  # type: ignore[operator]
+        "labeled_dice": labeled_dice,
+        "agreement": agreement,
+        "stability": _mean(stability),
+    }
+    if probe.monitor is not None:
+        teachers = [a for a in answers if a[1] == "teacher"]
+        pseudo = _predict(segmenter, probe.unlabeled, teachers)
+        found["pseudo_dice"] = {a[0]: _dice(segmenter, Q, probe.monitor) for a, Q in pseudo.items()}
+    return found
+
+
+def recommend(
+    segmenter: Segmenter, probe: Probe, augment: Augment, *, seed: int
+) -> tuple[Branch, str]:
+    """Which branch to deploy, by evidence that needs no test label, and why in one sentence.
+
+    For each branch: its Dice on the labeled images times the Dice between its answers on unlabeled
+    images as they are and under the strong view. The larger wins.
+    """
+    branches = [a[0] for a in segmenter.answers() if a[1] == "student"]
+    if len(branches) == 1:
+        return branches[0], "the only branch of this run"
+    students: list[Answer] = [(b, "student") for b in branches]
+    generator = torch.Generator().manual_seed(seed)
+    plain = torch.from_numpy(probe.unlabeled).movedim(-1, 1)
+    strong = strong_views(plain, augment, generator).movedim(1, -1).numpy()
+    known = _predict(segmenter, probe.labeled, students)
+    calm, shaken = (_predict(segmenter, x, students) for x in (probe.unlabeled, strong))
+    evidence = {
+        a[0]: _dice(segmenter, known[a], probe.labels) * _dice(segmenter, calm[a], shaken[a])
+        for a in students
+    }
+    best = max(evidence, key=lambda branch: evidence[branch])
+    rows = ", ".join(f"{branch} {value:.3f}" for branch, value in evidence.items())
+    return best, f"labeled Dice x steadiness under the strong view: {rows}"
+
+
+def trained_branches(segmenter: Segmenter) -> list[Branch]:
+    """The networks of the run: unet, medsam or both."""
+    return [b for b, role in segmenter.answers() if b != "fused" and role == "student"]
+
+
+def _spread(cases: Sequence[Case], count: int) -> list[Case]:
+    if len(cases) <= count:
+        return list(cases)
+    return [cases[int(i)] for i in np.linspace(0, len(cases) - 1, count)]
+
+
+def _predict(
+    segmenter: Segmenter, images: NDArray[np.float32], wanted: Sequence[Answer]
+) -> dict[Answer, Tensor]:
+    """Label maps (n, s, s) at each network's side."""
+    found: dict[Answer, list[Tensor]] = {a: [] for a in wanted}
+    for start in range(0, len(images), AT_ONCE):
+        P = segmenter.probabilities(images[start : start + AT_ONCE], wanted)
+        for answer in wanted:
+            found[answer].append(P[answer].argmax(1).cpu())
+    empty = torch.zeros(0, 1, 1, dtype=torch.int64)
+    return {a: torch.cat(maps) if maps else empty for a, maps in found.items()}
+
+
+def _dice(segmenter: Segmenter, Q: Tensor, other: Tensor | NDArray[np.uint8]) -> float:
+    if len(Q) == 0:
+        return 0.0
+    if isinstance(other, np.ndarray):
+        other = torch.from_numpy(other).long()
+    Q, other = (nearest(x, min(Q.shape[-1], other.shape[-1])) for x in (Q, other))
+    dice = dice_agreement(Q, other, segmenter.classes, nested=segmenter.nested)
+    return dice.mean().item()
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return sum(values) / len(values) if values else None
