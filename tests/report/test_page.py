@@ -14,6 +14,7 @@ import pytest
 
 from synfoc.config import parse_config
 from synfoc.errors import UserError
+from synfoc.report.figures import curves_figure
 from synfoc.report.notes import checks, headline
 from synfoc.report.page import write_report
 from synfoc.report.view import changes, load_views
@@ -98,11 +99,9 @@ def test_a_single_branch_has_no_star_and_no_consensus(make_run: MakeRun, tmp_pat
     assert "method.tau" not in text.split("Repeat it")[0]
 
 
-def test_without_monitor_there_is_no_curve_of_pseudo_labels(
-    make_run: MakeRun, tmp_path: Path
-) -> None:
-    with_it = read(write_report(tmp_path / "a.html", [make_run("a")]))[1]
-    without = read(write_report(tmp_path / "b.html", [make_run("b", monitor=False)]))[1]
+def test_without_monitor_there_is_no_curve_of_pseudo_labels(make_run: MakeRun) -> None:
+    views = load_views([make_run("a"), make_run("b", monitor=False)])
+    with_it, without = map(curves_figure, views)
     assert "Dice of the pseudo-labels" in with_it
     assert "Dice of the pseudo-labels" not in without
 
@@ -133,11 +132,13 @@ def test_an_empty_log_and_no_side_files(make_run: MakeRun, tmp_path: Path) -> No
     assert "10 from Vendor A" in text
 
 
-def test_a_torn_last_line_is_left_out(make_run: MakeRun, tmp_path: Path) -> None:
-    run = make_run()
+def test_a_torn_last_line_is_left_out(make_run: MakeRun) -> None:
+    """40 lines of steps and 8 of evaluations; the 49th was torn."""
+    run = make_run(pictures=False)
     with (run / "metrics.jsonl").open("a") as log:
         log.write('{"step": 410, "loss": 0.')
-    read(write_report(tmp_path / "r.html", [run]))
+    [view] = load_views([run])
+    assert (len(view.steps), len(view.evaluations)) == (40, 8)
 
 
 def test_a_report_replaces_the_old_one_and_names_a_wrong_folder(
