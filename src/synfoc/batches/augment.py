@@ -91,8 +91,11 @@ class WeakViews:
         along_x = affine[:, :, :1] * centers
         along_y = affine[:, :, 1:2] * centers + affine[:, :, 2:]
         straight = along_y[..., None] + along_x[:, :, None]
-        rows = smooth @ noise.to(smooth.device)
-        flat = torch.addmm(straight.view(-1, self.side), rows.view(-1, smooth.shape[1]), smooth.mT)
+        # A place needs all its digits: no autocast, and only the small displacement goes through a
+        # product, which TF32 would round.
+        with torch.autocast(smooth.device.type, enabled=False):
+            rows = (smooth @ noise.to(smooth.device)).view(-1, smooth.shape[1])
+            flat = torch.addmm(straight.view(-1, self.side), rows, smooth.mT)
         return flat.view_as(straight)
 
 
