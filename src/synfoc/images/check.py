@@ -228,7 +228,8 @@ def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[s
         )
     if not any(case.labels and case.split != "test" for case in table.cases):
         yield "no labeled training image. Put label files of the same names into a folder `mask`"
-    if table.classes is None and any(one.pixels for one in seen):
+    damaged = found.unreadable or found.unusable_labels
+    if table.classes is None and not damaged and any(one.pixels for one in seen):
         gap = class_gap({k for one in seen for k in one.pixels})
         if gap:
             yield f"classes: found {gap[0]}; {gap[1]}"

@@ -1,0 +1,264 @@
+"""Who trains with a label, who without, who is kept for the end; and the file that remembers it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from synfoc.batches.split import Split, load_split, make_split, save_split
+from synfoc.config import Data, Labeled
+from synfoc.errors import UserError
+from synfoc.images.cases import Case, CaseTable
+from synfoc.images.paper_sets import PROSTATE, Decode
+
+ROOT = Path("data")
+
+
+def case(
+    name: str, *, label: bool = True, patient: str | None = None, split: str | None = None
+) -> Case:
+    domain = name.split("/")[0] if "/" in name else None
+    file = ROOT / f"{name}.png"
+    return Case(
+        name, file, ROOT / "mask" / f"{name}.png" if label else None, domain, patient, split
+    )
+
+
+def table(*cases: Case, root: Path = ROOT) -> CaseTable:
+    return CaseTable(root, cases, ("lesion",), False, Decode())
+
+
+def split(cases: CaseTable, seed: int = 0, **data: object) -> Split:
+    return make_split(cases, Data(path=ROOT, **data), seed)
+
+
+def ids(cases: tuple[Case, ...]) -> list[str]:
+    return [one.id for one in cases]
+
+
+GIVEN = table(
+    *(case(f"a/{k}", split="train", patient=f"p{k // 2}") for k in range(4)),
+    case("a/t", split="test"),
+    case("a/u", split="test", label=False),
+    *(case(f"b/{k}", split="train") for k in range(2)),
+    case("b/n", split="train", label=False),
+    case("b/t", split="test"),
+)
+
+
+def test_the_first_images_of_a_domain_are_labeled_and_the_rest_lose_their_labels() -> None:
+    made = split(GIVEN, labeled=Labeled(domain="a", count=2))
+    assert ids(made.labeled) == ["a/0", "a/1"]
+    assert ids(made.unlabeled) == ["a/2", "a/3", "b/0", "b/1", "b/n"]
+    assert all(one.label is None for one in made.unlabeled)
+    assert ids(made.test) == ["a/t", "b/t"]
+    assert made.monitor == ()
+
+
+def test_monitor_keeps_labels_apart_only_when_asked() -> None:
+    made = split(GIVEN, labeled=Labeled(domain="a", count=2), monitor=True)
+    assert ids(made.monitor) == ["a/2", "a/3", "b/0", "b/1"]
+    assert all(one.labels for one in made.monitor)
+    assert all(one.label is None for one in made.unlabeled)
+
+
+def test_with_nothing_said_every_label_counts() -> None:
+    made = split(GIVEN)
+    assert ids(made.labeled) == ["a/0", "a/1", "a/2", "a/3", "b/0", "b/1"]
+    assert ids(made.unlabeled) == ["b/n"]
+
+
+def test_patients_are_taken_whole() -> None:
+    made = split(GIVEN, labeled=Labeled(patients=1))
+    assert ids(made.labeled) == ["a/0", "a/1"]
+
+
+def test_all_labeled_leaves_nobody_unlabeled() -> None:
+    made = split(table(case("a/1", split="train"), case("a/2", split="train")))
+    assert (len(made.labeled), made.unlabeled, made.test) == (2, (), ())
+
+
+def test_the_paper_calls_a_domain_otherwise() -> None:
+    known = CaseTable(
+        ROOT, (case("I2CVB/0", split="train"),), ("prostate",), False, Decode(), PROSTATE
+    )
+    assert ids(split(known, labeled=Labeled(domain="HCRUDB")).labeled) == ["I2CVB/0"]
+
+
+def test_a_fifth_of_the_labeled_patients_is_held_out_where_no_split_is_given() -> None:
+    """Ten patients of two images: two are held out, with both images."""
+    cases = table(*(case(f"a/{k:02d}", patient=f"p{k // 2}") for k in range(20)))
+    made = split(cases)
+    assert (len(made.test), len(made.labeled)) == (4, 16)
+    assert {one.group for one in made.test}.isdisjoint(one.group for one in made.labeled)
+    assert split(cases) == made
+    assert len({tuple(ids(split(cases, seed).test)) for seed in range(10)}) > 1
+
+
+def test_images_of_a_held_out_patient_do_not_train_even_unlabeled() -> None:
+    """Only one patient can be held out; its unlabeled image disappears."""
+    cases = table(
+        case("a/1", patient="p"), case("a/2", patient="p", label=False), case("a/3", patient="q"),
+        case("a/4", patient="q", label=False),
+    )  # fmt: skip
+    made = split(cases)
+    assert len(made.test) == len(made.labeled) == len(made.unlabeled) == 1
+    assert made.labeled[0].patient == made.unlabeled[0].patient != made.test[0].patient
+
+
+def test_another_domain_does_not_change_who_is_held_out() -> None:
+    a = [case(f"a/{k}") for k in range(9)]
+    b = [case(f"b/{k}") for k in range(9)]
+    both = split(table(*a, *b))
+    assert ids(split(table(*a)).test) == [name for name in ids(both.test) if name[0] == "a"]
+
+
+def test_a_single_labeled_patient_is_not_held_out() -> None:
+    made = split(table(case("a/1"), case("a/2", label=False)))
+    assert (ids(made.labeled), made.test) == (["a/1"], ())
+
+
+@settings(max_examples=50, deadline=None)
+@given(
+    rows=st.lists(
+        st.tuples(st.sampled_from("ab"), st.booleans(), st.sampled_from([None, "p", "q", "r"])),
+        min_size=1,
+        max_size=20,
+    ),
+    given_split=st.booleans(),
+    fraction=st.sampled_from([0.0, 0.2, 0.5]),
+    seed=st.integers(0, 3),
+)
+def test_sides_are_disjoint_by_patient_and_no_hidden_label_gets_out(
+    rows: list[tuple[str, bool, str | None]], given_split: bool, fraction: float, seed: int
+) -> None:
+    cases = table(
+        *(
+            case(f"{domain}/{k}", label=label, patient=patient,
+                 split=("test" if patient == "q" else "train") if given_split else None)
+            for k, (domain, label, patient) in enumerate(rows)
+        )
+    )  # fmt: skip
+    try:
+        made = split(cases, seed, test_fraction=fraction)
+    except UserError as error:
+        assert error.what == "there is no labeled training image"
+        return
+    parts = (made.labeled, made.unlabeled, made.test)
+    groups = [{one.group for one in part} for part in (made.labeled + made.unlabeled, made.test)]
+    assert groups[0].isdisjoint(groups[1])
+    assert len({name for part in parts for name in ids(part)}) == sum(map(len, parts))
+    assert not any(one.labels for one in made.unlabeled)
+    assert all(one.labels for one in made.labeled + made.test)
+
+
+def test_a_list_names_images_by_id_or_by_path(tmp_path: Path) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text("# ours\na/3\n\nb/0.png\n" + str((ROOT / "a/1.png").resolve()) + "\n")
+    made = split(GIVEN, labeled=Labeled(list=path))
+    assert ids(made.labeled) == ["a/1", "a/3", "b/0"]
+
+
+@pytest.mark.parametrize(
+    ("line", "found"),
+    [
+        ("a/9", "1 lines: not in the data, e.g. a/9"),
+        ("a/t", "1 lines: test images, e.g. a/t"),
+        ("b/n", "1 lines: no label, e.g. b/n"),
+    ],
+)
+def test_a_list_that_cannot_be_used(tmp_path: Path, line: str, found: str) -> None:
+    path = tmp_path / "list.txt"
+    path.write_text(f"a/0\n{line}\n")
+    with pytest.raises(UserError) as caught:
+        split(GIVEN, labeled=Labeled(list=path))
+    assert caught.value.found == found
+
+
+def test_what_cannot_be_labeled_is_told_with_a_way_out(tmp_path: Path) -> None:
+    bare = table(case("a/1", label=False), case("b/1"))
+    for cases, wanted, found, fix in (
+        (GIVEN, Labeled(domain="A"), "a, b", "did you mean a?"),
+        (GIVEN, Labeled(domain="a", count=9), "4 training images", "ask for 4"),
+        (GIVEN, Labeled(patients=3), "2 training patients", "ask for 2"),
+        (table(case("a/1")), Labeled(patients=1), "no patient", "add the column"),
+        (table(case("a/1", label=False)), Labeled(), "1 images, none with a label", "label a few"),
+        (bare, Labeled(domain="a"), "in domain a; training labels in: b", "among b"),
+        (table(case("1")), Labeled(domain="a"), "no domains", "leave labeled.domain out"),
+        (GIVEN, Labeled(list=tmp_path / "no.txt"), "No such file", "check the path"),
+    ):
+        with pytest.raises(UserError) as caught:
+            split(cases, labeled=wanted)
+        assert found in caught.value.found
+        assert fix in caught.value.fix
+
+
+def written(root: Path) -> tuple[Split, CaseTable]:
+    cases = []
+    for k in range(4):
+        image, label = root / "image" / f"{k} ä.png", root / "mask" / f"{k} ä.png"
+        for file in (image, label):
+            file.parent.mkdir(parents=True, exist_ok=True)
+            file.write_bytes(b"%d" % k)
+        labels = (label, image) if k == 1 else label
+        cases.append(Case(f"{k}", image, labels, "a", f"p{k}", spacing=(0.0, 0.5, 0.5)))
+    files = CaseTable(root, tuple(cases), ("x",), False, Decode())
+    made = make_split(
+        files, Data(path=root, labeled=Labeled(count=2), monitor=True, test_fraction=0.25), 1
+    )
+    return made, files
+
+
+def test_a_saved_split_is_read_back_equal_even_elsewhere(tmp_path: Path) -> None:
+    made, files = written(tmp_path / "here")
+    save_split(tmp_path / "split.json", made, files)
+    assert load_split(tmp_path / "split.json", verify=True) == made
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = load_split(tmp_path / "split.json", root=tmp_path / "there", verify=True)
+    assert moved.labeled[0].image == tmp_path / "there" / made.labeled[0].image.relative_to(
+        tmp_path / "here"
+    )
+
+
+def test_a_changed_file_is_noticed_and_a_touched_one_is_not(tmp_path: Path) -> None:
+    made, files = written(tmp_path)
+    save_split(tmp_path / "split.json", made, files)
+    file = made.labeled[0].image
+    os.utime(file, (1, 1))
+    load_split(tmp_path / "split.json", verify=True)
+    file.write_bytes(b"x")
+    with pytest.raises(UserError, match="1 of 8 files differ"):
+        load_split(tmp_path / "split.json", verify=True)
+    file.unlink()
+    with pytest.raises(UserError, match="gone"):
+        load_split(tmp_path / "split.json", verify=True)
+
+
+def test_labels_of_unlabeled_images_are_not_even_hashed(tmp_path: Path) -> None:
+    made, files = written(tmp_path)
+    hidden = {one.id for one in made.unlabeled}
+    save_split(tmp_path / "s.json", Split(made.labeled, made.unlabeled, made.test), files)
+    text = (tmp_path / "s.json").read_text(encoding="utf-8")
+    assert all(f"mask/{name} ä.png" not in text for name in hidden)
+
+
+def test_a_damaged_split_is_told(tmp_path: Path) -> None:
+    (tmp_path / "split.json").write_text("{}")
+    with pytest.raises(UserError, match="cannot read the split"):
+        load_split(tmp_path / "split.json")
+
+
+def test_ten_patients_of_a_real_scanner(shared_data: Path) -> None:
+    """ACDC's first five training patients have two slices each."""
+    from synfoc.images.cases import load_cases
+
+    data = Data(
+        path=shared_data / "cardiac_sax", labeled=Labeled(domain="ACDC", patients=5), monitor=True
+    )
+    made = make_split(load_cases(data), data, 0)
+    assert [len(part) for part in (made.labeled, made.unlabeled, made.test)] == [10, 190, 94]
+    assert {one.domain for one in made.labeled} == {"ACDC"}

@@ -1,0 +1,280 @@
+"""Cases from folders and from a CSV; labels as class indices; what is told when they do not fit."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from synfoc.config import Data
+from synfoc.errors import UserError
+from synfoc.images.cases import CaseTable, load_cases, load_image, load_label, name_classes
+
+
+def picture(path: Path, value: int = 0, size: tuple[int, int] = (4, 5)) -> Path:
+    """A gray PNG of one value but for its first pixel, which is 0."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.full(size, value, np.uint8)
+    pixels[0, 0] = 0
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def load(path: Path, **settings: object) -> CaseTable:
+    return load_cases(Data(path=path, **settings))
+
+
+def ids(table: CaseTable) -> list[str]:
+    return [case.id for case in table.cases]
+
+
+def test_domains_splits_images_and_labels_of_folders(tmp_path: Path) -> None:
+    for domain in ("b", "a"):
+        for split in ("test", "train"):
+            for name in ("2", "1"):
+                picture(tmp_path / domain / split / "image" / f"{name}.png")
+            picture(tmp_path / domain / split / "mask" / "1.png")
+    table = load(tmp_path)
+    assert table.domains == ("a", "b")
+    assert ids(table)[:4] == ["a/train/1", "a/train/2", "a/test/1", "a/test/2"]
+    first, second = table.cases[:2]
+    assert (first.domain, first.split) == ("a", "train")
+    assert first.label == tmp_path / "a/train/mask/1.png"
+    assert second.label is None
+
+
+@pytest.mark.parametrize(
+    ("image", "label", "name"),
+    [
+        ("site/images/x.png", "site/labels/x.png", "site/x"),
+        ("train/img/x.png", "train/masks/x.png", "train/x"),
+        ("train/site/image/x.png", "train/site/mask/x.png", "site/train/x"),
+        ("image/x.png", "mask/x.png", "x"),
+        ("image/x.jpg", "label/x_mask.png", "x"),
+        ("x.png", "x_mask.png", "x"),
+        ("site/test/x.png", "site/test/x_seg.png", "site/test/x"),
+        ("Größe 1/Training/Image/ä ö.png", "Größe 1/Training/Mask/ä ö.png", "Größe 1/train/ä ö"),
+    ],
+)
+def test_other_spellings_of_the_layout(tmp_path: Path, image: str, label: str, name: str) -> None:
+    picture(tmp_path / image)
+    picture(tmp_path / label)
+    (case,) = load(tmp_path).cases
+    assert case.id == name
+    assert (case.image, case.label) == (tmp_path / image, tmp_path / label)
+
+
+def test_a_flat_folder_is_all_unlabeled(tmp_path: Path) -> None:
+    for name in ("b.png", "a.png", "._a.png", ".hidden.png", "notes.txt"):
+        picture(tmp_path / "x.png").rename(tmp_path / name)
+    table = load(tmp_path)
+    assert ids(table) == ["a", "b"]
+    assert not any(case.labels for case in table.cases)
+    assert table.domains == ()
+
+
+def test_other_folders_beside_image_are_left_alone(tmp_path: Path) -> None:
+    picture(tmp_path / "a/train/image/1.png")
+    picture(tmp_path / "a/train/mask_disc_cup/1.png")
+    picture(tmp_path / "a/val/image/1.png")
+    table = load(tmp_path)
+    assert ids(table) == ["a/train/1"]
+    assert table.cases[0].label is None
+    assert any("val is not read" in notice for notice in table.notices)
+
+
+def test_a_label_without_image_is_noticed(tmp_path: Path) -> None:
+    picture(tmp_path / "image/1.png")
+    picture(tmp_path / "mask/2.png")
+    (notice,) = load(tmp_path).notices
+    assert notice.startswith("label files without an image of their name, not used: 1")
+
+
+@pytest.mark.parametrize(
+    ("name", "patient"),
+    [
+        ("patient003_f15_s02", "patient003"),
+        ("Subject10-s05", "subject10"),
+        ("sub-01_ses-1", "sub-01"),
+        ("pat 7", "pat 7"),
+        ("image_001", None),
+        ("IDRiD_02", None),
+        ("12_05", None),
+        ("pattern5", None),
+        ("003_patient", None),
+    ],
+)
+def test_patients_are_guessed_by_one_plain_rule(
+    tmp_path: Path, name: str, patient: str | None
+) -> None:
+    picture(tmp_path / f"{name}.png")
+    assert load(tmp_path).cases[0].patient == patient
+
+
+def test_two_hospitals_may_have_the_same_patient_number(tmp_path: Path) -> None:
+    for domain in ("a", "b"):
+        picture(tmp_path / domain / "image" / "patient1.png")
+    first, second = load(tmp_path).cases
+    assert first.patient == second.patient
+    assert first.group != second.group
+
+
+CSV = """\ufeffImage;Mask;Domain;Split;Patient;Spacing;Comment
+a/train/image/2.png;;a;train;;;
+a/train/image/1.png;m/1.png | m/1b.png;a;Train;p 1;0.5 x 0.4;two lesions
+
+b/3.png;m/3.png;;test;;;
+"""
+
+
+def test_a_csv_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
+    """Byte order mark, semicolons, capitals, an empty line, a column more."""
+    for name in ("a/train/image/1", "a/train/image/2", "b/3", "m/1", "m/1b", "m/3"):
+        picture(tmp_path / f"{name}.png", value=1)
+    (tmp_path / "set.csv").write_text(CSV, encoding="utf-8")
+    table = load(tmp_path / "set.csv")
+    assert ids(table) == ["b/3", "a/train/1", "a/train/2"]
+    third, first, second = table.cases
+    assert (third.domain, third.split, third.patient) == (None, "test", None)
+    assert first.labels == (tmp_path / "m/1.png", tmp_path / "m/1b.png")
+    assert (first.patient, first.spacing) == ("p 1", (0.0, 0.5, 0.4))
+    assert second.label is None
+    assert load_image(first).spacing == (0.0, 0.5, 0.4)
+    assert load_label(first, table).spacing == (0.0, 0.5, 0.4)
+
+
+def test_a_folder_with_cases_csv_is_read_by_it(tmp_path: Path) -> None:
+    picture(tmp_path / "a/train/image/1.png")
+    picture(tmp_path / "a/train/image/2.png")
+    (tmp_path / "cases.csv").write_text("image,patient\na/train/image/1.png,p1\n")
+    table = load(tmp_path)
+    assert [(case.id, case.patient) for case in table.cases] == [("a/train/1", "p1")]
+    assert table.layout == "CSV cases.csv"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("path,label\n1.png,\n", "columns path, label"),
+        ("", "(none)"),
+        ("image,split\n1.png,validation\n", "split validation in line 2"),
+        ("image,label\n,1.png\n", "line 2 without an image"),
+        ("image,label,mask\n1.png,,\n", "two columns for label"),
+        ("image\n1.png\n1.png\n", "one name twice"),
+        ("image,spacing\n1.png,0\n", "spacing 0 in line 2"),
+        ("image,label\n1.png,nowhere.png\n", "1 of 2 missing"),
+    ],
+)
+def test_a_csv_that_cannot_be_understood(tmp_path: Path, text: str, found: str) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / "set.csv").write_text(text)
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "set.csv")
+    assert found in caught.value.found
+
+
+def test_paths_that_hold_no_data(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "text").mkdir()
+    (tmp_path / "text" / "readme.md").touch()
+    for path, found in (
+        (tmp_path / "nowhere", "no such file or folder"),
+        (tmp_path / "empty", "nothing"),
+        (tmp_path / "text", "readme.md"),
+        (picture(tmp_path / "1.png"), "a single file that is no CSV"),
+    ):
+        with pytest.raises(UserError) as caught:
+            load(path)
+        assert caught.value.found == found
+
+
+def test_two_files_of_one_name_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "image/1.png")
+    picture(tmp_path / "image/1.bmp")
+    with pytest.raises(UserError, match="two files of one name"):
+        load(tmp_path)
+
+
+def pair(root: Path, codes: list[int], size: tuple[int, int] = (1, 5), **settings: object) -> Stack:
+    """A case whose label holds the codes, padded with background."""
+    picture(root / "image/1.png", size=(2, 5))
+    pixels = np.zeros((size[0] + 1, size[1]), np.uint8)
+    pixels[0, : len(codes)] = codes
+    (root / "mask").mkdir()
+    Image.fromarray(pixels).save(root / "mask/1.png")
+    table = load(root, **settings)
+    return load_label(table.cases[0], table)
+
+
+def test_a_code_that_is_no_class_names_the_remap(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        pair(tmp_path, [0, 1, 2, 255], classes=("cup", "disc"))
+    error = caught.value
+    assert error.what == f"mask {tmp_path / 'mask/1.png'} does not fit the classes"
+    assert error.found == "pixel values 0, 1, 2, 255"
+    assert "0 background, 1 cup, 2 disc (data.classes)" in str(error)
+    assert error.fix == "add data.remap = {255: 0}, or correct the file"
+
+
+def test_a_binary_mask_of_255_names_the_remap_that_keeps_it(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        pair(tmp_path, [255], classes=("lesion",))
+    assert caught.value.fix == "add data.remap = {255: 1}, or correct the file"
+
+
+def test_a_remapped_label_fits(tmp_path: Path) -> None:
+    label = pair(tmp_path, [0, 1, 2, 255], classes=("cup", "disc"), remap={255: 0})
+    assert label.pixels.tolist() == [[[0, 1, 2, 0, 0], [0, 0, 0, 0, 0]]]
+
+
+def test_a_label_of_another_size_names_both(tmp_path: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        pair(tmp_path, [1], size=(2, 4))
+    assert caught.value.found == "3 x 4 in the mask, 2 x 5 in 1.png"
+
+
+def test_a_label_turned_against_its_image_is_refused(tmp_path: Path) -> None:
+    """Equal shapes, but the affines tell another direction."""
+    (tmp_path / "image").mkdir()
+    (tmp_path / "mask").mkdir()
+    data = np.zeros((4, 4, 3), np.uint8)
+    nib.save(nib.Nifti1Image(data, np.diag([-1, -1, 3, 1])), tmp_path / "image/1.nii.gz")
+    nib.save(nib.Nifti1Image(data, np.diag([1, 1, 3, 1])), tmp_path / "mask/1.nii.gz")
+    table = load(tmp_path)
+    with pytest.raises(UserError, match="turned against its image"):
+        load_label(table.cases[0], table)
+
+
+def test_classes_are_read_from_labels_and_gaps_are_told(tmp_path: Path) -> None:
+    for name, value in (("a", 1), ("b", 2), ("c", 0), ("d", 255)):
+        picture(tmp_path / "image" / f"{name}.png")
+        picture(tmp_path / "mask" / f"{name}.png", value)
+    table = load(tmp_path)
+    a, b, c, d = table.cases
+    assert table.classes is None
+    assert name_classes(table, (a, b, c)).classes == ("class1", "class2")
+    with pytest.raises(UserError, match=r"data.remap = \{255: 2\}"):
+        name_classes(table, (a, d))
+    with pytest.raises(UserError, match="background only"):
+        name_classes(table, (c,))
+    named = load(tmp_path, classes=("x", "y"))
+    assert name_classes(named, (d,)) is named
+
+
+def test_an_unlabeled_case_has_no_label_to_load(tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    table = load(tmp_path)
+    with pytest.raises(UserError, match="has no label"):
+        load_label(table.cases[0], table)
+
+
+def test_listing_opens_no_file(tmp_path: Path) -> None:
+    """Empty files, which no reader would take."""
+    for folder in ("image", "mask"):
+        (tmp_path / "a/train" / folder).mkdir(parents=True)
+        for k in range(100):
+            (tmp_path / "a/train" / folder / f"{k}.nii.gz").touch()
+    assert len(load(tmp_path).cases) == 100

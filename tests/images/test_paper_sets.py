@@ -1,0 +1,102 @@
+"""The paper's four data sets: numbers of its tables, and the codes of the published files."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from synfoc.config import Data
+from synfoc.errors import UserError
+from synfoc.images.cases import load_cases, load_image, load_label
+from synfoc.images.paper_sets import BUSI, FUNDUS, MNMS, PAPER_SETS, PROSTATE, Decode, paper_set
+
+
+@pytest.fixture(scope="session")
+def published(shared_data: Path) -> Path:
+    """Sample files of the paper's repository, byte for byte."""
+    return shared_data / "paper_layout"
+
+
+def test_the_numbers_of_the_paper() -> None:
+    assert [known.name for known in PAPER_SETS] == ["prostate", "fundus", "mnms", "busi"]
+    assert [sum(known.training) for known in PAPER_SETS] == [1510, 789, 3447, 518]
+    assert [known.side for known in PAPER_SETS] == [384, 256, 288, 256]
+    assert [known.channels for known in PAPER_SETS] == [1, 3, 1, 1]
+    assert [known.steps for known in PAPER_SETS] == [60_000, 30_000, 60_000, 30_000]
+    assert all(len(known.domains) == len(known.training) for known in PAPER_SETS)
+    assert paper_set("busi") is BUSI
+
+
+def test_fundus_codes_by_hand() -> None:
+    """0 cup, up to 128 rim, above background: as the authors compare."""
+    codes = np.array([[[0, 1, 128, 129, 255]]], np.uint8)
+    assert FUNDUS.decode(codes).tolist() == [[[1, 2, 2, 0, 0]]]
+
+
+def test_prostate_is_dark_and_a_lesion_is_bright() -> None:
+    codes = np.array([[[0, 1, 255]]], np.uint8)
+    assert PROSTATE.decode(codes).tolist() == [[[1, 0, 0]]]
+    assert BUSI.decode(codes).tolist() == [[[0, 1, 1]]]
+
+
+def test_each_mnms_channel_is_a_class() -> None:
+    red, green, blue, black = (255, 0, 0), (0, 255, 0), (0, 0, 255), (0, 0, 0)
+    codes = np.array([[[red, green, blue, black]]], np.uint8)
+    assert MNMS.decode(codes).tolist() == [[[1, 2, 3, 0]]]
+    assert not MNMS.decode(np.zeros((1, 2, 2), np.uint8)).any()
+    with pytest.raises(UserError, match="gray"):
+        MNMS.decode(np.full((1, 2, 2), 255, np.uint8))
+
+
+def test_a_remap_replaces_all_codes_at_once() -> None:
+    """Swapping 1 and 2 must not fold them together."""
+    codes = np.array([[[0, 1, 2, 3]]], np.uint8)
+    assert Decode(((1, 2), (2, 1)))(codes).tolist() == [[[0, 2, 1, 3]]]
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "labeled", "bare"),
+    [
+        ("Fundus", "fundus", 8, 0),
+        # The image 00_01 of I2CVB/train lies beside the mask of 00_00.
+        ("ProstateSlice", "prostate", 11, 1),
+        ("mnms", "mnms", 24, 0),
+        ("Dataset_BUSI_with_GT", "busi", 11, 0),
+    ],
+)
+def test_published_layouts_are_recognized(
+    published: Path, folder: str, name: str, labeled: int, bare: int
+) -> None:
+    table = load_cases(Data(path=published / folder))
+    assert table.paper == paper_set(name)
+    assert table.domains == paper_set(name).domains
+    assert Counter(bool(case.labels) for case in table.cases) == Counter(
+        {True: labeled} | ({False: bare} if bare else {})
+    )
+    for case in table.cases:
+        if case.labels:
+            image = load_image(case)
+            label = load_label(case, table, like=image).pixels
+            # Codes read the wrong way round would make most of the picture foreground.
+            assert 0 < (label > 0).mean() < 0.5
+            assert set(np.unique(label)) == set(range(len(paper_set(name).classes) + 1))
+
+
+def test_the_oddity_of_i2cvb_is_a_notice(published: Path) -> None:
+    table = load_cases(Data(path=published / "ProstateSlice"))
+    (notice,) = [notice for notice in table.notices if "without an image" in notice]
+    assert "00_00.png" in notice
+    assert next(c for c in table.cases if c.id == "I2CVB/train/00_01").label is None
+
+
+def test_the_second_lesion_of_benign_4_is_merged(published: Path) -> None:
+    """benign (4) has two label files; the merged label is their union."""
+    table = load_cases(Data(path=published / "Dataset_BUSI_with_GT"))
+    case = next(c for c in table.cases if c.id.endswith("benign (4)"))
+    assert [path.name for path in case.labels] == ["benign (4)_mask.png", "benign (4)_mask_1.png"]
+    each = [load_label(type(case)(case.id, case.image, path), table).pixels for path in case.labels]
+    merged = load_label(case, table).pixels
+    assert merged.sum() == (each[0] | each[1]).sum() > each[0].sum()
