@@ -175,6 +175,19 @@ def test_one_branch_alone_is_the_step_that_believes_only_its_teacher() -> None:
     assert alone["loss"] == pytest.approx(alone["L_x_MS"] + 0.3 * alone["L_u_MS"])
 
 
+@pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 1), (0.5, 0)])
+def test_a_probability_equal_to_tau_is_not_trusted(tau: float, trusted: float) -> None:
+    """Teachers with even odds: .5 is above .4999, not above .5, in the loss and in the log."""
+    nets, batch = make_case(55, 2, OTHER)
+    for name in ("UT_hat", "MS_hat"):
+        nets[name] = Net(0 * nets[name].place, 0 * nets[name].color)
+    batch["M"][:] = False
+    ours = numbers(synfoc_step(Models(**nets), tensors(batch), lam=1.0, tau=tau))
+    theirs = twin_step(nets, batch, lam=1.0, tau=tau)
+    assert ours["trusted"] == trusted
+    assert ours == pytest.approx(theirs, abs=1e-5, rel=0)
+
+
 @pytest.mark.parametrize("name", [f.name for f in fields(Batch)])
 def test_every_field_of_the_batch_matters(name: str) -> None:
     """Changing any view, label or region changes the loss."""
