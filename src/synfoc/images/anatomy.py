@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.images import scanner as tissue
-
-Picture: TypeAlias = NDArray[np.float32]
-Codes: TypeAlias = NDArray[np.uint8]
+from synfoc.images.plane import Codes, Picture, Plane, box, ellipse, turned
 
 CAVITY, WALL = 1, 2
 """Class indices."""
@@ -48,7 +45,9 @@ class Patient:
     length: float
     """Of the left ventricle, apex to base."""
     angle: float
-    """By which the heart is turned in the plane."""
+    """By which the heart is turned in the chest."""
+    turn: float
+    """By which the chest is turned in the plane."""
     outline: NDArray[np.complex64]
     """Fourier coefficients 2..5 of the cavity's outline, relative to its radius."""
     uneven: NDArray[np.complex64]
@@ -65,8 +64,14 @@ class Patient:
     organs: NDArray[np.float64]
     """Standard normal variation of the other organs (8, 3): position y, x and log size."""
     stomach: bool
+    vessels: NDArray[np.float64]
+    """Of each lung (2, 12, 3): place y, x relative to its half axes, thickness 0..1."""
     warp: NDArray[np.float64]
     """Smooth deformation: (2 axes, 2 waves, [amplitude, wave length, phase])."""
+
+    def plane(self, y: Picture, x: Picture) -> Plane:
+        """Pixels at rows y (h, 1) and columns x (1, w) in this patient."""
+        return Plane.of(y, x, warp=self.warp, turn=self.turn)
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
@@ -94,6 +99,7 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         wall=float(wall),
         length=float(86 * np.exp(0.07 * n[2])),
         angle=float(0.3 * n[3]),
+        turn=float(0.25 * rng.standard_normal()),
         outline=waves.astype(np.complex64),
         uneven=uneven.astype(np.complex64),
         right=float((1.3 if condition is Condition.RIGHT_HEART else 1.0) * np.exp(0.1 * n[4])),
@@ -107,121 +113,133 @@ def draw_patient(rng: np.random.Generator) -> Patient:
         fat=float(rng.uniform(6, 30)),
         organs=rng.standard_normal((8, 3)),
         stomach=bool(rng.uniform() < 0.6),
+        vessels=rng.uniform([-0.6, -0.6, 0], [0.6, 0.6, 1], (2, 12, 3)),
         warp=np.stack([amplitude, wave, phase], -1),
     )
 
 
-def paint_chest(patient: Patient, level: float, y: Picture, x: Picture) -> Codes:
-    """Tissue codes of everything but the heart; level from 0 (apex) to 1 (base)."""
+def paint_chest(patient: Patient, level: float, plane: Plane) -> Codes:
+    """Tissue codes (h, w) of everything but the heart; level from 0 (apex) to 1 (base)."""
     p = patient
-    u, v = _warped(p, y, x)
     top, left, high, wide = p.body
-    codes = np.zeros(np.broadcast_shapes(y.shape, x.shape), np.uint8)
-
-    def fill(
-        code: int, at: tuple[float, float], half: tuple[float, float], turn: float = 0
-    ) -> None:
-        codes[
-            _ellipse(u, v, at, half) if not turn else _ellipse(*_turned(u, v, turn), at, half)
-        ] = code
-
-    def vary(i: int, spread: float = 6.0) -> tuple[float, float, float]:
-        dy, dx, size = p.organs[i]
-        return spread * dy, spread * dx, float(np.exp(0.12 * size))
-
-    body = _squircle(u, v, (top, left), (high, wide))
-    codes[body < 1] = tissue.FAT
-    inner = _squircle(u, v, (top, left), (high - p.fat, wide - p.fat))
-    codes[inner < 1] = tissue.MUSCLE
-    thorax = _squircle(u, v, (top, left), (high - p.fat - 17, wide - p.fat - 15))
-    codes[thorax < 1] = tissue.FAT
-
-    lung_high, lung_wide = high - p.fat - 22, (wide - p.fat) / 2 - 10
-    for i, side in ((0, 1), (1, -1)):
-        dy, dx, size = vary(i, 5)
-        at = (top - 6 + dy, left + side * (lung_wide * 0.98) + 14 + dx)
-        fill(tissue.LUNG, at, (lung_high * 0.97, lung_wide * 0.98 * size**0.3))
-    dy, dx, size = vary(2)
-    sink = 30 * level  # Toward the base the plane leaves the belly.
-    fill(tissue.LIVER, (82 + sink + dy, left - 58 + dx), (58 * size, 82 * size), 0.15)
-    dy, dx, size = vary(3, 8)
-    if p.stomach:
-        at = (82 + sink + dy, 42 + dx)
-        fill(tissue.MUSCLE, at, (24 * size + 5, 36 * size + 5), -0.3)
-        fill(tissue.FLUID if p.organs[3, 0] > 0 else tissue.LIVER, at, (24 * size, 36 * size), -0.3)
-    spine = (top + high - p.fat - 44, left + 5)
-    fill(tissue.MUSCLE, (spine[0] + 12, spine[1]), (30, 55))
-    fill(tissue.MARROW, spine, (17, 21))
-    fill(tissue.FLUID, (spine[0] + 25, spine[1]), (7, 9))
-    dy, dx, size = vary(4, 4)
-    fill(tissue.BLOOD, (spine[0] - 14 + dy, spine[1] + 34 + dx), (12 * size, 12 * size))
-    dy, dx, size = vary(5, 4)
-    fill(tissue.BLOOD, (spine[0] - 26 + dy, spine[1] - 22 + dx), (10 * size, 13 * size))
-    fill(tissue.MARROW, (top - high + p.fat + 14, left + 18), (6, 18))
+    codes = np.zeros(plane.u.shape, np.uint8)
+    skins = (
+        (0.0, 0.0, tissue.FAT),
+        (p.fat, p.fat, tissue.MUSCLE),
+        (p.fat + 15, p.fat + 13, tissue.FAT),
+    )
+    for dy, dx, code in skins:
+        codes[box(plane.u, plane.v, (top, left), (high - dy, wide - dx)) < 1] = code
+    _paint_lungs(codes, p, plane)
+    _paint_belly(codes, p, level, plane)
+    _paint_back(codes, p, plane)
     return codes
 
 
-def paint_heart(patient: Patient, level: float, y: Picture, x: Picture, codes: Codes) -> Codes:
-    """Paint the heart into `codes` and return the label map (h, w) of the same pixels.
-
-    Args:
-        patient: whose heart.
-        level: 0 is the tip of the cavity, 1 the base; clipped to 0.02..1.
-        y: rows in mm (h, 1).
-        x: columns in mm (1, w).
-        codes: tissue codes (h, w), changed in place.
-
-    Returns:
-        0 background, 1 cavity, 2 muscle. Cavity pixels touch only cavity and muscle.
-    """
-    p = patient
-    level = float(np.clip(level, 0.02, 1))
-    round_off = np.sqrt(1 - (1 - level) ** 2)  # The cavity is half an ellipsoid.
-    u, v = _turned(*_warped(p, y, x), p.angle)
-    r = np.sqrt(u**2 + v**2)
-    e = (v + 1j * u) / np.maximum(r, 1e-3)
-    inside = p.radius * round_off * (1 + _waves(e, p.outline, first=2))
-    thick = p.wall * (0.75 + 0.25 * round_off) * np.maximum(1 + _waves(e, p.uneven, first=1), 0.5)
-    span = np.abs(np.angle(e * np.exp(-1j * p.scar[0])))
-    if p.condition is Condition.INFARCT:
-        thick = thick * (1 - 0.3 * np.exp(-((span / p.scar[1]) ** 4)))  # Scars thin the wall.
-    thick = np.maximum(thick, 4)
-    cavity, heart = r < inside, r < inside + thick
-
-    # Fat and the right ventricle first: the left ventricle lies over them.
-    outer = p.radius * round_off + p.wall
-    at, half = (-0.1 * outer, -0.72 * outer), np.array([1.08, 0.78]) * outer
-    grown = p.right * np.sqrt(np.clip((level - 0.12) / 0.6, 0, 1))
-    sack = p.pericardial_fat
-    codes[_ellipse(u, v, (0, -0.4 * outer), (1.15 * outer + sack, 1.45 * outer + sack))] = (
-        tissue.FAT
-    )
-    codes[_ellipse(u, v, at, tuple(half * grown + 3.5))] = tissue.MYOCARDIUM
-    codes[_ellipse(u, v, at, tuple(half * grown + 1e-3))] = tissue.BLOOD
-    codes[heart] = tissue.MYOCARDIUM
-    if p.condition is Condition.INFARCT:
-        codes[heart & (span < p.scar[1]) & (r < inside + p.scar[2] * thick)] = tissue.SCAR
-    codes[cavity] = tissue.BLOOD
-    if 0.25 < level < 0.8:
-        for turn in (0.9, 2.3):  # Papillary muscles count as cavity, as clinicians draw them.
-            spot = 0.62 * p.radius * round_off * np.exp(1j * (turn + p.outline[0].real * 5))
-            codes[_ellipse(u, v, (spot.imag, spot.real), (3.2, 4.0)) & cavity] = tissue.MYOCARDIUM
-    label: Codes = (heart.astype(np.uint8) * WALL) - cavity.astype(np.uint8) * (WALL - CAVITY)
-    return label
+def _paint_lungs(codes: Codes, p: Patient, plane: Plane) -> None:
+    """Lungs with vessels, ribs and breastbone around them."""
+    top, left, high, wide = p.body
+    half = (high - p.fat - 22) * 0.97, ((wide - p.fat) / 2 - 10) * 0.98
+    for (dy, dx, size), side, vessels in zip(p.organs[:2], (1, -1), p.vessels, strict=True):
+        at = top - 6 + 5 * dy, left + side * half[1] + 14 + 5 * dx
+        plane.fill(codes, tissue.LUNG, at, (half[0], half[1] * float(np.exp(0.04 * size))))
+        for y, x, thick in vessels:
+            r = 1 + 2.5 * thick**2
+            plane.fill(
+                codes, tissue.BLOOD, (at[0] + y * half[0], at[1] + x * half[1]), (r, 1.3 * r)
+            )
+    mid_high, mid_wide = high - p.fat - 8, wide - p.fat - 7
+    for angle in np.linspace(0, 2 * np.pi, 18, endpoint=False) + 0.1 * p.organs[2, 0]:
+        # The power puts the ribs on the rounded box of the chest wall.
+        c, s = (np.sign(f) * abs(f) ** 0.77 for f in (np.cos(angle), np.sin(angle)))
+        place = top + mid_high * s, left + mid_wide * c
+        plane.fill(codes, tissue.MARROW, place, (3.5, 7), -angle - np.pi / 2)
+    plane.fill(codes, tissue.MARROW, (top - high + p.fat + 9, left + 18), (6, 18))
 
 
-def _warped(p: Patient, y: Picture, x: Picture) -> tuple[Picture, Picture]:
-    """Coordinates after the patient's smooth deformation of at most 10 mm."""
-    (ay, ax) = (
-        sum(a * np.sin(2 * np.pi * s / w + f) for (a, w, f), s in zip(waves, (x, y), strict=True))
-        for waves in p.warp
-    )
-    return (y + ay).astype(np.float32), (x + ax).astype(np.float32)
+def _paint_belly(codes: Codes, p: Patient, level: float, plane: Plane) -> None:
+    """Liver, and in most patients a stomach: a bright or gray inside with a wall, like a heart."""
+    left = p.body[1]
+    sink = 30 * level  # Toward the base the plane leaves the belly.
+    dy, dx, size = p.organs[3] * (6, 6, 0.12)
+    half = 58 * float(np.exp(size)), 82 * float(np.exp(size))
+    plane.fill(codes, tissue.LIVER, (82 + sink + dy, left - 58 + dx), half, 0.15)
+    if not p.stomach:
+        return
+    dy, dx, size = p.organs[4] * (8, 8, 0.2)
+    at, half = (72 + sink + dy, 46 + dx), (24 * float(np.exp(size)), 34 * float(np.exp(size)))
+    plane.fill(codes, tissue.MUSCLE, at, (half[0] + 5, half[1] + 5), -0.3)
+    plane.fill(codes, tissue.FLUID if dy > 0 else tissue.LIVER, at, half, -0.3)
+    plane.fill(codes, tissue.AIR, (at[0] - 0.6 * half[0], at[1]), (0.3 * half[0], 0.5 * half[1]))
 
 
-def _turned(u: Picture, v: Picture, angle: float) -> tuple[Picture, Picture]:
-    c, s = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return c * u - s * v, s * u + c * v
+def _paint_back(codes: Codes, p: Patient, plane: Plane) -> None:
+    """Spine and its muscles, aorta and vena cava."""
+    top, left, high, _ = p.body
+    y, x = top + high - p.fat - 44, left + 5
+    plane.fill(codes, tissue.MUSCLE, (y + 12, x), (30, 55))
+    plane.fill(codes, tissue.MARROW, (y, x), (17, 21))
+    plane.fill(codes, tissue.FLUID, (y + 25, x), (7, 9))
+    for (dy, dx, size), at, half in zip(
+        p.organs[5:7], ((-14, 34), (-26, -22)), ((12, 12), (10, 13)), strict=True
+    ):
+        grown = float(np.exp(0.12 * size))
+        place = y + at[0] + 4 * dy, x + at[1] + 4 * dx
+        plane.fill(codes, tissue.BLOOD, place, (half[0] * grown, half[1] * grown))
+
+
+class Heart:
+    """The heart of a patient in one plane's pixels; the shape is prepared once for all levels."""
+
+    def __init__(self, patient: Patient, plane: Plane) -> None:
+        self._p = p = patient
+        self._window = window = plane.near((0, 0), REACH)
+        self._u, self._v = turned(plane.u[window], plane.v[window], p.angle)
+        self._r = np.sqrt(self._u**2 + self._v**2)
+        e = (self._v + 1j * self._u) / np.maximum(self._r, 1e-3)
+        self._outline = 1 + _waves(e, p.outline, first=2)
+        self._uneven = np.maximum(1 + _waves(e, p.uneven, first=1), 0.5)
+        self._scar: Picture | None = None
+        if p.condition is Condition.INFARCT:
+            self._scar = np.abs(np.angle(e * np.exp(np.float32(-p.scar[0]) * np.complex64(1j))))
+            self._uneven *= 1 - 0.3 * np.exp(-((self._scar / p.scar[1]) ** 4))  # Scars are thin.
+
+    def paint(self, codes: Codes, level: float) -> Codes:
+        """Paint the heart into `codes` (h, w), in place, and return the label map (h, w).
+
+        Args:
+            codes: tissue codes of the plane.
+            level: 0 is the tip of the cavity, 1 the base; clipped to 0.02..1.
+
+        Returns:
+            0 background, 1 cavity, 2 muscle. The cavity lies inside the muscle everywhere.
+        """
+        p, u, v, r = self._p, self._u, self._v, self._r
+        level = float(np.clip(level, 0.02, 1))
+        radius = p.radius * float(np.sqrt(1 - (1 - level) ** 2))  # Half an ellipsoid.
+        inside = radius * self._outline
+        thick = np.maximum(p.wall * (0.75 + 0.25 * radius / p.radius) * self._uneven, 4)
+        cavity, heart = r < inside, r < inside + thick
+
+        # Fat and the right ventricle first: the left ventricle lies over them.
+        here, outer, sack = codes[self._window], radius + p.wall, p.pericardial_fat
+        at = (-0.1 * outer, -0.72 * outer)
+        grown = outer * p.right * float(np.sqrt(np.clip((level - 0.12) / 0.6, 0, 1)))
+        around = 1.15 * outer + sack, 1.45 * outer + sack
+        here[ellipse(u, v, (0, -0.4 * outer), around)] = tissue.FAT
+        here[ellipse(u, v, at, (1.08 * grown + 3.5, 0.78 * grown + 3.5))] = tissue.MYOCARDIUM
+        here[ellipse(u, v, at, (1.08 * grown + 1e-3, 0.78 * grown + 1e-3))] = tissue.BLOOD
+        here[heart] = tissue.MYOCARDIUM
+        if self._scar is not None:
+            here[heart & (self._scar < p.scar[1]) & (r < inside + p.scar[2] * thick)] = tissue.SCAR
+        here[cavity] = tissue.BLOOD
+        if 0.25 < level < 0.8:
+            for turn in (0.9, 2.3):  # Papillary muscles count as cavity, as clinicians draw them.
+                spot = 0.62 * radius * np.exp(1j * (turn + 5 * float(p.outline[0].real)))
+                here[ellipse(u, v, (spot.imag, spot.real), (3.2, 4)) & cavity] = tissue.MYOCARDIUM
+        label = np.zeros(codes.shape, np.uint8)
+        label[self._window] = np.where(cavity, CAVITY, WALL * heart)
+        return label
 
 
 def _waves(e: NDArray[np.complex64], coefficients: NDArray[np.complex64], first: int) -> Picture:
@@ -231,25 +249,3 @@ def _waves(e: NDArray[np.complex64], coefficients: NDArray[np.complex64], first:
         total += (c * power).real
         power = power * e
     return total
-
-
-def _ellipse(
-    u: Picture, v: Picture, at: tuple[float, float], half: tuple[float, ...]
-) -> NDArray[np.bool_]:
-    a, b = np.float32(1 / half[0]), np.float32(1 / half[1])
-    inside: NDArray[np.bool_] = ((u - np.float32(at[0])) * a) ** 2 + (
-        (v - np.float32(at[1])) * b
-    ) ** 2 < 1
-    return inside
-
-
-def _squircle(
-    u: Picture, v: Picture, at: tuple[float, float], half: tuple[float, float]
-) -> Picture:
-    """Fourth power of the distance from a rounded box: below 1 inside."""
-    a, b = np.float32(1 / half[0]), np.float32(1 / half[1])
-    box: Picture = (
-        np.square((u - np.float32(at[0])) * a) ** 1.3
-        + np.square((v - np.float32(at[1])) * b) ** 1.3
-    )
-    return box

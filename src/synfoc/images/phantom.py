@@ -31,8 +31,8 @@ Format: TypeAlias = Literal["png", "nifti"]
 def write_phantom(
     out: Path,
     *,
-    train: int | Mapping[str, int] = 8,
-    test: int | Mapping[str, int] = 4,
+    train_patients: int | Mapping[str, int] = 8,
+    test_patients: int | Mapping[str, int] = 4,
     slices_per_patient: int = 4,
     seed: int = 0,
     image_format: Format = "png",
@@ -46,8 +46,8 @@ def write_phantom(
 
     Args:
         out: new or empty folder.
-        train: training patients per scanner, one number or {scanner name: number}.
-        test: test patients, likewise.
+        train_patients: training patients per scanner, one number or {scanner name: number}.
+        test_patients: test patients, likewise.
         slices_per_patient: PNG files, or slices of the NIfTI volume, per patient.
         seed: 0 or more.
         image_format: "png" (8 bits, one file per slice) or "nifti" (12 bits, a volume per
@@ -61,7 +61,7 @@ def write_phantom(
     Raises:
         UserError: a value out of range, `out` not empty, or a disk that does not take the files.
     """
-    patients = list(_patients(_counts("train", train), _counts("test", test)))
+    patients = list(_patients(_counts("train", train_patients), _counts("test", test_patients)))
     settings = _Settings(slices_per_patient, seed, image_format, side)
     _check(out, len(patients), settings)
     part = out.with_name(f".{out.name}.part-{os.getpid()}")

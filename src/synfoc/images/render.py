@@ -72,12 +72,8 @@ def render(
     plane[-overlap:] += signal[:overlap]
     image = store(scanner, acquire(scanner, plane, noise), bits)
 
-    label = anatomy.paint_heart(
-        patient,
-        level,
-        *_pixel_centers(scanner.fov, scanner.matrix, middle),
-        codes=np.zeros(scanner.matrix, np.uint8),
-    )
+    pixels = patient.plane(*_pixel_centers(scanner.fov, scanner.matrix, middle))
+    label = anatomy.Heart(patient, pixels).paint(np.zeros(scanner.matrix, np.uint8), level)
     row, column = (float(f / n) for f, n in zip(scanner.fov, scanner.matrix, strict=True))
     return Slice(image, label, (gap, row, column))
 
@@ -90,23 +86,21 @@ def _signal(
     grid: tuple[Picture, Picture],
 ) -> Picture:
     """Signal averaged through the slice, fat shifted along the readout."""
-    y, x = grid
-    codes = anatomy.paint_chest(patient, level, y, x)
-    near_y, near_x = (
-        slice(*np.searchsorted(axis.ravel(), (-anatomy.REACH, anatomy.REACH))) for axis in (y, x)
-    )
-    water = np.where(np.arange(len(signals)) == FAT, 0, signals).astype(np.float32)
-    parts = {"water": water[codes], "fat": (signals - water)[codes]}
+    plane = patient.plane(*grid)
+    codes, heart = anatomy.paint_chest(patient, level, plane), anatomy.Heart(patient, plane)
+    fat = np.where(np.arange(len(signals)) == FAT, signals, 0).astype(np.float32)
+    water = signals - fat
     layers = []
     for offset in LAYERS:
-        layer = codes[near_y, near_x].copy()
-        at = level + offset * scanner.thickness / patient.length
-        anatomy.paint_heart(patient, at, y[near_y], x[:, near_x], layer)
-        layers.append(layer)
-    parts["water"][near_y, near_x] = np.mean([water[layer] for layer in layers], axis=0)
-    parts["fat"][near_y, near_x] = np.mean([(signals - water)[layer] for layer in layers], axis=0)
-    shift = round(scanner.fat_shift / float(x[0, 1] - x[0, 0]))
-    return parts["water"] + np.roll(parts["fat"], shift, axis=1)
+        layers.append(codes.copy())
+        heart.paint(layers[-1], level + offset * scanner.thickness / patient.length)
+    wet, oily = water[layers[0]], fat[layers[0]]
+    for layer in layers[1:]:
+        wet += water[layer]
+        oily += fat[layer]
+    shift = round(scanner.fat_shift / float(plane.x[0, 1] - plane.x[0, 0]))
+    mean: Picture = (wet + np.roll(oily, shift, axis=1)) / np.float32(len(LAYERS))
+    return mean
 
 
 def _pixel_centers(
