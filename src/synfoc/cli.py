@@ -251,7 +251,7 @@ def data_check(
     """Read everything and print what was found; exit status 1 where training would be unsound."""
     from synfoc.config import parse_config
     from synfoc.images.check import check_data
-    from synfoc.report.findings import print_findings
+    from synfoc.report.tables import print_findings
 
     config = parse_config({"data": {"path": str(path)}}, tuple(changes or ()), source="--set")
     console = _console()
@@ -292,7 +292,7 @@ def data_phantom(
 def weights_list() -> None:
     """Name the weights that can be used, and which of them are here."""
     from synfoc.models.weights import list_weights
-    from synfoc.report.findings import print_weights
+    from synfoc.report.tables import print_weights
 
     print_weights(list_weights(), console=_console(stderr=False))
 
@@ -314,7 +314,7 @@ def weights_check(
 ) -> None:
     """Compare weights in the cache with their SHA-256; exit status 1 where one is damaged."""
     from synfoc.models.weights import check_weights
-    from synfoc.report.findings import print_weights
+    from synfoc.report.tables import print_weights
 
     found = check_weights(tuple(names or ()))
     print_weights(found, console=_console(stderr=False))

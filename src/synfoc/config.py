@@ -92,7 +92,7 @@ class Augment(Section):
     contrast: Interval = (0.1, 2.0)
     """Contrast factor of the strong view; U(0.5, 1.5) for fundus."""
     blur: Interval = (0.1, 2.0)
-    """Gaussian blur of the strong view: sigma in pixels of a 512-pixel side, scaled with it."""
+    """Gaussian blur of the strong view: sigma in pixels of the side at which views are made."""
 
 
 class Method(Section):

@@ -20,9 +20,6 @@ from synfoc.batches.resize import nearest, to_gray
 from synfoc.config import Augment, Interval
 from synfoc.errors import UserError
 
-BLUR_SIDE = 512
-"""Side in pixels in which `augment.blur` is stated."""
-
 
 class WeakViews:
     """Sampling grids of the weak view at one side. [authors' code; method.md section 5]
@@ -169,10 +166,10 @@ def strong_views(
         augment: ranges of the two factors and of the blur.
         generator: on the CPU.
     """
-    batch, side = images.shape[0], images.shape[-1]
+    batch = len(images)
     brightness = _uniform((batch, 1, 1, 1), augment.brightness, generator).to(images.device)
     contrast = _uniform((batch, 1, 1, 1), augment.contrast, generator).to(images.device)
-    sigma = _uniform((batch,), augment.blur, generator) * (side / BLUR_SIDE)
+    sigma = _uniform((batch,), augment.blur, generator)
     views = (images * brightness).clamp_(0, 1)
     # The mean is taken first: gray is a weighted sum of the channels.
     gray = to_gray(views.mean((2, 3), keepdim=True))

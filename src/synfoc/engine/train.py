@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias
 
@@ -188,8 +188,8 @@ class Trainer:
         settings, bad = self.config.train, 0
         start = time.perf_counter()
         try:
-            for k in range(self.progress.step, settings.steps):
-                step = self.method(self.models, self.stream.batch(k), k)
+            for k, batch in enumerate(self._batches(), start=self.progress.step):
+                step = self.method(self.models, batch, k)
                 finite = math.isfinite(step.loss.item())
                 if finite:
                     learn(
@@ -245,6 +245,13 @@ class Trainer:
         rule = self.config.train.rule
         no_evidence = rule == "honest" and self.config.method.name == "supervised"
         return "last" if no_evidence else rule
+
+    def _batches(self) -> Iterator[Batch]:
+        """The batches that are left; beside a GPU the next one is made while it works."""
+        start, stop = self.progress.step, self.config.train.steps
+        if self.fabric.device.type == "cuda":
+            return self.stream.iterate(start, stop)
+        return map(self.stream.batch, range(start, stop))
 
     def _is_evaluation(self) -> bool:
         step, settings = self.progress.step, self.config.train

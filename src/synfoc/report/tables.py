@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from synfoc.images.findings import Findings
+    from synfoc.models.weights import Status
 
 MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 PERCENT = ("dice", "jaccard")
@@ -214,6 +215,13 @@ def print_findings(findings: Findings, *, console: Console) -> None:
         console.print(f"problem: {problem}", style="bold red", markup=False, highlight=False)
     if not findings.problems:
         console.print("no problem found", style="green")
+
+
+def print_weights(found: Sequence[Status], *, console: Console) -> None:
+    """Print what `synfoc weights list` and `check` found, one row per name."""
+    head = ["name", "what", "from", "MB", "state"]
+    rows = [[s.name, s.what, s.source, str(s.megabytes), s.state] for s in found]
+    console.print(_grid("Weights", [head, *rows]))
 
 
 def _grid(title: str, rows: Sequence[Sequence[str]], bold: Sequence[Sequence[bool]] = ()) -> Table:
