@@ -27,8 +27,9 @@ from synfoc.models.checkpoints import (
     to_original,
 )
 from synfoc.models.lora import LoRA
-from synfoc.models.sam import Loaded, PromptFreeSam, VitEncoder
+from synfoc.models.sam import Loaded, PromptFreeSam
 from synfoc.models.tiny_vit import TinyViT
+from synfoc.models.vit import VitEncoder
 
 OF_CLASSES = r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2|output_hypernetworks_mlps)"
 POSITIONS = r"(pos_embed|rel_pos_[hw])$"
@@ -61,12 +62,11 @@ def sam_from_source(
     """
     sam = _empty_sam(source.encoder, source.decoder, classes, side)
     parts = {"prompt_encoder": sam.prompt_encoder, "mask_decoder": sam.mask_decoder}
-    encoder: VitEncoder | TinyViT
+    tiny, of_encoder = None, Loaded()
     if isinstance(source.encoder, Vit):
-        encoder, of_encoder = VitEncoder(sam.vision_encoder), Loaded()
         parts["vision_encoder"] = sam.vision_encoder
     else:
-        encoder, of_encoder = _tiny_vit(source.encoder, source.tensors, generator, where, fresh)
+        tiny, of_encoder = _tiny_vit(source.encoder, source.tensors, generator, where, fresh)
     wanted = {
         to_original(f"{part}.{name}"): tensor.shape
         for part, module in parts.items()
@@ -82,6 +82,7 @@ def sam_from_source(
         unchanged=of_encoder.unchanged + loaded.unchanged,
         fresh=of_encoder.fresh + loaded.fresh,
     )
+    encoder = tiny or VitEncoder(sam.vision_encoder)
     lora = LoRA(encoder.qkv_layers(), rank, generator)
     _load_lora(lora, source.tensors)
     return PromptFreeSam(

@@ -4,7 +4,7 @@
                                          ^ + no-mask embedding
 
 The parts are those of `transformers`; only the path through them is our own. An encoder is any
-module with `qkv_layers()` and `stride`: SAM's ViT (here) or TinyViT (tiny_vit.py).
+module with `qkv_layers()` and `stride`: SAM's ViT (vit.py) or TinyViT (tiny_vit.py).
 Reading checkpoints is in checkpoints.py, building from them in build.py.
 """
 
@@ -194,32 +194,6 @@ class PromptFreeSam(nn.Module):
         y, x = torch.meshgrid(center, center, indexing="ij")
         angle = 2 * math.pi * ((2 * torch.stack([x, y], dim=-1) - 1) @ gaussian)
         return torch.cat([angle.sin(), angle.cos()], dim=-1).permute(2, 0, 1)[None].contiguous()
-
-
-class VitEncoder(nn.Module):
-    """SAM's image encoder as `transformers` has it, made for one side.
-
-    Args:
-        vision: the `vision_encoder` of a SamModel.
-    """
-
-    def __init__(self, vision: nn.Module) -> None:
-        super().__init__()
-        self.vision: Any = vision
-
-    def qkv_layers(self) -> QkvLayers:
-        """One layer per block; its rows are all of q, all of k, all of v: hence one head."""
-        return [(layer.attn.qkv, 1) for layer in self.vision.layers]
-
-    @property
-    def stride(self) -> int:
-        """Image side / embedding side: one entry per patch."""
-        return int(self.vision.config.patch_size)
-
-    def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d e e"]:
-        """Embedding of images in [0, 1]."""
-        embedding: Tensor = self.vision(x).last_hidden_state
-        return embedding
 
 
 def _hypernetworks(decoder: Any) -> Iterable[nn.Module]:
