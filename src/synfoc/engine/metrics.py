@@ -107,7 +107,7 @@ def hd95(prediction: Mask, label: Mask, spacing: Spacing = None) -> float:
     """95th percentile of the surface distances of both directions together.
 
     Arguments and errors as in `surface_distances`. Source: MedPy's hd95. MONAI takes the larger
-    of the two directions' percentiles instead, which is never smaller than the smaller of them.
+    of the two directions' percentiles instead, which is at least as large.
     """
     return _hd95(*surface_distances(prediction, label, spacing))
 

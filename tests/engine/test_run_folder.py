@@ -1,0 +1,77 @@
+"""A run folder with real (random) networks: evaluate and predict read what training wrote."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from synfoc.batches.split import make_split, save_split
+from synfoc.config import parse_config
+from synfoc.engine.checkpoint import Progress, save_checkpoint
+from synfoc.engine.evaluate import evaluate
+from synfoc.engine.predict import predict
+from synfoc.images.cases import load_cases
+from synfoc.models.build import build_networks, save_base
+from synfoc.runs import RunFolder
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes, a color image among gray ones, a U-Net of width 4 and a tiny SAM."""
+    root = tmp_path_factory.mktemp("data")
+    random = np.random.default_rng(0)
+    for split in ("train", "test"):
+        for i in range(2):
+            for kind in ("image", "mask"):
+                (root / "A" / split / kind).mkdir(parents=True, exist_ok=True)
+            shape = (40, 36, 3) if i else (40, 36)
+            image = random.integers(0, 256, shape, np.uint8)
+            label = random.integers(0, 3, (40, 36), np.uint8)
+            Image.fromarray(image).save(root / "A" / split / "image" / f"{i}.png")
+            Image.fromarray(label).save(root / "A" / split / "mask" / f"{i}.png")
+    config = parse_config(
+        {
+            "data": {"path": str(root), "classes": ["cup", "disc"], "nested": True, "channels": 3},
+            "unet": {"side": 32, "width": 4},
+            "medsam": {"weights": "random:vit-tiny", "side": 32},
+        }
+    )
+    folder = RunFolder.create(tmp_path_factory.mktemp("runs") / "run")
+    folder.config.write_text(config.to_yaml())
+    table = load_cases(config.data)
+    save_split(folder.split, make_split(table, config.data, seed=0), table)
+    generator = torch.Generator().manual_seed(0)
+    networks = build_networks(config, classes=3, channels=3, generator=generator)
+    save_base(networks, folder.base)
+    save_checkpoint(folder.checkpoints / "best.safetensors", networks, {}, Progress(step=3))
+    return folder.path
+
+
+def test_a_run_is_evaluated_from_its_folder_alone(run: Path) -> None:
+    found = evaluate(run, device="cpu")
+    assert (found["step"], found["cases"], found["recommended"]) == (3, 2, None)
+    for branch in ("unet", "medsam", "fused"):
+        # Before the first step teachers are copies of their students.
+        roles = found["branches"][branch]
+        assert roles["student"] == roles["teacher"]
+        assert 0 <= roles["student"]["domains"]["A"]["classes"]["disc"]["dice"] <= 1
+    assert len(RunFolder(run).read_cases()) == 2 * 2 * 3 * 2
+    assert len(RunFolder(run).read_examples()) == 2
+
+
+def test_its_masks_score_as_evaluate_says(run: Path, tmp_path: Path) -> None:
+    """The Dice of the disc, counted from the files that predict writes."""
+    found = evaluate(run, branches=["fused"], device="cpu")
+    told = found["branches"]["fused"]["student"]["domains"]["A"]["classes"]["disc"]["dice"]
+    data = Path(found["data"]) / "A" / "test"
+    rows = predict(run, [data / "image"], out=tmp_path / "out", branch="fused", device="cpu")
+    dice = []
+    for row in rows:
+        mask = np.array(Image.open(tmp_path / "out" / row.mask)) > 0
+        label = np.array(Image.open(data / "mask" / row.mask)) > 0
+        dice.append(2 * (mask & label).sum() / (mask.sum() + label.sum()))
+        assert mask.shape == (40, 36)
+        assert row.confidence is not None and 0 <= row.confidence <= 1
+    assert np.mean(dice) == pytest.approx(told)
