@@ -180,11 +180,11 @@ def test_progress_counts_to_the_end(run: Path, tmp_path: Path) -> None:
 
 
 def test_an_overlay_is_an_outline_in_the_class_color() -> None:
-    """A 128 px image is shown twice as large; the middle of the part keeps its gray."""
+    """A 128 px image is shown 4 times as large; the middle of the part keeps its gray."""
     image = np.full((128, 128, 1), 0.5, np.float32)
     label = np.zeros((128, 128), np.uint8)
     label[32:96, 32:96] = 1
     picture = draw_overlay(image, label, classes=1)
-    assert picture.shape == (256, 256, 3)
-    assert tuple(picture[64, 100]) == COLORS[0]
-    assert tuple(picture[128, 128]) == tuple(picture[0, 0]) == (128, 128, 128)
+    assert picture.shape == (512, 512, 3)
+    assert tuple(picture[128, 200]) == COLORS[0]
+    assert tuple(picture[256, 256]) == tuple(picture[0, 0]) == (128, 128, 128)

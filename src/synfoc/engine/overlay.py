@@ -12,15 +12,16 @@ from synfoc.engine.metrics import parts
 from synfoc.runs import replacing
 
 COLORS = (
-    (230, 159, 0),
     (86, 180, 233),
     (0, 158, 115),
     (240, 228, 66),
-    (213, 94, 0),
     (204, 121, 167),
+    (213, 94, 0),
+    (230, 159, 0),
 )
-"""Told apart by color-blind people too (Okabe and Ito); classes past the sixth begin again."""
-LEAST_SIDE = 256
+"""Told apart by color-blind people too (Okabe and Ito), those that show on a fundus first; classes
+past the sixth begin again."""
+LEAST_SIDE = 512
 
 
 def draw_overlay(
