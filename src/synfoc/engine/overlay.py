@@ -42,7 +42,7 @@ def draw_overlay(
     big = np.repeat(np.repeat(label, scale, axis=0), scale, axis=1)
     picture = np.rint(np.repeat(np.repeat(image, scale, axis=0), scale, axis=1) * 255)
     picture = np.broadcast_to(picture, (*big.shape, 3)).astype(np.uint8)
-    width = max(1, round(max(big.shape) / 400))
+    width = max(1, round(max(big.shape) / 256))
     for c, part in reversed(list(enumerate(parts(big, classes, nested=nested)))):
         inside = ndimage.binary_erosion(part, iterations=width, border_value=1)
         picture[part & ~inside] = COLORS[c % len(COLORS)]
