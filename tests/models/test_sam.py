@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from torch import Tensor
 
 from synfoc.errors import UserError
@@ -148,7 +149,10 @@ def test_masks_equal_those_of_transformers_sam_without_a_prompt(tmp_path: Path) 
 def test_attention_is_fused_and_equals_the_plain_one(
     tensors: dict[str, Tensor], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """2 encoder blocks + 7 of the decoder (2 x 3 + 1) call PyTorch's fused attention."""
+    """2 encoder blocks + 7 of the decoder (2 x 3 + 1) call PyTorch's fused attention.
+
+    The decoder is `transformers`' own, which does so by default from version 5 on.
+    """
     network = small_sam(tensors)
     x = torch.rand(2, 1, 32, 32)
 
@@ -168,7 +172,7 @@ def test_attention_is_fused_and_equals_the_plain_one(
 
     monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", plain)
     eager = gradients()
-    assert len(calls) == 9
+    assert len(calls) == (9 if int(transformers.__version__[0]) >= 5 else 2)
     torch.testing.assert_close(fused[0], eager[0], atol=1e-4, rtol=1e-4)
     for a, b in zip(fused[1], eager[1], strict=True):
         torch.testing.assert_close(a, b, atol=1e-4 * max(1, b.abs().max()), rtol=1e-4)
@@ -287,6 +291,15 @@ def test_a_checkpoint_without_a_tensor_is_told_by_its_name(tensors: dict[str, Te
     name = "image_encoder.blocks.1.norm2.bias"
     with pytest.raises(UserError, match=f"{name}: absent"):
         small_sam({k: v for k, v in tensors.items() if k != name})
+
+
+@pytest.mark.parametrize("config", [None, "{", '{"vision_config": 3}'])
+def test_a_folder_that_is_no_model_is_told(tmp_path: Path, config: str | None) -> None:
+    (tmp_path / "model.safetensors").write_bytes(b"")
+    if config:
+        (tmp_path / "config.json").write_text(config)
+    with pytest.raises(UserError, match="not a model folder"):
+        read_source(tmp_path)
 
 
 class Evil:

@@ -35,6 +35,7 @@ from synfoc.models.fitting import OF_CLASSES, sam_from_source
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.unet import UNet
 from synfoc.models.weights import locate
+from synfoc.runs import replacing
 
 SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
     "vit-b": (Vit(768, 12, 12, 3072, 14, (2, 5, 8, 11), 256), Decoder(8, 2048, 256)),
@@ -112,6 +113,9 @@ def save_base(networks: Networks, path: Path) -> None:
     """Write the frozen encoder and the shape of its network, so that a run folder is complete.
 
     Nothing is written where no foundation model is trained. The file appears whole or not at all.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
     """
     if networks.medsam is None:
         return
@@ -122,9 +126,8 @@ def save_base(networks: Networks, path: Path) -> None:
         for name, tensor in networks.medsam.encoder.state_dict().items()
     }
     shape = describe(*networks.medsam.shape)
-    part = path.with_name(path.name + ".part")
-    save_file(tensors, part, {"shape": shape, "side": str(networks.medsam.side)})
-    part.replace(path)
+    with replacing(path) as part:
+        save_file(tensors, part, {"shape": shape, "side": str(networks.medsam.side)})
 
 
 def load_published(path: Path, networks: Networks) -> tuple[str, ...]:

