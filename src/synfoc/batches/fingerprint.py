@@ -41,8 +41,12 @@ def fingerprints(files: Mapping[str, Path]) -> dict[str, Fingerprint]:
     Raises:
         UserError: a file cannot be read.
     """
+    names = list(files)
+    shares = [names[start::THREADS] for start in range(THREADS)]
     with ThreadPoolExecutor(THREADS) as pool:
-        return dict(zip(files, pool.map(_fingerprint, files.values()), strict=True))
+        parts = pool.map(lambda share: {name: _fingerprint(files[name]) for name in share}, shares)
+        read = {name: kept for part in parts for name, kept in part.items()}
+    return {name: read[name] for name in names}
 
 
 def differences(known: Mapping[str, Fingerprint], root: Path) -> list[str]:

@@ -214,7 +214,7 @@ def _paired_cases(
     cases = []
     for name, path in by_stem.items():
         files = [own[name]] if name in own else added.pop(name, [])
-        cases.append(_case(path, files, domain, split))
+        cases.append(_case(name, path, files, domain, split))
     lonely = [path for paths in added.values() for path in paths]
     if lonely:
         found.notices.append(
@@ -237,14 +237,15 @@ def _flat_cases(folder: Path, domain: str | None, split: Side | None, found: Fou
             found.notices.append(f"{path} looks like a label, but {base} is not there")
     used = {path for paths in labels.values() for path in paths}
     return [
-        _case(path, labels.get(name, []), domain, split)
+        _case(name, path, labels.get(name, []), domain, split)
         for name, path in by_stem.items()
         if path not in used
     ]
 
 
-def _case(path: Path, labels: list[Path], domain: str | None, split: Side | None) -> Case:
-    name = stem(path)
+def _case(
+    name: str, path: Path, labels: list[Path], domain: str | None, split: Side | None
+) -> Case:
     label = tuple(labels) if len(labels) > 1 else labels[0] if labels else None
     parts = [part for part in (domain, split, name) if part]
     return Case("/".join(parts), path, label, domain, guess_patient(name), split)
