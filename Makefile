@@ -20,7 +20,7 @@ help:
 	@echo "make test      ruff, mypy, pytest: what every change must pass"
 	@echo "make test-all  as test, with the slow tests and those that download weights"
 	@echo "make lint      ruff and mypy alone          make format   let ruff rewrite the code"
-	@echo "make docs      docs/cli.md from --help      make bench    time a step on this machine"
+	@echo "make docs      docs/cli.md from the code     make bench    time a step on this machine"
 	@echo "make clean     remove $(VENV) and caches (runs and $(OUT)/ stay)"
 
 demo: $(BASE)
@@ -42,7 +42,7 @@ format: $(DEV)
 	$(BIN)/ruff format .
 
 docs: $(BASE)
-	$(BIN)/typer synfoc.cli utils docs --name synfoc --output docs/cli.md
+	$(BIN)/python docs/reference.py
 
 bench: $(BASE)
 	$(BIN)/python benchmarks/step.py

@@ -66,12 +66,17 @@ def test_a_teacher_that_is_not_sure_teaches_the_pasted_pixels_only(batch: Batch)
         assert float(step.trusted) == 0
 
 
-def test_a_probability_equal_to_tau_is_not_trusted(batch: Batch) -> None:
-    """Even odds are exactly .5: above .4999, not above .5."""
+@pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 16), (0.5, 4)])
+def test_a_probability_equal_to_tau_is_not_trusted(batch: Batch, tau: float, trusted: int) -> None:
+    """Even odds are exactly .5: above .4999, not above .5, where only 4 pasted pixels count."""
     f = Models(UT=undecided, UT_hat=undecided, MS=undecided, MS_hat=undecided)
     for one_step in (single_unet_step, single_medsam_step):
-        shares = [one_step(f, batch, lam=1.0, tau=tau).trusted for tau in (0.4999, 0.5)]
-        assert [float(share) for share in shares if share is not None] == [1, 0]
+        step = one_step(f, batch, lam=1.0, tau=tau)
+        L_u = step.L_u_UT if step.L_u_MS is None else step.L_u_MS
+        assert L_u is not None
+        assert float(L_u) == pytest.approx(LN2 * trusted / 16 + 3 / 5, abs=1e-5)
+        assert step.trusted is not None
+        assert float(step.trusted) == (trusted == 16)
 
 
 def test_the_other_branch_is_never_asked(batch: Batch) -> None:
