@@ -146,8 +146,9 @@ def evaluate(
     ] = None,
     checkpoint: Annotated[Checkpoint, Option(help="Which checkpoint.")] = Checkpoint.best,
     protocol: Annotated[
-        Protocol, Option(help="honest: mm, original size; paper: pixels at the U-Net's side.")
-    ] = Protocol.honest,
+        Optional[Protocol],  # noqa: UP045
+        Option(help="honest: mm, original size; paper: pixels at the U-Net's side. [run's rule]"),
+    ] = None,
     device: DeviceOption = Device.auto,
     as_json: Annotated[
         bool, Option("--json", help="Print metrics.json instead of a table.")
@@ -162,7 +163,7 @@ def evaluate(
         metrics = run_evaluation(
             run,
             data=data,
-            protocol=protocol.value,
+            protocol=protocol and protocol.value,
             checkpoint=checkpoint.value,
             device=device.value,
             progress=bar,

@@ -58,7 +58,7 @@ class Data(Section):
     classes: tuple[str, ...] | None = None
     """Names of the foreground classes 1, 2, ...; None: read from the labeled images."""
     nested: bool = False
-    """Class 2 lies inside class 1's outline (fundus: cup in disc); parts are then scored nested."""
+    """Part k is made of classes 1..k (fundus: class 1 the cup, classes 1 and 2 the disc)."""
     remap: dict[int, int] | None = None
     """Label codes in the files -> class index, e.g. {255: 1}. Codes not named stay as they are."""
     labeled: Labeled = Labeled()

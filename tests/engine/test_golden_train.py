@@ -53,9 +53,7 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
     for i, (data, step) in enumerate(zip(stored["data"], stored["steps"], strict=True)):
         k = meta["first_iter"] + i
         found = synfoc_step(f, batch_of(data, step), lam=ramp_up(k, meta["max_iterations"]))
-        learn(
-            found.loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric
-        )
+        learn(found.loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
         losses.append({name: getattr(found, name).item() for name in LOSSES})
         gradients = original_names(networks.medsam, gradients=True)
         norms.append(

@@ -51,9 +51,7 @@ def run_step(stored: dict[str, Any]) -> tuple[Any, dict[str, Tensor], dict[str, 
     z = {k: v.clone().requires_grad_("student" in k) for k, v in stored["inputs"]["logits"].items()}
     seen: dict[str, list[Tensor]] = {"UT": [], "MS": []}
     f = Models(
-        UT=replay(
-            [z["unet_student_ulb"], z["unet_student_lb"], z["unet_student_mix"]], seen["UT"]
-        ),
+        UT=replay([z["unet_student_ulb"], z["unet_student_lb"], z["unet_student_mix"]], seen["UT"]),
         MS=replay([torch.cat([z["sam_student_lb"], z["sam_student_mix"]])], seen["MS"]),
         UT_hat=replay([z["unet_teacher_ulb"]], []),
         MS_hat=replay([z["sam_teacher_ulb"]], []),
@@ -105,6 +103,6 @@ def test_every_gradient_equals_the_authors(stored: dict[str, Any], name: str) ->
     grads = torch.autograd.grad(getattr(step, name), [z[k] for k in students], allow_unused=True)
     for key, ours in zip(students, grads, strict=True):
         theirs = stored["grads"][LOSSES[name]][key]
-        theirs = torch.zeros_like(z[key]) if theirs is None else theirs
-        ours = torch.zeros_like(z[key]) if ours is None else ours
-        torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+        none = torch.zeros_like(z[key])
+        pair = [none if g is None else g for g in (ours, theirs)]
+        torch.testing.assert_close(*pair, atol=1e-5, rtol=1e-5)

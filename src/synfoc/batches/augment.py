@@ -189,6 +189,8 @@ def gaussian_blur(
         images: any range.
         sigma: width in pixels, one per image, on the CPU.
     """
+    if len(images) == 0:
+        return images
     if images.is_cuda:
         return _blur(images, sigma)
     # The CPU is faster where one channel stays in its cache, and each has its own radius.

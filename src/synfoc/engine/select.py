@@ -22,7 +22,7 @@ from synfoc.batches.resize import resize_labels, working_images
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
 from synfoc.methods.confidence import dice_agreement
-from synfoc.methods.mixing import nearest
+from synfoc.methods.mixing import most_probable, nearest
 
 if TYPE_CHECKING:
     from synfoc.config import Augment
@@ -152,7 +152,8 @@ def recommend(
     known = _predict(segmenter, probe.labeled, students)
     calm, shaken = (_predict(segmenter, x, students) for x in (probe.unlabeled, strong))
     evidence = {
-        a[0]: _dice(segmenter, known[a], probe.labels) * _dice(segmenter, calm[a], shaken[a])
+        a[0]: _dice(segmenter, known[a], probe.labels)
+        * (_dice(segmenter, calm[a], shaken[a]) if len(probe.unlabeled) else 1.0)
         for a in students
     }
     best = max(evidence, key=lambda branch: evidence[branch])
@@ -179,7 +180,7 @@ def _predict(
     for start in range(0, len(images), AT_ONCE):
         P = segmenter.probabilities(images[start : start + AT_ONCE], wanted)
         for answer in wanted:
-            found[answer].append(P[answer].argmax(1).cpu())
+            found[answer].append(most_probable(P[answer]).cpu())
     empty = torch.zeros(0, 1, 1, dtype=torch.int64)
     return {a: torch.cat(maps) if maps else empty for a, maps in found.items()}
 

@@ -145,7 +145,7 @@ class Trainer:
         self.probe: Probe = load_probe(
             self.table,
             self.split.labeled,
-            () if config.method.name == "supervised" else self.split.unlabeled,
+            self.split.unlabeled,
             self.split.monitor,
             count=config.train.evaluate_images,
             side=working_side(self.networks.sides),
@@ -185,7 +185,7 @@ class Trainer:
             Interrupted: asked to stop; everything is saved.
             UserError: the loss was not finite 20 times in a row.
         """
-        settings, bad = self.config.train, 0
+        bad = 0
         start = time.perf_counter()
         try:
             for k, batch in enumerate(self._batches(), start=self.progress.step):

@@ -25,7 +25,7 @@ from torch import Tensor
 from synfoc.batches.batch import Batch
 from synfoc.methods.confidence import Fusion, dice_agreement, unet_share
 from synfoc.methods.losses import ce_dice, consensus_loss, divergence_loss
-from synfoc.methods.mixing import bilinear, nearest, paste
+from synfoc.methods.mixing import bilinear, most_probable, nearest, paste
 from synfoc.methods.models import Models, Step
 
 Consistency: TypeAlias = Literal["cdcr", "mse", "none"]
@@ -62,9 +62,9 @@ def synfoc_step(
         # its forward also moves its batch-norm statistics, as in the authors' code.
         P_w_MS_hat, P_w_UT_hat = f.MS_hat(b.U_w_MS).softmax(1), f.UT_hat(b.U_w_UT).softmax(1)
         Q_w_UT, Q_w_UT_hat, Q_w_MS_hat = (
-            f.UT(b.U_w_UT).argmax(1),
-            P_w_UT_hat.argmax(1),
-            P_w_MS_hat.argmax(1),
+            most_probable(f.UT(b.U_w_UT)),
+            most_probable(P_w_UT_hat),
+            most_probable(P_w_MS_hat),
         )
         C = P_w_UT_hat.shape[1] - 1
         phi_self = dice_agreement(Q_w_UT, Q_w_UT_hat, C, nested=nested)  # Eq. 4
@@ -131,7 +131,7 @@ def _consistency(P_c_MS: Tensor, P_c_UT: Tensor, kind: Consistency) -> tuple[Ten
     P_c_MS_P = nearest(P_c_MS, P_c_UT.shape[-1])
     if kind == "mse":
         return zero, divergence_loss(P_c_MS_P, P_c_UT, torch.ones_like(P_c_UT[:, 0]))
-    agree_P = (P_c_MS_P.argmax(1) == P_c_UT.argmax(1)).float()  # Eq. 8
+    agree_P = (most_probable(P_c_MS_P) == most_probable(P_c_UT)).float()  # Eq. 8
     agree_L = nearest(agree_P, P_c_MS.shape[-1])
     L_c = consensus_loss(P_c_MS, P_c_UT, agree_L, agree_P)  # Eq. 9
     L_d = divergence_loss(P_c_MS_P, P_c_UT, 1 - agree_P)  # Eq. 10

@@ -165,19 +165,21 @@ def markdown(table: ScoreTable, *, intervals: bool = True) -> str:
     return "\n".join(lines) + "\n"
 
 
-def terminal(table: ScoreTable, means: Sequence[ScoreTable] = ()) -> Table:
-    """The table for Rich's console, with the first column of `means`; the best numbers bold."""
-    head, *body = table.texts()
-    cells = [
-        [*row.cells, *(other.rows[i].cells[0] for other in means)]
-        for i, row in enumerate(table.rows)
-    ]
-    shown = [
-        [*texts[:2], *(cell.text for cell in line)] for texts, line in zip(body, cells, strict=True)
-    ]
-    best = [[False, False, *(cell.best for cell in line)] for line in cells]
-    extra = [f"mean {other.title}" for other in means]
-    return _grid(table.title, [[*head, *extra], *shown], [[], *best])
+def terminal(table: ScoreTable) -> Table:
+    """The table for Rich's console; the best numbers bold."""
+    best = [[False, False, *(cell.best for cell in row.cells)] for row in table.rows]
+    return _grid(table.title, table.texts(), [[], *best])
+
+
+def terminal_means(tables: Sequence[ScoreTable]) -> Table:
+    """The means over domains of several measures, one column each; the best numbers bold."""
+    first = tables[0]
+    head = [*first.texts()[0][:2], *(table.title for table in tables)]
+    rows = [[*texts[:2]] for texts in first.texts()[1:]]
+    cells = [[table.rows[i].cells[0] for table in tables] for i in range(len(rows))]
+    texts = [[*row, *(c.text for c in line)] for row, line in zip(rows, cells, strict=True)]
+    best = [[False, False, *(c.best for c in line)] for line in cells]
+    return _grid("Means over domains", [head, *texts], [[], *best])
 
 
 def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
@@ -188,7 +190,8 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
     """
     views = [v for v in load_views([runs] if isinstance(runs, Path) else runs) if v.branches]
     others = [score_table(views, measure) for measure in MEASURES if measure != "dice"]
-    console.print(terminal(score_table(views), others))
+    console.print(terminal(score_table(views)))
+    console.print(terminal_means(others))
     said = [
         f"{v.name}: protocol {v.metrics.get('protocol')}, rule {v.rule}, "
         f"{v.metrics.get('cases')} test cases; empty masks: {v.metrics.get('empty_policy')}"
@@ -233,7 +236,10 @@ def _grid(title: str, rows: Sequence[Sequence[str]], bold: Sequence[Sequence[boo
     # Text everywhere, because a domain may be called [red] and must not be read as markup.
     shown = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
     for i, name in enumerate(head):
-        shown.add_column(Text(name), justify="left" if i < 2 else "right")
+        # A number cut short is worse than a line too long.
+        shown.add_column(
+            Text(name), justify="left" if i < 2 else "right", no_wrap=False, min_width=5
+        )
     for i, row in enumerate(body, start=1):
         marks = bold[i] if bold else [False] * len(row)
         cells = (Text(t, style="bold" if b else "") for t, b in zip(row, marks, strict=True))

@@ -1,0 +1,220 @@
+"""The loop: what a run leaves behind, resuming, stopping, bad losses, the single branches."""
+
+import json
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from synfoc.config import Config, load_config
+from synfoc.engine import train as module
+from synfoc.engine.train import Interrupted, train
+from synfoc.errors import UserError
+from synfoc.methods.models import Step
+from synfoc.runs import RunFolder, read_lines
+
+Settings = Callable[..., Config]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def weights(run: Path, name: str = "last") -> dict[str, Tensor]:
+    return load_file(run / "checkpoints" / f"{name}.safetensors")
+
+
+def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
+    assert one.keys() == other.keys()
+    assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+def test_a_run_leaves_all_that_it_promises(settings: Settings, tmp_path: Path) -> None:
+    folder = RunFolder(train(settings(), tmp_path / "run"))
+    for path in (folder.config, folder.environment, folder.split, folder.summary, folder.base):
+        assert path.is_file(), path
+    assert load_config(folder.config).data.classes == ("class1",)
+    lines = read_lines(folder.log)
+    assert [line["step"] for line in lines if "loss" in line] == [2, 4, 6]
+    evaluations = [line for line in lines if line.get("kind") == "evaluation"]
+    assert [line["step"] for line in evaluations] == [3, 6]
+    assert 0 <= evaluations[0]["score"] <= 1
+    summary = json.loads(folder.summary.read_text())
+    assert summary["steps"] == 6
+    assert summary["best_step"] in (3, 6)
+    assert summary["recommended"] in ("unet", "medsam", "fused")
+
+
+def test_two_runs_of_one_seed_are_bit_identical(settings: Settings, tmp_path: Path) -> None:
+    one, other = (train(settings(), tmp_path / name) for name in ("one", "other"))
+    assert_same(weights(one), weights(other))
+
+
+def test_another_seed_gives_another_run(settings: Settings, tmp_path: Path) -> None:
+    one = train(settings("train.steps=1"), tmp_path / "one")
+    other = train(settings("train.steps=1", "train.seed=2"), tmp_path / "other")
+    name = "unet.student/inc.double_conv.0.weight"
+    assert not torch.equal(weights(one)[name], weights(other)[name])
+
+
+@pytest.mark.parametrize("when", [1, 3, 5])
+def test_a_resumed_run_equals_an_unbroken_one(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: int
+) -> None:
+    """The power goes off in the middle of a step; checkpoints are written every 2 steps."""
+    whole = train(settings(), tmp_path / "whole")
+    learn = module.learn
+
+    def power_cut(loss: Tensor, k: int, **rest: object) -> None:
+        if k == when:
+            raise RuntimeError("power cut")
+        learn(loss, k, **rest)  # type: ignore[arg-type]
+
+    broken = tmp_path / "broken"
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "learn", power_cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(settings(), broken)
+    train(None, broken, resume=True)
+    for name in ("last", "best"):
+        assert_same(weights(broken, name), weights(whole, name))
+    loss = [[line.get("loss") for line in read_lines(RunFolder(r).log)] for r in (whole, broken)]
+    assert loss[0] == loss[1]
+
+
+def test_ctrl_c_saves_and_tells_how_to_go_on(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = module.learn
+
+    def interrupted(loss: Tensor, k: int, **rest: object) -> None:
+        learn(loss, k, **rest)  # type: ignore[arg-type]
+        if k == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "learn", interrupted)
+        with pytest.raises(Interrupted, match="synfoc train --resume"):
+            train(settings(), tmp_path / "run")
+    train(None, tmp_path / "run", resume=True)
+    assert_same(weights(tmp_path / "run"), weights(train(settings(), tmp_path / "whole")))
+
+
+def test_resume_refuses_other_settings(settings: Settings, tmp_path: Path) -> None:
+    run = train(settings("train.steps=2"), tmp_path / "run")
+    with pytest.raises(UserError, match=r"train.steps = 9") as told:
+        train(settings("train.steps=9"), run, resume=True)
+    assert "expected  train.steps = 2" in str(told.value)
+
+
+def test_resume_refuses_a_checkpoint_of_another_architecture(
+    settings: Settings, tmp_path: Path
+) -> None:
+    narrow = train(settings("train.steps=2"), tmp_path / "narrow")
+    wide = train(settings("train.steps=2", "unet.width=6"), tmp_path / "wide")
+    last = "checkpoints/last.safetensors"
+    (narrow / last).write_bytes((wide / last).read_bytes())
+    with pytest.raises(UserError, match="belongs to other networks"):
+        train(None, narrow, resume=True)
+
+
+def test_a_torn_checkpoint_is_told(settings: Settings, tmp_path: Path) -> None:
+    run = train(settings("train.steps=2"), tmp_path / "run")
+    path = run / "checkpoints/last.safetensors"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match="cannot read checkpoint"):
+        train(None, run, resume=True)
+
+
+def bad_losses(config: Config, bad: set[int]) -> Callable[..., Step]:
+    """The method of a config, with a loss that is not a number at some steps."""
+    honest = module.method_of(config)
+
+    def method(f: object, b: object, k: int) -> Step:
+        step = honest(f, b, k)  # type: ignore[arg-type]
+        return Step(loss=step.loss * torch.nan, L_x_UT=step.loss * torch.nan) if k in bad else step
+
+    return method
+
+
+def test_a_bad_loss_is_skipped_and_counted(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    method = bad_losses(settings(), {1, 3})
+    monkeypatch.setattr(module, "method_of", lambda config: method)
+    run = train(settings(), tmp_path / "run")
+    assert json.loads(RunFolder(run).summary.read_text())["skipped_steps"] == 2
+    assert all(torch.isfinite(t).all() for t in weights(run).values() if t.is_floating_point())
+
+
+def test_twenty_bad_losses_in_a_row_end_the_run(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = settings("train.steps=30", "method.branches=unet")
+    method = bad_losses(config, set(range(30)))
+    monkeypatch.setattr(module, "method_of", lambda config: method)
+    with pytest.raises(UserError, match="20 times in a row, last at step 20") as told:
+        train(config, tmp_path / "run")
+    assert "L_x_UT = nan" in str(told.value)
+
+
+@pytest.mark.parametrize("branches", ["unet", "medsam"])
+@pytest.mark.parametrize("name", ["synfoc", "supervised"])
+def test_each_branch_trains_alone(
+    settings: Settings, tmp_path: Path, branches: str, name: str
+) -> None:
+    changes = (f"method.branches={branches}", f"method.name={name}", "train.steps=2")
+    run = train(settings(*changes), tmp_path / "run")
+    prefixes = {key.split(".")[0] for key in weights(run) if not key.startswith("optimizer")}
+    assert prefixes == {branches}
+    assert json.loads(RunFolder(run).summary.read_text())["recommended"] == branches
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        *(f"method.fusion={f}" for f in ("constant", "linear", "self", "mutual", "cps")),
+        "method.consistency=mse",
+        "method.consistency=none",
+        "train.schedule=cosine",
+        "train.precision=bf16",
+        "train.rule=paper",
+        "train.rule=last",
+        "train.keep=1",
+    ],
+)
+def test_every_option_trains(settings: Settings, tmp_path: Path, change: str) -> None:
+    run = train(settings("train.steps=2", "train.evaluate_every=2", change), tmp_path / "run")
+    assert (run / "checkpoints/best.safetensors").is_file()
+
+
+def test_no_unlabeled_image_trains_supervised_and_says_so(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    only = tmp_path / "only"
+    (only / "alpha").mkdir(parents=True)
+    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    config = settings(f"data.path={only}", "data.labeled={}", "data.test_fraction=0")
+    run = train(config, tmp_path / "run")
+    assert load_config(run / "config.yaml").method.name == "supervised"
+    notices = json.loads((run / "environment.json").read_text())["notices"]
+    assert any("no unlabeled image" in notice for notice in notices)
+
+
+def test_monitored_pseudo_labels_are_scored(settings: Settings, tmp_path: Path) -> None:
+    run = train(settings("data.monitor=true", "train.steps=3"), tmp_path / "run")
+    line = next(x for x in read_lines(RunFolder(run).log) if x.get("kind") == "evaluation")
+    assert set(line["pseudo_dice"]) == {"unet", "medsam", "fused"}
+
+
+def test_a_folder_in_use_is_refused(settings: Settings, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        train(settings(), tmp_path / "run")
+    assert (tmp_path / "run/thesis.tex").read_text() == "precious"
