@@ -163,7 +163,7 @@ def evaluate(
         metrics = run_evaluation(
             run,
             data=data,
-            protocol=protocol and protocol.value,
+            protocol=protocol.value if protocol else None,
             checkpoint=checkpoint.value,
             device=device.value,
             progress=bar,

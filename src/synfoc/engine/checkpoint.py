@@ -20,7 +20,7 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synfoc.config import Config, load_config
-from synfoc.engine.machine import Precision, choose_device, choose_precision
+from synfoc.engine.machine import Precision, choose_device, choose_precision, keep_freed_memory
 from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder, replacing
@@ -128,6 +128,7 @@ def load_run(
     folder = RunFolder.open(run)
     config = load_config(folder.config)
     place = choose_device(device)
+    keep_freed_memory(place)
     classes, channels = config.data.classes, config.data.channels
     if classes is None or channels is None:
         raise UserError(

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from synfoc.models.build import Networks
 
 
-class SharedScaler(MixedPrecision):  # type: ignore[misc]  (no stubs)
+class SharedScaler(MixedPrecision):  # type: ignore[misc]
     """fp16 with one loss scale for two optimizers.
 
     Fabric's own plugin changes the scale after each optimizer, so that the second one would

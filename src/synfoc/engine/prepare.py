@@ -50,10 +50,11 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
             "(images without label go into the same folders, see docs/data.md)"
         )
         method["name"] = "supervised"
+    paper = table.paper
     data = {
         "classes": table.classes,
         "nested": table.nested,
-        "channels": config.data.channels or _channels(split),
+        "channels": config.data.channels or (paper.channels if paper else _channels(split)),
     }
     resolved = config.model_copy(
         update={

@@ -30,6 +30,7 @@ from synfoc.engine.machine import (
     choose_device,
     choose_precision,
     estimate_step,
+    keep_freed_memory,
     peak_memory_gib,
 )
 from synfoc.engine.optimize import learn, make_optimizers
@@ -87,6 +88,7 @@ def train(
     assert config is not None, "a new run needs a config"
     prepared = prepare(config, RunFolder(out).split if resume else None)
     device = choose_device(config.train.device)
+    keep_freed_memory(device)
     fabric = make_fabric(config, device)
     if fabric.is_global_zero:
         folder = RunFolder.create(out, resume=resume)

@@ -97,6 +97,8 @@ def build_networks(
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
             unet = UNet(channels, classes, config.unet.width)
+        # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
+        unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     P = config.unet.side
     # Without a foundation model its sides are the U-Net's, so that nothing is resampled for it.
     sides = Sides(medsam.side, medsam.logits_side, P) if medsam else Sides(P, P, P)
