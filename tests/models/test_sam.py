@@ -287,8 +287,19 @@ def test_an_original_file_loads_bare_nested_or_from_parallel_training(
     assert read_source(path).tensors.keys() == tensors.keys()
 
 
-def test_a_checkpoint_without_a_tensor_is_told_by_its_name(tensors: dict[str, Tensor]) -> None:
-    name = "image_encoder.blocks.1.norm2.bias"
+@pytest.mark.parametrize(
+    "name",
+    [
+        "image_encoder.blocks.1.norm2.bias",
+        "image_encoder.blocks.0.attn.qkv.bias",
+        "mask_decoder.mask_tokens.weight",
+        "mask_decoder.output_hypernetworks_mlps.1.layers.2.bias",
+        "prompt_encoder.no_mask_embed.weight",
+    ],
+)
+def test_a_checkpoint_without_a_tensor_is_told_by_its_name(
+    tensors: dict[str, Tensor], name: str
+) -> None:
     with pytest.raises(UserError, match=f"{name}: absent"):
         small_sam({k: v for k, v in tensors.items() if k != name})
 

@@ -31,7 +31,7 @@ from synfoc.models.checkpoints import (
     to_original,
     to_transformers,
 )
-from synfoc.models.fitting import OF_CLASSES, sam_from_source
+from synfoc.models.fitting import sam_from_source
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.unet import UNet
 from synfoc.models.weights import locate
@@ -172,7 +172,7 @@ def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
 def _foundation_model(
     settings: FoundationModel, classes: int, generator: torch.Generator, base: Path | None
 ) -> PromptFreeSam:
-    fresh = OF_CLASSES
+    fresh = None
     if base:
         source, fresh = _read_base(base, settings.side), "prompt_encoder|mask_decoder"
     elif settings.weights.startswith("random:"):

@@ -31,7 +31,9 @@ from synfoc.models.sam import Loaded, PromptFreeSam
 from synfoc.models.tiny_vit import TinyViT
 from synfoc.models.vit import VitEncoder
 
-OF_CLASSES = r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2|output_hypernetworks_mlps)"
+TOKENS = "mask_decoder.mask_tokens.weight"
+PER_CLASS = r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2)\."
+MASK_MLP = r"mask_decoder\.output_hypernetworks_mlps\.(\d+)\."
 POSITIONS = r"(pos_embed|rel_pos_[hw])$"
 EMBEDDING = r"(_tokens?|_embed|point_embeddings\.\d)\.weight$|gaussian_matrix$"
 
@@ -44,7 +46,7 @@ def sam_from_source(
     rank: int,
     generator: torch.Generator,
     where: str,
-    fresh: str = OF_CLASSES,
+    fresh: str | None = None,
 ) -> PromptFreeSam:
     """Build the network of a checkpoint for K classes and the side S.
 
@@ -55,7 +57,7 @@ def sam_from_source(
         rank: of LoRA.
         generator: draws what is fresh, then A of LoRA.
         where: names the checkpoint in an error.
-        fresh: names (a pattern for their beginning) that may be drawn if the checkpoint lacks them.
+        fresh: pattern for the beginning of names that may be drawn; None: see `fit`.
 
     Raises:
         UserError: a tensor is absent or misshapen that must come from the checkpoint.
@@ -102,12 +104,12 @@ def fit(
     generator: torch.Generator,
     *,
     where: str,
-    fresh: str = OF_CLASSES,
+    fresh: str | None = None,
 ) -> tuple[Tensors, Loaded]:
     """Copies of the tensors in the wanted shapes; as the authors do, all that fits is taken over.
 
-    Positions are interpolated bilinearly. By default mask tokens, the last IoU layer and the mask
-    MLPs beyond those of the checkpoint may be drawn fresh.
+    Positions are interpolated bilinearly. Drawn fresh are, by default, only what another number of
+    classes asks for: mask tokens, the last IoU layer, and the mask MLPs beyond the checkpoint's.
 
     Raises:
         UserError: another tensor is absent or has another shape.
@@ -122,7 +124,7 @@ def fit(
         elif tensor is not None and re.search(POSITIONS, name):
             fitted[name] = _interpolate(tensor.float(), size)
             resized.append(name)
-        elif re.match(fresh, name):
+        elif _of_classes(name, size, tensors) if fresh is None else re.match(fresh, name):
             fitted[name] = draw(name, wanted, generator)
             drawn.append(name)
         else:
@@ -239,7 +241,7 @@ def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, classes: int, side: int) -
 
 
 def _tiny_vit(
-    shape: Tiny, tensors: Tensors, generator: torch.Generator, where: str, fresh: str
+    shape: Tiny, tensors: Tensors, generator: torch.Generator, where: str, fresh: str | None
 ) -> tuple[TinyViT, Loaded]:
     with torch.random.fork_rng(devices=[]):  # its first values are replaced below
         encoder = TinyViT(shape.dims, shape.depths, shape.heads, shape.windows, shape.embed)
@@ -251,6 +253,14 @@ def _tiny_vit(
     fitted, loaded = fit(own, wanted, generator, where=where, fresh=fresh)
     encoder.load_state_dict({k.removeprefix("image_encoder."): v for k, v in fitted.items()})
     return encoder, loaded
+
+
+def _of_classes(name: str, size: torch.Size, tensors: Mapping[str, Tensor]) -> bool:
+    """Whether the checkpoint lacks this only because it has another number of mask tokens."""
+    mlp, tensor, tokens = re.match(MASK_MLP, name), tensors.get(name), tensors.get(TOKENS)
+    if mlp:
+        return tokens is not None and int(mlp[1]) >= len(tokens)
+    return bool(re.match(PER_CLASS, name)) and tensor is not None and tensor.shape[1:] == size[1:]
 
 
 def _interpolate(tensor: Tensor, size: torch.Size) -> Tensor:

