@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 from jaxtyping import install_import_hook
 
+settings.register_profile("here", deadline=None, derandomize=True)  # noisy machines
+settings.load_profile("here")
 hook = install_import_hook(["synfoc.methods", "synfoc.batches.batch"], "beartype.beartype")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"

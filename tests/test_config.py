@@ -198,7 +198,6 @@ def test_a_missing_or_binary_file(tmp_path: Path) -> None:
         load_config(tmp_path / "b.yaml")
 
 
-@pytest.mark.xfail(reason="load_config lets IsADirectoryError through", raises=OSError)
 def test_a_folder_in_place_of_a_file(tmp_path: Path) -> None:
     with pytest.raises(UserError):
         load_config(tmp_path)

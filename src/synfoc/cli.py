@@ -223,7 +223,11 @@ def report(
 ) -> None:
     """Write one self-contained HTML page about a run, or about several side by side."""
     from synfoc.report.page import write_report
+    from synfoc.report.pictures import write_pictures
+    from synfoc.runs import RunFolder
 
+    for run in runs:
+        write_pictures(RunFolder.open(run))
     print(f"report -> {write_report(out or runs[0] / 'report.html', runs)}")
 
 

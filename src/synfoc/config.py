@@ -144,6 +144,9 @@ class FoundationModel(Section):
     format, an original .pth file, or `random:vit-b` and so on for timing."""
     side: Side = 256
     """Side S of its images in pixels; a multiple of 16. The paper: 512 for ViT-B."""
+    tokens: Literal["object", "checkpoint"] = "object"
+    """How the K class tokens start: all from the one token that MedSAM's training used, or class k
+    from token k [authors' code]. docs/departures.md says what it is worth."""
     rank: Count = 4
     """Rank of the low-rank update of q and v. [authors' code]"""
     lr: float = Field(1.2e-4, gt=0)
@@ -210,10 +213,10 @@ def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
     """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except OSError as error:
         raise UserError(
             f"no config at {path}",
-            found="no such file",
+            found=error.strerror or "cannot be read",
             expected="a YAML file, e.g. configs/fundus.yaml",
             fix="check the path; `synfoc train --data DIR` needs no config",
         ) from None

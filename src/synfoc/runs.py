@@ -43,7 +43,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
@@ -293,7 +293,8 @@ def replacing(path: Path) -> Iterator[Path]:
                 os.fsync(file.fileno())
             part.replace(path)
     finally:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):  # the folder may not even exist; the first error is the one to tell
+            part.unlink()
 
 
 def write_text(path: Path, text: str) -> None:

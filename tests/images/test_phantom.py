@@ -98,7 +98,7 @@ def test_files_of_a_png_set(tmp_path: Path) -> None:
     )
     rows = list(csv.DictReader((out / "cases.csv").read_text(encoding="utf-8").splitlines()))
     assert len(rows) == 24
-    assert list(rows[0]) == ["image", "label", "domain", "split", "patient"]
+    assert list(rows[0]) == ["image", "label", "domain", "split", "patient", "spacing"]
     assert rows[0]["image"] == "scanner_a/train/image/patient0001_s01.png"
     assert rows[0]["label"] == "scanner_a/train/mask/patient0001_s01.png"
     assert len({row["patient"] for row in rows}) == 12

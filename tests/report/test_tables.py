@@ -107,7 +107,7 @@ def test_the_terminal_shows_markup_in_names_as_text(make_run: MakeRun) -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[red]site[/]" in text
     assert "medsam *" in text
-    assert "mean HD95 (mm)" in text
+    assert "HD95 (mm)" in text
     assert "protocol honest, rule honest, 96 test cases" in text
 
 

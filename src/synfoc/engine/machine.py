@@ -210,9 +210,12 @@ def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dic
         medsam = {"weights": "medsam", "side": 512}
     cores = os.cpu_count() or 1
     width = 64 if gpu else 32 if cores >= 16 else 16
+    if not gpu:
+        # Short runs: larger steps that end small (docs/departures.md, D35).
+        medsam["lr"] = 5e-4
     return {
         "medsam": medsam,
         "unet": {"side": side, "width": width},
         "method": {"batch": batch},
-        "train": {"steps": 30_000 if gpu else 1000},
+        "train": {"steps": 30_000} if gpu else {"steps": 1000, "schedule": "cosine"},
     }

@@ -26,6 +26,7 @@ from synfoc.images.render import render
 from synfoc.images.scanner import SCANNERS, Scanner
 
 Format: TypeAlias = Literal["png", "nifti"]
+COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")
 
 
 def write_phantom(
@@ -189,7 +190,10 @@ def _write_patient(root: Path, exam: _Exam, given: _Settings) -> list[dict[str, 
             else:
                 _save_png(root / path, getattr(stack[i], column), stack[i].spacing)
             row[column] = path.as_posix()
-        rows.append({key: row[key] for key in ("image", "label", "domain", "split", "patient")})
+        # A NIfTI file states its spacing itself.
+        in_plane = stack[0].spacing[1:]
+        row["spacing"] = "" if nifti else " x ".join(f"{mm:.4f}" for mm in in_plane)
+        rows.append({key: row[key] for key in COLUMNS})
     return rows
 
 

@@ -93,9 +93,9 @@ def consensus_loss(
 
     Source: Eq. 9.
     """
-    entropy_s = -_self_information(P_s) * agree_s[:, None]
-    entropy_u = -_self_information(P_u) * agree_u[:, None]
-    return (entropy_s.mean() + entropy_u.mean()) / 2
+    certain_s = (_entropy(P_s) * agree_s[:, None]).mean()
+    certain_u = (_entropy(P_u) * agree_u[:, None]).mean()
+    return (certain_s + certain_u) / 2
 
 
 def divergence_loss(
@@ -117,6 +117,6 @@ def divergence_loss(
     return ((P_s - P_u) ** 2 * differ[:, None]).mean()
 
 
-def _self_information(P: Tensor) -> Tensor:
+def _entropy(P: Tensor) -> Tensor:
     P = P.clamp(1e-10, 1)
-    return P * P.log()
+    return -P * P.log()

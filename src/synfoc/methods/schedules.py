@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 
 def ramp_up(step: int, steps: int) -> float:
@@ -33,7 +34,7 @@ def ema_decay(step: int, limit: float = 0.99) -> float:
     return min(1 - 1 / (step + 1), limit)
 
 
-def learning_rate_factor(schedule: str, step: int, steps: int) -> float:
+def learning_rate_factor(schedule: Literal["constant", "cosine"], step: int, steps: int) -> float:
     """Factor on the learning rates: 1 for `constant` [authors' code]; `cosine` falls to 0."""
     if schedule == "constant":
         return 1.0

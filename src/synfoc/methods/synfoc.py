@@ -76,15 +76,16 @@ def synfoc_step(
             weight = unet_share(fusion, phi_self, phi_mut, constant=alpha, progress=progress)
             P_EN_P = fuse(P_w_MS_hat, P_w_UT_hat, weight)  # Eq. 3
             P_EN_L = bilinear(P_EN_P, side_L)
-        trust_P, Q_EN_P = P_EN_P.max(1)
-        trust_L, Q_EN_L = P_EN_L.max(1)
+        largest_P, Q_EN_P = P_EN_P.max(1)
+        largest_L, Q_EN_L = P_EN_L.max(1)
+        W_P, W_L = largest_P > tau, largest_L > tau
 
         # Labeled pixels pasted into the strong view bridge the domains; they are always trusted.
         M_P, M_L = b.M, nearest(b.M, side_L)
         U_c_MS = paste(b.X_w_MS, b.U_s_MS, nearest(b.M, b.X_w_MS.shape[-1]))  # Eq. 1
         U_c_UT = paste(b.X_w_UT, b.U_s_UT, M_P)  # Eq. 1
-        Q_c_MS, W_c_MS = paste(b.Y_w_MS, Q_EN_L, M_L), ((trust_L > tau) | M_L).float()
-        Q_c_UT, W_c_UT = paste(b.Y_w_UT, Q_EN_P, M_P), ((trust_P > tau) | M_P).float()
+        Q_c_MS, W_c_MS = paste(b.Y_w_MS, Q_EN_L, M_L), (W_L | M_L).float()
+        Q_c_UT, W_c_UT = paste(b.Y_w_UT, Q_EN_P, M_P), (W_P | M_P).float()
 
     # MedSAM sees each image by itself, so both views share one forward; batch norm may not.
     z_x_MS, z_c_MS = f.MS(torch.cat([b.X_w_MS, U_c_MS])).chunk(2)
@@ -105,7 +106,7 @@ def synfoc_step(
         alpha=weight.mean(),
         phi_self=phi_self.mean(),
         phi_mut=phi_mut.mean(),
-        trusted=(trust_P > tau).float().mean(),
+        trusted=W_P.float().mean(),
     )
 
 

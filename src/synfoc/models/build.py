@@ -187,6 +187,7 @@ def _foundation_model(
         generator=generator,
         where=str(base or settings.weights),
         fresh=fresh,
+        tokens="checkpoint" if base else settings.tokens,
     )
 
 

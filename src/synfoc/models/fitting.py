@@ -29,9 +29,9 @@ from synfoc.models.checkpoints import (
 from synfoc.models.lora import LoRA
 from synfoc.models.sam import Loaded, PromptFreeSam
 from synfoc.models.tiny_vit import TinyViT
+from synfoc.models.tokens import TOKENS, from_object_token
 from synfoc.models.vit import VitEncoder
 
-TOKENS = "mask_decoder.mask_tokens.weight"
 PER_CLASS = r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2)\."
 MASK_MLP = r"mask_decoder\.output_hypernetworks_mlps\.(\d+)\."
 POSITIONS = r"(pos_embed|rel_pos_[hw])$"
@@ -47,6 +47,7 @@ def sam_from_source(
     generator: torch.Generator,
     where: str,
     fresh: str | None = None,
+    tokens: str = "checkpoint",
 ) -> PromptFreeSam:
     """Build the network of a checkpoint for K classes and the side S.
 
@@ -58,6 +59,8 @@ def sam_from_source(
         generator: draws what is fresh, then A of LoRA.
         where: names the checkpoint in an error.
         fresh: pattern for the beginning of names that may be drawn; None: see `fit`.
+        tokens: `object` starts every class from the trained token (see tokens.py), `checkpoint`
+            class k from token k.
 
     Raises:
         UserError: a tensor is absent or misshapen that must come from the checkpoint.
@@ -76,6 +79,8 @@ def sam_from_source(
     }
     rest = {k: v for k, v in source.tensors.items() if k not in of_encoder.unchanged}
     tensors, loaded = fit(rest, wanted, generator, where=where, fresh=fresh)
+    if tokens == "object":
+        tensors = from_object_token(tensors, source.tensors, generator)
     for part, module in parts.items():
         names = {name: to_original(f"{part}.{name}") for name in module.state_dict()}
         module.load_state_dict({k: tensors[name] for k, name in names.items()}, assign=True)
