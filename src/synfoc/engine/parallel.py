@@ -72,10 +72,12 @@ class Sharded:
             images: (B, c, s, s), the same on every process; B divisible by their number.
         """
         world, rank = self.fabric.world_size, self.fabric.global_rank
+        # Teachers are not set up by Fabric, so the precision is chosen here for all four networks.
+        with self.fabric.autocast():
+            logits: Tensor = self.module(images.chunk(world)[rank])
+        logits = logits.float()
         if world == 1:
-            logits: Tensor = self.module(images).float()
             return logits
-        logits = self.module(images.chunk(world)[rank]).float()
         gathered = self.fabric.all_gather(logits, sync_grads=logits.requires_grad)
         assert isinstance(gathered, Tensor)
         return gathered.flatten(0, 1)

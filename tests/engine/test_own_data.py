@@ -1,0 +1,86 @@
+"""A config from one line, and what is decided for the user."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from synfoc.engine.machine import choose_precision, defaults_for, estimate_step
+from synfoc.engine.own_data import compose_config
+from synfoc.errors import UserError
+
+
+def test_one_line_gives_a_whole_config() -> None:
+    found = compose_config(None, Path("scans"), "site A: left:20", 128, ("train.device=cpu",))
+    data = found.config.data
+    assert (data.path, data.labeled.domain, data.labeled.count) == (
+        Path("scans"),
+        "site A: left",
+        20,
+    )
+    assert (found.config.unet.side, found.config.medsam.side) == (128, 128)
+    assert "128 px" in found.summary
+
+
+@pytest.mark.parametrize("name", ["no", "1", "null", "it's", "a: b", "#1"])
+def test_a_domain_may_have_any_name(name: str) -> None:
+    found = compose_config(None, Path("scans"), f"{name}:3", 64, ("train.device=cpu",))
+    assert found.config.data.labeled.domain == name
+
+
+def test_a_count_alone_needs_no_domain() -> None:
+    labeled = compose_config(None, Path("x"), "7", 64, ("train.device=cpu",)).config.data.labeled
+    assert (labeled.domain, labeled.count) == (None, 7)
+
+
+def test_evaluations_follow_the_length_of_the_run() -> None:
+    """A tenth of the steps, 50 at least."""
+    for steps, every in ((2000, 200), (100, 50)):
+        changes = ("train.device=cpu", f"train.steps={steps}")
+        assert (
+            compose_config(None, Path("x"), None, 64, changes).config.train.evaluate_every == every
+        )
+
+
+def test_flags_change_a_config_file(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("data: {path: old, classes: [a]}\nunet: {width: 8}\n")
+    config = compose_config(file, Path("new"), None, 48, ("unet.width=6",)).config
+    assert (config.data.path, config.unet.side, config.unet.width) == (Path("new"), 48, 6)
+    assert config.data.classes == ("a",)
+
+
+@pytest.mark.parametrize("labeled", ["", "a", "a:", "a:b", "a:-1", "a:0", ":"])
+def test_a_wrong_labeled_is_told(labeled: str) -> None:
+    with pytest.raises(UserError, match="cannot read --labeled"):
+        compose_config(None, Path("x"), labeled, None)
+
+
+def test_fp16_on_a_cpu_is_refused() -> None:
+    with pytest.raises(UserError, match="fp16 needs a GPU"):
+        choose_precision("fp16", torch.device("cpu"))
+
+
+def test_few_labels_make_small_batches() -> None:
+    assert defaults_for(torch.device("cpu"), size=None, labeled=100)["method"]["batch"] == 2
+
+
+def test_the_estimate_counts_what_backward_needs() -> None:
+    """A larger batch needs more memory; asking changes nothing in the networks."""
+    from synfoc.models.build import build_networks
+
+    changes = ("train.device=cpu", "medsam.weights=random:vit-tiny", "unet.width=4")
+    config = compose_config(None, Path("x"), None, 64, changes).config
+    networks = build_networks(
+        config, classes=2, channels=1, generator=torch.Generator().manual_seed(0)
+    )
+    assert networks.unet is not None
+    before = {k: v.clone() for k, v in networks.unet.state_dict().items()}
+    cpu = torch.device("cpu")
+    one = estimate_step(networks, config, 1, cpu, "fp32")
+    wide = config.model_copy(update={"method": config.method.model_copy(update={"batch": 200})})
+    other = estimate_step(networks, wide, 1, cpu, "fp32")
+    assert other.memory_gib > one.memory_gib
+    after = networks.unet.state_dict()
+    assert all(torch.equal(before[k], after[k]) for k in before)
+    assert all(p.grad is None for p in networks.unet.parameters())

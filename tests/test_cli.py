@@ -1,0 +1,226 @@
+"""The command line as a user meets it: status, messages, files; bad input is no traceback."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from synfoc import cli
+
+
+class Ended(NamedTuple):
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+
+Run = Callable[..., Ended]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run `synfoc ARGUMENTS` in this process."""
+    monkeypatch.setenv("COLUMNS", "200")
+
+    def call(*arguments: object) -> Ended:
+        monkeypatch.setattr(sys, "argv", ["synfoc", *map(str, arguments)])
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        text = capsys.readouterr()
+        return Ended(int(ended.value.code or 0), text.out, text.err)
+
+    return call
+
+
+@pytest.fixture
+def squares(tmp_path: Path) -> Path:
+    """Two scanners with 4 training and 2 test images of 32 px; class 1 is a bright square."""
+    root = tmp_path / "data"
+    for domain in ("alpha", "beta"):
+        for split, count in (("train", 4), ("test", 2)):
+            for i in range(count):
+                label = np.zeros((32, 32), np.uint8)
+                label[8 + i : 20 + i, 8:20] = 1
+                for name, pixels in (("image", label * 150 + 20 + i), ("mask", label)):
+                    path = root / domain / split / name / f"{i}.png"
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    Image.fromarray(pixels).save(path)
+    return root
+
+
+SMALL = (
+    "--size", 32, "--steps", 2, "--quiet", "--device", "cpu",
+    "--set", "medsam.weights=random:vit-tiny", "--set", "unet.width=4",
+    "--set", "train.evaluate_images=2",
+)  # fmt: skip
+
+
+@pytest.fixture
+def trained(run: Run, squares: Path, tmp_path: Path) -> Path:
+    """A run of two steps."""
+    folder = tmp_path / "run"
+    ended = run("train", "--data", squares, "--labeled", "alpha:2", "--out", folder, *SMALL)
+    assert ended.status == 0, ended.err
+    return folder
+
+
+def test_help_is_quick() -> None:
+    """No torch, no transformers; half a second is the promise, measured in benchmarks."""
+    code = (
+        "import sys; sys.argv = ['synfoc', '--help']\n"
+        "from synfoc.cli import main\n"
+        "try: main()\n"
+        "except SystemExit as e: assert not e.code\n"
+        "assert not {'torch', 'transformers', 'numpy'} & set(sys.modules), 'heavy import'"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_own_data_from_one_line_to_masks(
+    run: Run, trained: Path, squares: Path, tmp_path: Path
+) -> None:
+    evaluated = run("evaluate", trained, "--json", "--device", "cpu")
+    assert evaluated.status == 0
+    assert set(json.loads(evaluated.out)["branches"]) == {"unet", "medsam", "fused"}
+    masks = tmp_path / "new masks é"
+    predicted = run("predict", trained, squares / "beta/test/image", "-o", masks, "--overlay")
+    assert predicted.status == 0
+    assert "2 masks" in predicted.out
+    assert (masks / "predictions.csv").is_file()
+    reported = run("report", trained)
+    assert reported.status == 0
+    assert (trained / "report.html").stat().st_size > 10_000
+
+
+def test_the_saved_config_repeats_the_run(run: Run, trained: Path, tmp_path: Path) -> None:
+    again = tmp_path / "again"
+    assert run("train", trained / "config.yaml", "--out", again, "--quiet").status == 0
+    last = "checkpoints/last.safetensors"
+    assert (again / "config.yaml").read_text() == (trained / "config.yaml").read_text()
+    assert len((again / last).read_bytes()) == len((trained / last).read_bytes())
+
+
+def test_one_unreadable_image_does_not_stop_the_rest(
+    run: Run, trained: Path, squares: Path, tmp_path: Path
+) -> None:
+    folder = squares / "beta/test/image"
+    (folder / "torn.png").write_bytes((folder / "0.png").read_bytes()[:40])
+    ended = run("predict", trained, folder, "-o", tmp_path / "masks")
+    assert ended.status == 1
+    assert "2 masks" in ended.out
+    assert "torn.png" in ended.err
+
+
+def test_masks_are_not_overwritten(run: Run, trained: Path, squares: Path, tmp_path: Path) -> None:
+    arguments = ("predict", trained, squares / "beta/test/image", "-o", tmp_path / "masks")
+    assert run(*arguments).status == 0
+    assert run(*arguments).status == 2
+    assert run(*arguments, "--overwrite").status == 0
+
+
+def test_data_check_finds_it_sound(run: Run, squares: Path) -> None:
+    ended = run("data", "check", squares, "--json")
+    assert ended.status == 0
+    assert json.loads(ended.out)["problems"] == []
+
+
+def test_data_check_ends_with_1_where_training_would_be_unsound(run: Run, squares: Path) -> None:
+    (squares / "beta/train/image/9.png").write_bytes(b"")
+    assert run("data", "check", squares).status == 1
+
+
+BAD = {
+    "no data": (("train", "--data", "nowhere", "--labeled", "a:1"), "no data at nowhere"),
+    "nothing given": (("train",), "nothing to train on"),
+    "labeled without count": (("train", "--data", ".", "--labeled", "alpha"), "cannot read"),
+    "typo in a key": (
+        ("train", "--data", ".", "--set", "train.stesp=3"),
+        "did you mean train.steps",
+    ),
+    "wrong type": (("train", "--data", ".", "--set", "train.steps=many"), "valid integer"),
+    "odd side": (("train", "--data", ".", "--size", 100), "multiple of 16"),
+    "no config": (("train", "absent.yaml"), "no config at absent.yaml"),
+    "no run": (("evaluate", "absent"), "not a run folder"),
+    "no run to go on with": (("train", "--resume", "absent"), "not a run folder"),
+    "resume beside settings": (("train", "--resume", "x", "--steps", 3), "alone"),
+    "unknown weights": (("weights", "get", "sam-vit-z"), "sam-vit-z"),
+    "checked weights": (("weights", "check", "sam-vit-z"), "no known weights"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_told_with_status_2(
+    run: Run, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    arguments, message = BAD[name]
+    ended = run(*arguments)
+    assert ended.status == 2
+    assert message in ended.err
+    assert "Traceback" not in ended.err
+    for fact in ("found", "expected", "fix"):
+        assert fact in ended.err
+    assert not list(tmp_path.iterdir()), "something was left behind"
+
+
+def spoil_image(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
+def spoil_size(path: Path) -> None:
+    Image.fromarray(np.zeros((16, 16), np.uint8)).save(path)
+
+
+def spoil_values(path: Path) -> None:
+    Image.fromarray(np.array([[0, 1], [2, 255]], np.uint8).repeat(16, 0).repeat(16, 1)).save(path)
+
+
+def spoil_pixel(path: Path) -> None:
+    Image.fromarray(np.zeros((1, 1), np.uint8)).save(path)
+
+
+BROKEN = {
+    "truncated image": ("alpha/train/image/0.png", spoil_image),
+    "empty image": ("alpha/train/image/0.png", lambda path: path.write_bytes(b"")),
+    "text as image": ("alpha/train/image/0.png", lambda path: path.write_text("hello")),
+    "label of another size": ("alpha/train/mask/0.png", spoil_size),
+    "label values out of range": ("alpha/train/mask/0.png", spoil_values),
+    "image of one pixel": ("alpha/train/image/0.png", spoil_pixel),
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_data_is_told_with_status_2(
+    run: Run, squares: Path, tmp_path: Path, name: str
+) -> None:
+    file, spoil = BROKEN[name]
+    spoil(squares / file)
+    folder = tmp_path / "run"
+    classes = ("--set", "data.classes=[square]")
+    ended = run(
+        "train", "--data", squares, "--labeled", "alpha:2", "--out", folder, *SMALL, *classes
+    )  # fmt: skip
+    assert ended.status == 2, ended.out
+    assert "Traceback" not in ended.err
+    assert "found" in ended.err
+    assert not folder.exists() or not any(folder.rglob("*.safetensors"))
+
+
+@pytest.mark.parametrize(
+    ("labeled", "message"),
+    [("gamma:2", "alpha"), ("alpha:99", "alpha"), ("alpha:0", "cannot read")],
+)
+def test_labeled_images_that_are_not_there(
+    run: Run, squares: Path, tmp_path: Path, labeled: str, message: str
+) -> None:
+    ended = run("train", "--data", squares, "--labeled", labeled, "--out", tmp_path / "r", *SMALL)
+    assert ended.status == 2
+    assert message in ended.err
