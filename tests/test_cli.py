@@ -43,13 +43,14 @@ def run(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.fixture
 def squares(tmp_path: Path) -> Path:
     """Two scanners with 4 training and 2 test images of 32 px; class 1 is a bright square."""
-    root = tmp_path / "data"
+    root, rng = tmp_path / "data", np.random.default_rng(3)
     for domain in ("alpha", "beta"):
         for split, count in (("train", 4), ("test", 2)):
             for i in range(count):
                 label = np.zeros((32, 32), np.uint8)
                 label[8 + i : 20 + i, 8:20] = 1
-                for name, pixels in (("image", label * 150 + 20 + i), ("mask", label)):
+                noise = rng.integers(0, 60, label.shape, np.uint8)
+                for name, pixels in (("image", label * 150 + noise), ("mask", label)):
                     path = root / domain / split / name / f"{i}.png"
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(pixels).save(path)

@@ -361,6 +361,8 @@ def _bar(console: Console, what: str) -> Any:
 
 
 def _done(run: Path) -> None:
+    if os.environ.get("LOCAL_RANK", "0") != "0":
+        return  # one of several processes tells it
     print(f"run -> {run}\nnext: synfoc evaluate {run}; synfoc report {run}")
 
 

@@ -102,18 +102,30 @@ class RunFolder:
             for torn in [*path.glob(".*.tmp"), *run.checkpoints.glob(".*.tmp")]:
                 torn.unlink(missing_ok=True)
             return run
-        if path.is_dir() and (found := sorted(p.name for p in path.iterdir())):
+        cls.check_free(path)
+        run = cls(path)
+        with _told(path):
+            for folder in (path, run.checkpoints, run.example_folder, run.pictures):
+                folder.mkdir(parents=True, exist_ok=True)
+        return run
+
+    @staticmethod
+    def check_free(path: Path) -> None:
+        """Make sure that a new run may have this folder; nothing is created.
+
+        Raises:
+            UserError: it is a file, or it holds something already.
+        """
+        found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+        if path.is_file():
+            found = ["a file"]
+        if found:
             raise UserError(
                 f"{path} is not empty",
                 found=", ".join(found[:4]) + (", ..." if len(found) > 4 else ""),
                 expected="a new or an empty folder for the run",
                 fix="choose another --out, or go on with that run: synfoc train --resume",
             )
-        run = cls(path)
-        with _told(path):
-            for folder in (path, run.checkpoints, run.example_folder, run.pictures):
-                folder.mkdir(parents=True, exist_ok=True)
-        return run
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:

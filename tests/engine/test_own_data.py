@@ -77,9 +77,9 @@ def test_the_estimate_counts_what_backward_needs() -> None:
     assert networks.unet is not None
     before = {k: v.clone() for k, v in networks.unet.state_dict().items()}
     cpu = torch.device("cpu")
-    one = estimate_step(networks, config, 1, cpu, "fp32")
+    one = estimate_step(networks, config, cpu, "fp32")
     wide = config.model_copy(update={"method": config.method.model_copy(update={"batch": 200})})
-    other = estimate_step(networks, wide, 1, cpu, "fp32")
+    other = estimate_step(networks, wide, cpu, "fp32")
     assert other.memory_gib > one.memory_gib
     after = networks.unet.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)

@@ -18,14 +18,14 @@ from synfoc.runs import RunFolder, read_lines
 Settings = Callable[..., Config]
 
 
-def test_sharing_batch_norm_keeps_names_and_values() -> None:
+def test_sharing_batch_norm_keeps_the_parameters_that_optimizers_hold() -> None:
     network = nn.Sequential(nn.Conv2d(1, 3, 3), nn.Sequential(nn.BatchNorm2d(3)))
     network[1][0].running_mean.fill_(2)
-    before = network.state_dict()
+    before = list(network.parameters())
     share_batch_norm(network)
     assert isinstance(network[1][0], GlobalBatchNorm2d)
-    after = network.state_dict()
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(one is other for one, other in zip(before, network.parameters(), strict=True))
+    assert network[1][0].running_mean.tolist() == [2, 2, 2]
 
 
 def test_one_process_sees_its_network_unchanged() -> None:

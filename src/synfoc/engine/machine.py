@@ -125,7 +125,7 @@ class Estimate:
 
 
 def estimate_step(
-    networks: Networks, config: Config, channels: int, device: torch.device, precision: Precision
+    networks: Networks, config: Config, device: torch.device, precision: Precision
 ) -> Estimate:
     """Measure one image forward and backward through each student and scale to the whole step.
 
@@ -133,7 +133,7 @@ def estimate_step(
     passes a hook. A step runs B images through each teacher and 2 B through each student (the
     U-Net student sees B more without a graph).
     """
-    batch = config.method.batch
+    batch, channels = config.method.batch, config.data.channels or 1
     memory = seconds = 0.0
     for network, side in (
         (networks.unet, networks.sides.unet),

@@ -8,6 +8,7 @@ processes and data-parallel averaging divides them again, so that the gradients 
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
@@ -15,11 +16,14 @@ from lightning_fabric import Fabric
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
+from torch.optim import Optimizer
 
 from synfoc.config import Config
 from synfoc.engine.machine import FABRIC_PRECISION, choose_precision
 from synfoc.engine.optimize import SharedScaler
 from synfoc.errors import UserError
+from synfoc.methods.models import Models
+from synfoc.models.build import Networks
 
 
 def make_fabric(config: Config, device: torch.device) -> Fabric:
@@ -116,12 +120,34 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
         self.num_batches_tracked += 1
 
 
+def set_up(
+    networks: Networks, optimizers: Mapping[str, Optimizer], fabric: Fabric
+) -> tuple[Models, dict[str, Optimizer]]:
+    """The four networks as the method calls them, and the students' optimizers, over all processes.
+
+    Students and teachers are put in training mode: teachers normalize by the batch, too [authors'
+    code].
+    """
+    if fabric.world_size > 1:
+        for unet in (networks.unet, networks.unet_teacher):
+            if unet is not None:
+                share_batch_norm(unet)
+    students = {"UT": networks.unet, "MS": networks.medsam}
+    teachers = {"UT_hat": networks.unet_teacher, "MS_hat": networks.medsam_teacher}
+    calls = {}
+    for name, network in (students | teachers).items():
+        if network is not None:
+            network.train()
+            module = fabric.setup_module(network) if name in students else network
+            calls[name] = Sharded(module, fabric)
+    ready = fabric.setup_optimizers(*optimizers.values())
+    ready = ready if isinstance(ready, tuple | list) else (ready,)
+    return Models(**calls), dict(zip(optimizers, ready, strict=True))
+
+
 def share_batch_norm(module: nn.Module) -> None:
-    """Replace every BatchNorm2d inside by one over all processes; names and tensors are kept."""
-    for name, child in module.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            twin = GlobalBatchNorm2d(child.num_features, eps=child.eps, momentum=child.momentum)
-            twin.load_state_dict(child.state_dict())
-            setattr(module, name, twin.to(child.weight.device))
-        else:
-            share_batch_norm(child)
+    """Let every BatchNorm2d inside run over all processes; its tensors stay the very same."""
+    for child in module.modules():
+        if type(child) is nn.BatchNorm2d:
+            # Optimizers hold the parameters already, so the module must not be a new one.
+            child.__class__ = GlobalBatchNorm2d

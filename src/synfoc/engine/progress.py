@@ -6,91 +6,97 @@ import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 PLAIN_SECONDS = 15.0
 """Time between two plain lines where nobody watches a terminal."""
 
 
 class Display:
-    """Progress of one long task on a console; silent where `console` is None."""
+    """Progress of one long task on a console, used as a context; silent where `console` is None.
 
-    def __init__(self, console: Console | None, total: int, done: int = 0, what: str = "") -> None:
+    The time left is counted from the first update, so that a resumed run does not boast.
+    """
+
+    def __init__(self, console: Console | None, total: int, what: str = "step") -> None:
         self.console, self.total, self.what = console, total, what
-        self._started, self._first, self._last = time.monotonic(), done, 0.0
+        self._first: tuple[float, int] | None = None
+        self._last = 0.0
         self._bar: Progress | None = None
         if console is not None and console.is_terminal:
             self._bar = Progress(
                 TextColumn("{task.description}"),
                 BarColumn(bar_width=24),
                 MofNCompleteColumn(),
-                TaskProgressColumn(),
-                TextColumn("ETA"),
-                TimeRemainingColumn(),
+                TextColumn("{task.fields[left]}"),
                 TextColumn("{task.fields[figures]}"),
                 console=console,
                 transient=True,
             )
-            self._task = self._bar.add_task(what, total=total, completed=done, figures="")
+            self._task = self._bar.add_task(what, total=total, figures="", left="ETA --:--")
             self._bar.start()
+
+    def __enter__(self) -> Display:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Take the bar away."""
+        if self._bar is not None:
+            self._bar.stop()
+
+    @property
+    def shown(self) -> bool:
+        """Whether anybody sees it."""
+        return self.console is not None
 
     def update(self, done: int, figures: str | None = None) -> None:
         """Show that `done` of the whole is done; figures is a short text beside the bar."""
+        now = time.monotonic()
+        self._first = self._first or (now, done)
         if self._bar is not None:
             fields: dict[str, Any] = {} if figures is None else {"figures": figures}
-            self._bar.update(self._task, completed=done, **fields)
-        elif self.console is not None and figures is not None:
-            now = time.monotonic()
-            if now - self._last >= PLAIN_SECONDS or done >= self.total:
-                self._last = now
-                self.say(f"{self.what} {done}/{self.total}  {self._left(now, done)}  {figures}")
+            self._bar.update(self._task, completed=done, left=self._left(now, done), **fields)
+        elif figures is not None and (now - self._last >= PLAIN_SECONDS or done >= self.total):
+            self._last = now
+            self.say(f"{self.what} {done}/{self.total}  {self._left(now, done)}  {figures}")
 
     def say(self, text: str) -> None:
         """Print one line above the bar."""
         if self.console is not None:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def close(self) -> None:
-        """Take the bar away."""
-        if self._bar is not None:
-            self._bar.stop()
-
     def _left(self, now: float, done: int) -> str:
-        run = done - self._first
-        if run <= 0:
+        assert self._first is not None
+        start, first = self._first
+        if done <= first:
             return "ETA --:--"
-        seconds = int((now - self._started) / run * (self.total - done))
-        return f"ETA {seconds // 60:d}:{seconds % 60:02d}"
+        seconds = int((now - start) / (done - first) * (self.total - done))
+        hours, minutes = divmod(seconds // 60, 60)
+        clock = (
+            f"{hours}:{minutes:02d}:{seconds % 60:02d}"
+            if hours
+            else f"{minutes}:{seconds % 60:02d}"
+        )
+        return f"ETA {clock}"
 
 
 @contextmanager
 def progress_callback(console: Console | None, what: str) -> Iterator[Callable[..., None]]:
     """A function `(done, total, name)` that shows how far a task is, and is tidied up after it."""
-    display: Display | None = None
+    with ExitStack() as stack:
+        displays: list[Display] = []
 
-    def show(done: int, total: int, name: str = "") -> None:
-        nonlocal display
-        if display is None:
-            display = Display(console, total, what=what)
-        display.update(done, name)
+        def show(done: int, total: int, name: str = "") -> None:
+            if not displays:  # how much there is to do is known with the first call
+                displays.append(stack.enter_context(Display(console, total, what)))
+            displays[0].update(done, name)
 
-    try:
         yield show
-    finally:
-        if display is not None:
-            display.close()
 
 
 def figures_of(line: Mapping[str, Any]) -> str:

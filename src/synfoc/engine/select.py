@@ -8,6 +8,7 @@ call everything background, so each figure is multiplied by the Dice on the labe
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -18,7 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synfoc.batches.augment import strong_views
-from synfoc.batches.resize import resize_labels, working_images
+from synfoc.batches.resize import resize_labels, working_images, working_side
+from synfoc.engine.evaluate import evaluate_networks
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
 from synfoc.methods.confidence import dice_agreement
@@ -27,6 +29,7 @@ from synfoc.methods.mixing import most_probable, nearest
 if TYPE_CHECKING:
     from synfoc.config import Augment
     from synfoc.engine.inference import Answer, Branch, Segmenter
+    from synfoc.engine.prepare import Prepared
     from synfoc.images.cases import Case, CaseTable
 
 AT_ONCE = 8
@@ -44,6 +47,58 @@ class Probe:
     """(n, R, R, c), in [0, 1]."""
     monitor: NDArray[np.uint8] | None = None
     """(n, R, R): labels of the unlabeled images, where the user lets them be read for a curve."""
+
+
+class Judge:
+    """Scores a run in progress by the rule of its config.
+
+    Args:
+        prepared: config, cases and split of the run.
+        segmenter: its networks, as they are at each moment.
+    """
+
+    def __init__(self, prepared: Prepared, segmenter: Segmenter) -> None:
+        config, split = prepared.config, prepared.split
+        self.prepared, self.segmenter = prepared, segmenter
+        no_evidence = config.train.rule == "honest" and config.method.name == "supervised"
+        self.rule = "last" if no_evidence else config.train.rule
+        """The rule that makes a checkpoint `best`; supervised runs use no unlabeled image."""
+        self.probe = load_probe(
+            prepared.table,
+            split.labeled,
+            split.unlabeled,
+            split.monitor,
+            count=config.train.evaluate_images,
+            side=working_side(segmenter.networks.sides),
+            channels=segmenter.channels,
+            slice_axis=config.data.slice_axis,
+        )
+
+    def evaluate(self) -> tuple[dict[str, Any], float]:
+        """Figures for the log, and the number by which the rule compares checkpoints."""
+        found = assess(self.segmenter, self.probe)
+        if self.rule == "paper":
+            found["test_dice"] = self._test_dice()
+        score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
+        return found, float(score[self.rule])
+
+    def recommend(self) -> tuple[Branch, str]:
+        """The branch to deploy, and why."""
+        config = self.prepared.config
+        return recommend(self.segmenter, self.probe, config.augment, seed=config.train.seed)
+
+    def _test_dice(self) -> float:
+        """Dice of the deployed student on the test set; only under the rule named `paper`."""
+        branch: Branch = "unet" if self.segmenter.networks.medsam is None else "medsam"
+        found = evaluate_networks(
+            self.segmenter,
+            self.prepared.table,
+            self.prepared.split.test,
+            [(branch, "student")],
+            protocol="paper",
+        )
+        dice: float = found["branches"][branch]["student"]["mean_over_domains"]["dice"]
+        return dice
 
 
 def load_probe(

@@ -1,0 +1,107 @@
+"""What a run writes down while it trains: beginning, curve, checkpoints, summary. Rank 0 only."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from synfoc.batches.split import save_split
+from synfoc.engine.checkpoint import Progress, save_checkpoint
+from synfoc.engine.machine import peak_memory_gib
+from synfoc.methods.schedules import ramp_up
+from synfoc.models.build import save_base
+from synfoc.runs import append_line, environment, write_json, write_text
+
+if TYPE_CHECKING:
+    from lightning_fabric import Fabric
+    from torch.optim import Optimizer
+
+    from synfoc.engine.prepare import Prepared
+    from synfoc.methods.models import Step
+    from synfoc.models.build import Networks
+    from synfoc.runs import RunFolder
+
+
+class Journal:
+    """The run folder of a run in progress. On all processes but the first it writes nothing."""
+
+    def __init__(
+        self, folder: RunFolder, prepared: Prepared, networks: Networks, fabric: Fabric
+    ) -> None:
+        self.folder, self.prepared, self.networks = folder, prepared, networks
+        self.fabric, self.writes = fabric, fabric.is_global_zero
+        self._curves: Any = None
+        if self.writes and prepared.config.train.tensorboard:
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._curves = SummaryWriter(str(folder.path / "tensorboard"))
+
+    def begin(self, precision: str) -> None:
+        """Everything that repeats the run, before its first step."""
+        if not self.writes:
+            return
+        folder, prepared = self.folder, self.prepared
+        about: dict[str, Any] = environment()
+        about |= {
+            "device": str(self.fabric.device),
+            "processes": self.fabric.world_size,
+            "precision": precision,
+            "notices": list(prepared.notices),
+        }
+        write_json(folder.environment, about)
+        save_split(folder.split, prepared.split, prepared.table)
+        save_base(self.networks, folder.base)
+        # Last, because a folder with a config is a run.
+        write_text(folder.config, prepared.config.to_yaml())
+
+    def line(self, step: Step, progress: Progress) -> dict[str, Any]:
+        """One line of the curve: every figure of the step, read from the device and appended."""
+        values = {k: v.item() for k, v in vars(step).items() if v is not None}
+        lam = ramp_up(progress.step - 1, self.prepared.config.train.steps)
+        line = {"step": progress.step, **values, "lam": lam, "seconds": progress.seconds}
+        self.append(line)
+        return line
+
+    def append(self, line: Mapping[str, Any]) -> None:
+        """Append a line to metrics.jsonl, and its numbers to TensorBoard where asked for."""
+        if not self.writes:
+            return
+        append_line(self.folder.log, line)
+        if self._curves is not None:
+            for name, value in line.items():
+                if isinstance(value, float):
+                    self._curves.add_scalar(name, value, line["step"])
+            self._curves.flush()
+
+    def save(self, name: str, optimizers: Mapping[str, Optimizer], progress: Progress) -> None:
+        """Write one checkpoint."""
+        if self.writes:
+            # The loss scale of fp16; nothing in other precisions.
+            progress.extra = dict(self.fabric.strategy.precision.state_dict())
+            path = self.folder.checkpoints / f"{name}.safetensors"
+            save_checkpoint(path, self.networks, optimizers, progress)
+
+    def forget(self, keep: int) -> None:
+        """Delete numbered checkpoints but the newest `keep`."""
+        if self.writes:
+            numbered = sorted(self.folder.checkpoints.glob("step_*.safetensors"))
+            for path in numbered[: len(numbered) - keep]:
+                path.unlink()
+
+    def end(self, progress: Progress, *, rule: str, precision: str, branch: str, why: str) -> None:
+        """summary.json: what came out, and which branch to use."""
+        summary = {
+            "steps": progress.step,
+            "best_step": progress.best_step,
+            "rule": rule,
+            "seconds": progress.seconds,
+            "seconds_per_step": progress.seconds / max(1, progress.step),
+            "peak_memory_gib": peak_memory_gib(self.fabric.device),
+            "skipped_steps": progress.skipped,
+            "recommended": branch,
+            "why": why,
+            "device": str(self.fabric.device),
+            "precision": precision,
+        }
+        if self.writes:
+            write_json(self.folder.summary, summary)
