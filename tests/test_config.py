@@ -28,7 +28,7 @@ def error_of(*changes: str, tree: dict[str, Any] | None = None) -> UserError:
 def test_every_config_of_the_project_loads() -> None:
     assert {path.stem for path in FILES} == {"demo", "prostate", "fundus", "mnms", "busi"}
     for path in FILES:
-        assert load_config(path).train.seed == 1337
+        assert load_config(path).train.seed == (1 if path.stem == "demo" else 1337)
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,7 @@
 """The whole job on a phantom: data of several scanners, two runs, their scores, one page.
 
 SynFoC with a few labeled images of one scanner and unlabeled ones of all, beside a U-Net that
-learns from the same labels alone. Every setting is in configs/demo.yaml's words below.
+learns from the same labels alone.
 """
 
 from __future__ import annotations
@@ -53,9 +53,8 @@ def run_demo(out: Path, *, device: str = "auto", seed: int = 1, console: Console
     console.print(f"phantom of several scanners -> {out / 'data'}")
     write_phantom(out / "data", train_patients=10, test_patients=5, seed=seed)
     runs = []
-    for name, settings in _settings(device, seed).items():
+    for name, settings in settings_of(out / "data", device=device, seed=seed).items():
         console.print(f"\n[bold]{name}[/bold]")
-        settings["data"]["path"] = str(out / "data")
         run = train(parse_config(settings, source="demo"), out / name, console=console)
         with progress_callback(console, "evaluate") as bar:
             evaluate(run, device=device, progress=bar)
@@ -67,13 +66,19 @@ def run_demo(out: Path, *, device: str = "auto", seed: int = 1, console: Console
     return write_report(out / "report.html", runs, title="synfoc demo")
 
 
-def _settings(device: str, seed: int) -> dict[str, dict[str, Any]]:
+def settings_of(data_path: Path, *, device: str, seed: int) -> dict[str, dict[str, Any]]:
+    """Settings of the two runs by name; configs/demo.yaml is the first."""
     shared: dict[str, Any] = {
         "unet": {"side": SIDE, "width": 16},
         "medsam": {"weights": "litemedsam", "side": SIDE, "lr": 5e-4},
     }
     # The phantom's hidden labels are read for one curve of the report, and for nothing else.
-    data = {"labeled": LABELED, "monitor": True, "classes": ["cavity", "muscle"]}
+    data = {
+        "path": str(data_path),
+        "labeled": LABELED,
+        "monitor": True,
+        "classes": ["cavity", "muscle"],
+    }
     loop = {
         "seed": seed,
         "device": device,
@@ -86,13 +91,13 @@ def _settings(device: str, seed: int) -> dict[str, dict[str, Any]]:
     return {
         "synfoc": {
             **shared,
-            "data": dict(data),
+            "data": data,
             "method": {"batch": 2},
             "train": loop,
         },
         "supervised-unet": {
             **shared,
-            "data": dict(data),
+            "data": data,
             "method": {"name": "supervised", "branches": "unet", "batch": 2},
             "train": loop,
         },

@@ -1,0 +1,29 @@
+"""The demo says in one file what it does; its run itself is `make demo`."""
+
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from synfoc.config import load_config, parse_config
+from synfoc.demo import run_demo, settings_of
+from synfoc.errors import UserError
+
+CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
+
+
+def test_the_config_of_the_demo_is_what_the_demo_trains() -> None:
+    ours = parse_config(settings_of(Path("data/phantom"), device="auto", seed=1)["synfoc"])
+    assert load_config(CONFIG) == ours
+
+
+def test_both_runs_see_the_same_labels() -> None:
+    first, second = settings_of(Path("d"), device="auto", seed=1).values()
+    assert first["data"] == second["data"]
+    assert first["train"] == second["train"]
+
+
+def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("precious")
+    with pytest.raises(UserError, match="not empty"):
+        run_demo(tmp_path, console=Console(quiet=True))
