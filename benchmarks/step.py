@@ -36,7 +36,7 @@ from synfoc.models.build import build_networks
 from synfoc.runs import environment
 
 SETTINGS = {
-    "demo": ("random:litemedsam", 128, 128, 16, 2, 1, 3),
+    "demo": ("random:litemedsam", 112, 112, 16, 2, 1, 3),
     "prostate": ("random:vit-b", 512, 384, 64, 4, 1, 2),
     "fundus": ("random:vit-b", 512, 256, 64, 4, 3, 3),
 }
@@ -58,7 +58,7 @@ def main() -> None:
     found = measure(config, channels, classes, arguments.steps)
     found["setting"] = arguments.setting
     print(
-        f"{arguments.setting}: {found['seconds']:.2f} s per step ({found['matmul_units']:.0f} "
+        f"{arguments.setting}: {found['seconds']:.2f} s per step ({found['matmul_units']:.1f} "
         f"products of 4096^3), peak {found['peak_memory_gib']:.2f} GiB, {found['precision']}"
     )
     for part, seconds in found["parts"].items():

@@ -186,6 +186,7 @@ def test_each_branch_trains_alone(
         "train.rule=paper",
         "train.rule=last",
         "train.keep=1",
+        "train.tensorboard=true",
     ],
 )
 def test_every_option_trains(settings: Settings, tmp_path: Path, change: str) -> None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from synfoc.batches.split import save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
 from synfoc.engine.machine import peak_memory_gib
+from synfoc.errors import UserError
 from synfoc.methods.schedules import ramp_up
 from synfoc.models.build import save_base
 from synfoc.runs import append_line, environment, write_json, write_text
@@ -31,10 +32,7 @@ class Journal:
         self.folder, self.prepared, self.networks = folder, prepared, networks
         self.fabric, self.writes = fabric, fabric.is_global_zero
         self._curves: Any = None
-        if self.writes and prepared.config.train.tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._curves = SummaryWriter(str(folder.path / "tensorboard"))
+        self._make_curves = _tensorboard() if prepared.config.train.tensorboard else None
 
     def begin(self, precision: str) -> None:
         """Everything that repeats the run, before its first step."""
@@ -67,7 +65,8 @@ class Journal:
         if not self.writes:
             return
         append_line(self.folder.log, line)
-        if self._curves is not None:
+        if self._make_curves is not None:
+            self._curves = self._curves or self._make_curves(str(self.folder.path / "tensorboard"))
             for name, value in line.items():
                 if isinstance(value, float):
                     self._curves.add_scalar(name, value, line["step"])
@@ -105,3 +104,17 @@ class Journal:
         }
         if self.writes:
             write_json(self.folder.summary, summary)
+
+
+def _tensorboard() -> Any:
+    """TensorBoard's writer; asked for before the first step, so that it is not missed later."""
+    try:
+        from torch.utils.tensorboard import SummaryWriter
+    except ImportError:
+        raise UserError(
+            "train.tensorboard needs TensorBoard",
+            found="it is not installed",
+            expected="the extra synfoc[tensorboard]",
+            fix="pip install tensorboard, or set train.tensorboard to false",
+        ) from None
+    return SummaryWriter
