@@ -134,7 +134,7 @@ def train(
     settings = compose_config(config, data, labeled, size, tuple(chosen))
     target = out or _free_folder(Path("runs"), (config or data or Path("run")).stem)
     if console and data:
-        console.print(f"settings for this machine: {settings.summary}", markup=False)
+        console.print(f"settings: {settings.summary}", markup=False, soft_wrap=True)
     _done(run_training(settings.config, target, console=console))
 
 
