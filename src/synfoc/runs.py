@@ -10,7 +10,7 @@
                             pseudo_dice?: {unet, medsam, fused}}
     summary.json           steps, best_step, rule, seconds, seconds_per_step, peak_memory_gib,
                            skipped_steps, recommended, why, device, precision
-    checkpoints/           last, best, step_000500, ...: safetensors, each with a .json beside it
+    checkpoints/           last, best, step_000500, ...: safetensors, where they stand in the header
     base.safetensors       the frozen encoder
     metrics.json           {protocol, rule, step, unit, empty_policy, classes, cases, recommended,
                             branches: {unet|medsam|fused: {student|teacher:

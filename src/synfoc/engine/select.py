@@ -167,7 +167,9 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
     answers = segmenter.answers()
     known = _predict(segmenter, probe.labeled, [(b, "student") for b in branches])
     labeled_dice = _mean([_dice(segmenter, Q, probe.labels) for Q in known.values()])
-    hidden = _predict(segmenter, probe.unlabeled, [a for a in answers if a[0] != "fused"])
+    watched = [a for a in answers if a[1] == "teacher"] if probe.monitor is not None else []
+    wanted = list(dict.fromkeys([*(a for a in answers if a[0] != "fused"), *watched]))
+    hidden = _predict(segmenter, probe.unlabeled, wanted)
     agreement: float | None = None
     stability: list[float] = []
     if len(branches) == 2 and len(probe.unlabeled):
@@ -183,9 +185,7 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
         "stability": _mean(stability),
     }
     if probe.monitor is not None:
-        teachers = [a for a in answers if a[1] == "teacher"]
-        pseudo = _predict(segmenter, probe.unlabeled, teachers)
-        found["pseudo_dice"] = {a[0]: _dice(segmenter, Q, probe.monitor) for a, Q in pseudo.items()}
+        found["pseudo_dice"] = {a[0]: _dice(segmenter, hidden[a], probe.monitor) for a in watched}
     return found
 
 
