@@ -167,8 +167,8 @@ class Train(Section):
     steps: Count = 30_000
     """Optimizer steps t_max; lambda ramps up over all of them. [paper, Sec. 4.2]"""
     seed: int = Field(1337, ge=0)
-    schedule: Literal["constant", "cosine"] = "constant"
-    """Learning rate over the steps; the authors keep it constant."""
+    schedule: Literal["constant", "cosine", "late"] = "constant"
+    """Learning rates: constant [authors' code], falling over the whole run, or over its end."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the hardware multiplies it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"

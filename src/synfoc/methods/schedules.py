@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import math
-from typing import Literal
+from typing import Literal, TypeAlias
+
+Schedule: TypeAlias = Literal["constant", "cosine", "late"]
+
+LATE = 0.7
+"""Share of the run after which the schedule `late` lets the learning rates fall."""
 
 
 def ramp_up(step: int, steps: int) -> float:
@@ -34,8 +39,17 @@ def ema_decay(step: int, limit: float = 0.99) -> float:
     return min(1 - 1 / (step + 1), limit)
 
 
-def learning_rate_factor(schedule: Literal["constant", "cosine"], step: int, steps: int) -> float:
-    """Factor on the learning rates: 1 for `constant` [authors' code]; `cosine` falls to 0."""
+def learning_rate_factor(schedule: Schedule, step: int, steps: int) -> float:
+    """Factor on the learning rates.
+
+    Args:
+        schedule: constant is 1 throughout [authors' code]; cosine falls from 1 to 0 over the whole
+            run; late stays 1 until `LATE` of the run is done and falls to 0 from there, so that
+            rates are still high when lambda lets the unlabeled images count.
+        step: steps done, 0..steps.
+        steps: length of the run.
+    """
     if schedule == "constant":
         return 1.0
-    return 0.5 * (1 + math.cos(math.pi * step / steps))
+    start = 0.0 if schedule == "cosine" else LATE
+    return 0.5 * (1 + math.cos(math.pi * max(0.0, step / steps - start) / (1 - start)))
