@@ -10,7 +10,7 @@ from torch import Tensor
 
 from synfoc.batches.batch import Batch, Sides
 from synfoc.config import parse_config
-from synfoc.engine.optimize import learn, make_optimizers
+from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
 from synfoc.methods.models import Models
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.synfoc import synfoc_step
@@ -52,7 +52,13 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
     losses, norms = [], []
     for i, (data, step) in enumerate(zip(stored["data"], stored["steps"], strict=True)):
         k = meta["first_iter"] + i
-        found = synfoc_step(f, batch_of(data, step), lam=ramp_up(k, meta["max_iterations"]))
+        forget_gradients(optimizers)
+        found = synfoc_step(
+            f,
+            batch_of(data, step),
+            lam=ramp_up(k, meta["max_iterations"]),
+            release=lambda loss: (fabric.backward(loss), loss.detach())[1],
+        )
         learn(found.loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
         losses.append({name: getattr(found, name).item() for name in LOSSES})
         gradients = original_names(networks.medsam, gradients=True)

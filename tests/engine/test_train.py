@@ -14,7 +14,7 @@ from synfoc.config import Config, load_config
 from synfoc.engine import train as module
 from synfoc.engine.train import Interrupted, train
 from synfoc.errors import UserError
-from synfoc.methods.models import Step
+from synfoc.methods.models import Release, Step
 from synfoc.runs import RunFolder, read_lines
 
 Settings = Callable[..., Config]
@@ -135,8 +135,8 @@ def bad_losses(config: Config, bad: set[int]) -> Callable[..., Step]:
     """The method of a config, with a loss that is not a number at some steps."""
     honest = module.method_of(config)
 
-    def method(f: object, b: object, k: int) -> Step:
-        step = honest(f, b, k)  # type: ignore[arg-type]
+    def method(f: object, b: object, k: int, release: Release) -> Step:
+        step = honest(f, b, k, release)  # type: ignore[arg-type]
         return Step(loss=step.loss * torch.nan, L_x_UT=step.loss * torch.nan) if k in bad else step
 
     return method

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from synfoc.errors import UserError
 from synfoc.models.checkpoints import read_tensors
-from synfoc.models.tiny_vit import TinyViT, attention, fold_batch_norms
+from synfoc.models.tiny_vit import TinyViT, fold_batch_norms
 from synfoc.models.weights import locate
 
 DEPTHS = (1, 1, 2, 1)
@@ -221,25 +221,6 @@ def test_qkv_rows_are_laid_out_head_by_head() -> None:
     net(x)
     expected = torch.tensor([1.0] * 4 + [0.0] * 4).expand_as(seen[0])
     torch.testing.assert_close(seen[1] - seen[0], expected, atol=1e-5, rtol=0)
-
-
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
-def test_attention_is_the_plain_formula(dtype: torch.dtype, near: float) -> None:
-    """Values and gradients against softmax(q k^T / sqrt(d) + bias) v in double precision."""
-    random = torch.Generator().manual_seed(0)
-    q, k, v, weight = torch.randn(4, 3, 2, 49, 8, generator=random).to(dtype)
-    bias = torch.randn(2, 49, 49, generator=random).to(dtype)
-    leaves = [t.clone().requires_grad_() for t in (q, k, v)]
-    y = attention(leaves[0], leaves[1], leaves[2], bias)
-    exact = [t.double().requires_grad_() for t in (q, k, v)]
-    scores = exact[0] @ exact[1].mT / math.sqrt(8) + bias.double()
-    expected = scores.softmax(-1) @ exact[2]
-    torch.testing.assert_close(y.double(), expected, atol=near, rtol=near)
-    grads = torch.autograd.grad(y, leaves, weight)
-    for grad, other in zip(
-        grads, torch.autograd.grad(expected, exact, weight.double()), strict=True
-    ):
-        torch.testing.assert_close(grad.double(), other, atol=near, rtol=near)
 
 
 def test_bf16_autocast_stays_near_full_precision() -> None:

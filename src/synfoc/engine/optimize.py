@@ -57,6 +57,12 @@ def make_optimizers(networks: Networks, config: Config) -> dict[str, Optimizer]:
     return found
 
 
+def forget_gradients(optimizers: dict[str, Optimizer]) -> None:
+    """Begin a step: what an earlier one left behind must not be learned from."""
+    for optimizer in optimizers.values():
+        optimizer.zero_grad(set_to_none=True)
+
+
 def learn(
     loss: Tensor,
     k: int,
@@ -66,18 +72,16 @@ def learn(
     config: Config,
     fabric: Fabric,
 ) -> None:
-    """One backward, one step of each optimizer, one step of each teacher.
+    """Backward, one step of each optimizer, one step of each teacher.
 
     Args:
-        loss: finite, with graph.
+        loss: finite, with graph; its gradients are added to those that are there already.
         k: steps done before this one.
         networks: students and teachers; changed in place.
         optimizers: of the students.
         config: schedule and EMA decay.
         fabric: scales and averages gradients where needed.
     """
-    for optimizer in optimizers.values():
-        optimizer.zero_grad(set_to_none=True)
     fabric.backward(loss)
     factor = learning_rate_factor(config.train.schedule, k, config.train.steps)
     for optimizer in optimizers.values():

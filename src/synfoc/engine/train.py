@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import torch
 from rich.console import Console
+from torch import Tensor
 
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import Stream
@@ -30,13 +31,13 @@ from synfoc.engine.machine import (
     estimate_step,
     keep_freed_memory,
 )
-from synfoc.engine.optimize import learn, make_optimizers
+from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import anywhere, make_fabric, set_up
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
 from synfoc.engine.select import Judge
 from synfoc.errors import UserError
-from synfoc.methods.models import Models, Step
+from synfoc.methods.models import Models, Release, Step
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.single import single_medsam_step, single_unet_step
 from synfoc.methods.supervised import supervised_step
@@ -47,8 +48,8 @@ from synfoc.runs import RunFolder, truncate_lines
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
 
-Method: TypeAlias = Callable[[Models, Batch, int], Step]
-"""Networks, batch, steps done -> losses."""
+Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
+"""Networks, batch, steps done, what takes a loss that is complete -> losses."""
 
 BAD_STEPS = 20
 """So many losses in a row that are not finite end the run."""
@@ -174,7 +175,8 @@ class Trainer:
         """
         bad, progress, start = 0, self.progress, time.perf_counter()
         for k, batch in enumerate(self._batches(), start=progress.step):
-            step = self.method(self.models, batch, k)
+            forget_gradients(self.optimizers)
+            step = self.method(self.models, batch, k, self._backward)
             finite = math.isfinite(step.loss.item())
             if finite:
                 learn(
@@ -206,6 +208,11 @@ class Trainer:
                 branch=branch,
                 why=why,
             )
+
+    def _backward(self, loss: Tensor) -> Tensor:
+        """Learn from a part of the loss at once, so that its graph does not wait for the rest."""
+        self.fabric.backward(loss)
+        return loss.detach()
 
     def _batches(self) -> Iterator[Batch]:
         """The batches that are left; beside a GPU the next one is made while it works."""
@@ -246,12 +253,14 @@ def method_of(config: Config) -> Method:
     """The page of the method that the config names, with its constants filled in."""
     m, steps, nested = config.method, config.train.steps, config.data.nested
     if m.name == "supervised":
-        return lambda f, b, k: supervised_step(f, b)
+        return lambda f, b, k, release: supervised_step(f, b)
     if m.branches == "unet":
-        return lambda f, b, k: single_unet_step(f, b, lam=ramp_up(k, steps), tau=m.tau)
+        return lambda f, b, k, release: single_unet_step(
+            f, b, lam=ramp_up(k, steps), tau=m.tau, release=release
+        )
     if m.branches == "medsam":
-        return lambda f, b, k: single_medsam_step(f, b, lam=ramp_up(k, steps), tau=m.tau)
-    return lambda f, b, k: synfoc_step(
+        return lambda f, b, k, release: single_medsam_step(f, b, lam=ramp_up(k, steps), tau=m.tau)
+    return lambda f, b, k, release: synfoc_step(
         f,
         b,
         lam=ramp_up(k, steps),
@@ -261,6 +270,7 @@ def method_of(config: Config) -> Method:
         alpha=m.alpha,
         progress=k / steps,
         consistency=m.consistency,
+        release=release,
     )
 
 

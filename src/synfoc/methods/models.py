@@ -31,9 +31,23 @@ class Models:
     MS_hat: Network = absent
 
 
+Release: TypeAlias = Callable[[Tensor], Tensor]
+"""Given a loss as soon as nothing else needs its graph; gives back what stands for it in the sum.
+The engine runs its backward then and there, so that its graph is gone before the next one is
+built, and gives back the number alone."""
+
+
+def keep(loss: Tensor) -> Tensor:
+    """The `Release` that releases nothing: one backward, at the end, is the caller's."""
+    return loss
+
+
 @dataclass(frozen=True)
 class Step:
-    """The loss to differentiate, and its parts for the log (tensors, so that nothing waits)."""
+    """The loss that is left to differentiate, and its parts for the log.
+
+    All are tensors, so that nothing waits for the device; `loss` has the value of the whole sum.
+    """
 
     loss: Tensor
     L_x_UT: Tensor | None = None

@@ -11,17 +11,20 @@ import torch
 from synfoc.batches.batch import Batch
 from synfoc.methods.losses import ce_dice
 from synfoc.methods.mixing import nearest, paste
-from synfoc.methods.models import Models, Step
+from synfoc.methods.models import Models, Release, Step, keep
 
 
-def single_unet_step(f: Models, b: Batch, *, lam: float, tau: float = 0.95) -> Step:
+def single_unet_step(
+    f: Models, b: Batch, *, lam: float, tau: float = 0.95, release: Release = keep
+) -> Step:
     """Eq. 1, 2 and 7 for the U-Net alone, at its side P. Arguments as in `synfoc_step`."""
     with torch.no_grad():
         largest, Q_w_hat = f.UT_hat(b.U_w_UT).softmax(1).max(1)
         W = largest > tau
         U_c = paste(b.X_w_UT, b.U_s_UT, b.M)  # Eq. 1
         Q_c, W_c = paste(b.Y_w_UT, Q_w_hat, b.M), (W | b.M).float()
-    L_x, L_u = ce_dice(f.UT(b.X_w_UT), b.Y_w_UT), ce_dice(f.UT(U_c), Q_c, W_c)  # Eq. 7
+    L_x = release(ce_dice(f.UT(b.X_w_UT), b.Y_w_UT))
+    L_u = ce_dice(f.UT(U_c), Q_c, W_c)  # Eq. 7
     return Step(loss=L_x + lam * L_u, L_x_UT=L_x, L_u_UT=L_u, trusted=W.float().mean())  # Eq. 2
 
 

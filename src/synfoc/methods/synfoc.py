@@ -26,7 +26,7 @@ from synfoc.batches.batch import Batch
 from synfoc.methods.confidence import Fusion, dice_agreement, unet_share
 from synfoc.methods.losses import ce_dice, consensus_loss, divergence_loss
 from synfoc.methods.mixing import bilinear, most_probable, nearest, paste
-from synfoc.methods.models import Models, Step
+from synfoc.methods.models import Models, Release, Step, keep
 
 Consistency: TypeAlias = Literal["cdcr", "mse", "none"]
 
@@ -42,6 +42,7 @@ def synfoc_step(
     alpha: float = 0.5,
     progress: float = 1.0,
     consistency: Consistency = "cdcr",
+    release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch: Eq. 1-10 from top to bottom.
 
@@ -55,6 +56,7 @@ def synfoc_step(
         alpha: weight for the fusions that have a fixed one.
         progress: share of the run that is done, for `fusion: linear`.
         consistency: cdcr is the paper's Eq. 8-10; mse ties all pixels; none drops the term.
+        release: is given the U-Net's labeled loss as soon as it is there.
     """
     side_L, side_P = b.Y_w_MS.shape[-1], b.Y_w_UT.shape[-1]
     with torch.no_grad():
@@ -87,11 +89,13 @@ def synfoc_step(
         Q_c_MS, W_c_MS = paste(b.Y_w_MS, Q_EN_L, M_L), (W_L | M_L).float()
         Q_c_UT, W_c_UT = paste(b.Y_w_UT, Q_EN_P, M_P), (W_P | M_P).float()
 
-    # MedSAM sees each image by itself, so both views share one forward; batch norm may not.
+    # MedSAM sees each image by itself, so both views share one forward; batch norm may not. The
+    # U-Net's labeled loss is complete before its second forward, and needs no memory beside it.
+    L_x_UT = release(ce_dice(f.UT(b.X_w_UT), b.Y_w_UT))
+    z_c_UT = f.UT(U_c_UT)
     z_x_MS, z_c_MS = f.MS(torch.cat([b.X_w_MS, U_c_MS])).chunk(2)
-    z_x_UT, z_c_UT = f.UT(b.X_w_UT), f.UT(U_c_UT)
 
-    L_x_MS, L_x_UT = ce_dice(z_x_MS, b.Y_w_MS), ce_dice(z_x_UT, b.Y_w_UT)
+    L_x_MS = ce_dice(z_x_MS, b.Y_w_MS)
     L_u_MS, L_u_UT = ce_dice(z_c_MS, Q_c_MS, W_c_MS), ce_dice(z_c_UT, Q_c_UT, W_c_UT)  # Eq. 7
     L_c, L_d = _consistency(z_c_MS.softmax(1), z_c_UT.softmax(1), consistency)
     loss = L_x_MS + L_x_UT + lam * (L_u_MS + L_u_UT + L_c + L_d)  # Eq. 2

@@ -5,8 +5,8 @@
             1x1       no gradient     window 7     window 14    window 7     1x1, 3x3
 
 The stem does not stride (MobileSAM's does), so 256 px give an embedding of 64 x 64. Attention is
-windowed: every side that is a multiple of 16 works. Sides that are multiples of 112 need no
-padding of windows and are the cheapest per pixel.
+windowed: every side that is a multiple of 16 works. The weights were trained with windows padded at
+the edge; that padding is computed as one key per window, never made.
 
 The batch norms of the checkpoint are folded into their convolutions on loading, so they keep the
 statistics they came with, whatever `train()` says. Between the stages images are channels-last:
@@ -20,14 +20,16 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
+from synfoc.models.attention import attend, in_windows
 
 
 class TinyViT(nn.Module):
@@ -154,27 +156,6 @@ def fold_batch_norms(state: Mapping[str, Tensor], *, eps: float = 1e-5) -> dict[
     return folded
 
 
-def attention(
-    q: Float[Tensor, "W H N d"],
-    k: Float[Tensor, "W H N d"],
-    v: Float[Tensor, "W H N d"],
-    bias: Float[Tensor, "H N N"],
-) -> Float[Tensor, "W H N d"]:
-    """softmax(q k^T / sqrt(d) + bias) v in W windows of N features, for each of H heads.
-
-    The bias is frozen: it gets no gradient.
-    """
-    bias = bias.to(q.dtype)
-    y: Tensor
-    if q.device.type == "cpu" and q.dtype == torch.bfloat16:
-        # The fused kernel's backward is four times slower than matrix products there.
-        scores = (q * q.shape[-1] ** -0.5) @ k.transpose(-2, -1)
-        y = scores.add_(bias).softmax(-1) @ v
-    else:
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=bias[None])
-    return y
-
-
 def _conv(channels: int, out: int, side: int = 1, stride: int = 1, groups: int = 1) -> nn.Module:
     """A convolution with its batch norm folded in; `c` is its name in the checkpoint."""
     conv = nn.Conv2d(channels, out, side, stride, padding=side // 2, groups=groups)
@@ -259,24 +240,47 @@ class _Attention(nn.Module):
 
     def forward(self, x: Float[Tensor, "B h w c"]) -> Float[Tensor, "B h w c"]:
         B, h, w, c = x.shape
-        side = self.window
-        down, right = -h % side, -w % side
-        if down or right:
+        padding = None
+        if h % self.window or w % self.window:
             # Padded features are attended to as well: the weights were trained that way.
-            x = F.pad(x, (0, 0, 0, right, 0, down))
-        rows, columns = (h + down) // side, (w + right) // side
-        x = x.reshape(B, rows, side, columns, side, c).transpose(2, 3)
-        x = self._attend(x.reshape(-1, side**2, c))
-        x = x.view(B, rows, columns, side, side, c).transpose(2, 3)
-        return x.reshape(B, h + down, w + right, c)[:, :h, :w]
-
-    def _attend(self, x: Float[Tensor, "W N c"]) -> Float[Tensor, "W N c"]:
-        W, N, c = x.shape
-        qkv = self.qkv(self.norm(x)).view(W, N, self.heads, 3, c // self.heads)
-        q, k, v = qkv.permute(3, 0, 2, 1, 4).contiguous()  # one copy instead of three
-        y = attention(q, k, v, self.attention_biases[:, self.index])
-        z: Tensor = self.proj(y.transpose(1, 2).reshape(W, N, c))
+            padding = self._qkv(x.new_zeros(1, c)).view(self.heads, 3, 1, -1).transpose(0, 1)
+        qkv = self._qkv(x).view(B, h, w, self.heads, 3, -1).transpose(3, 4)
+        z: Tensor = self.proj(in_windows(qkv, self.window, partial(self._attend, padding)))
         return z
+
+    def _qkv(self, x: Float[Tensor, "*n c"]) -> Float[Tensor, "*n 3*c"]:
+        y: Tensor = self.qkv(self.norm(x))
+        return y
+
+    def _attend(
+        self,
+        padding: Float[Tensor, "3 H 1 d"] | None,
+        q: Float[Tensor, "W H height width d"],
+        k: Float[Tensor, "W H height width d"],
+        v: Float[Tensor, "W H height width d"],
+    ) -> Float[Tensor, "W H N d"]:
+        """Attention within windows of which height x width features are real.
+
+        All padded features have one k and one v and differ by their bias alone, so a single key
+        whose bias is the logarithm of the sum of their exponentials stands for them.
+        """
+        W, _, height, width, d = q.shape
+        offsets = self.index.view(4 * [self.window])[:height, :width]
+        bias = self._biases(offsets[:, :, :height, :width])
+        q, k, v = (x.flatten(2, 3) for x in (q, k, v))
+        if height < self.window or width < self.window:
+            assert padding is not None
+            beside, below = offsets[:, :, :height, width:], offsets[:, :, height:]
+            padded = torch.cat([self._biases(beside), self._biases(below)], dim=-1)
+            bias = torch.cat([bias, padded.logsumexp(-1, keepdim=True)], dim=-1)
+            k, v = (
+                torch.cat([x, pad.expand(W, -1, -1, -1)], dim=2)
+                for x, pad in ((k, padding[1]), (v, padding[2]))
+            )
+        return attend(q, k, v, bias, scale=d**-0.5)
+
+    def _biases(self, offsets: Int[Tensor, "h w y x"]) -> Float[Tensor, "H h*w y*x"]:
+        return self.attention_biases[:, offsets.flatten(0, 1).flatten(1, 2)]
 
 
 class _Mlp(nn.Module):
