@@ -18,13 +18,20 @@ def _draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
+@pytest.mark.parametrize("kept", [0, 10**6])
 @pytest.mark.parametrize("keys", [49, 50])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
 def test_attention_is_the_plain_formula(
-    dtype: torch.dtype, near: float, with_bias: bool, keys: int, monkeypatch: pytest.MonkeyPatch
+    dtype: torch.dtype,
+    near: float,
+    with_bias: bool,
+    keys: int,
+    kept: int,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Values and gradients against softmax(q k^T / sqrt(d) + bias) v in double precision."""
+    monkeypatch.setattr(attention, "KEPT", kept)
     monkeypatch.setattr(attention, "CHUNK", 2 * 2 * 49 * 50)  # two windows of five at a time
     q = _draw(5, 2, 49, 8, seed=1).to(dtype)
     k, v, bias = (
@@ -45,8 +52,9 @@ def test_attention_is_the_plain_formula(
         torch.testing.assert_close(grad.double(), other, atol=near, rtol=near)
 
 
-def test_bf16_keeps_no_scores_for_backward() -> None:
+def test_bf16_keeps_no_large_scores_for_backward(monkeypatch: pytest.MonkeyPatch) -> None:
     """Saved for 4 windows of 64: q, k, v of 4 x 64 x 8, and nothing of 4 x 64 x 64."""
+    monkeypatch.setattr(attention, "KEPT", 4 * 64 * 64 - 1)
     sizes: list[int] = []
 
     def note(tensor: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -12,6 +12,9 @@ from torch import Tensor
 
 CHUNK = 2**21
 """Scores in work at a time on a CPU: 4 MiB in bf16, which stay in its caches."""
+
+KEPT = 2**23
+"""So many scores of one layer (16 MiB) are kept for backward; more are computed anew."""
 
 
 def attend(
@@ -62,13 +65,16 @@ def in_windows(
         attend_within: maps q, k, v of equal windows (W, H, height, width, d) to (W, H, N, d).
     """
     strips = [[side for side in (n // window * window, n % window) if side] for n in qkv.shape[1:3]]
-    rows = [
-        torch.cat(
-            [_equal(part, window, attend_within) for part in torch.split(row, strips[1], 2)], 2
-        )
-        for row in torch.split(qkv, strips[0], 1)
-    ]
-    return torch.cat(rows, 1)
+    rows = []
+    for row in torch.split(qkv, strips[0], 1):
+        parts = [_equal(part, window, attend_within) for part in torch.split(row, strips[1], 2)]
+        rows.append(_join(parts, 2))
+    return _join(rows, 1)
+
+
+def _join(parts: Sequence[Tensor], dim: int) -> Tensor:
+    """Like `torch.cat`, which copies even where there is only one."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts), dim)
 
 
 def _equal(
@@ -85,14 +91,18 @@ def _equal(
 
 
 class _Chunked(torch.autograd.Function):
-    """A few windows at a time; backward computes the scores anew instead of keeping them."""
+    """A few windows at a time; backward computes many scores anew and keeps few."""
 
     @staticmethod
     def forward(
         ctx: Any, q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float
     ) -> Tensor:
-        ctx.save_for_backward(q, k, v, bias)
         ctx.scale = scale
+        if q.shape[:-1].numel() * k.shape[-2] <= KEPT:
+            weights = _weights(q, k, bias, scale)
+            ctx.save_for_backward(q, k, v, bias, weights)
+            return weights @ v
+        ctx.save_for_backward(q, k, v, bias, None)
         y = q.new_empty(*q.shape[:-1], v.shape[-1])
         for part in _chunks(q, k):
             torch.matmul(_weights(q[part], k[part], bias, scale), v[part], out=y[part])
@@ -100,11 +110,11 @@ class _Chunked(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
-        q, k, v, bias = ctx.saved_tensors
+        q, k, v, bias, kept = ctx.saved_tensors
         dy = dy.to(q.dtype)
         dq, dk, dv = (torch.empty_like(x) for x in (q, k, v))
-        for part in _chunks(q, k):
-            weights = _weights(q[part], k[part], bias, ctx.scale)
+        for part in _chunks(q, k) if kept is None else [slice(None)]:
+            weights = _weights(q[part], k[part], bias, ctx.scale) if kept is None else kept
             torch.matmul(weights.mT, dy[part], out=dv[part])
             scores = torch._softmax_backward_data(
                 dy[part] @ v[part].mT, weights, -1, weights.dtype
