@@ -6,8 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from synfoc.batches.batch import Sides
-from synfoc.batches.resize import nearest, plain_views, resize_images, resize_labels, to_gray
+from synfoc.batches.resize import nearest, resize_images, resize_labels, to_gray
 
 
 def test_a_fine_checkerboard_shrinks_to_gray() -> None:
@@ -56,21 +55,3 @@ def test_gray_is_pillows_gray() -> None:
     ours = to_gray(torch.from_numpy(color).movedim(-1, 0)[None] / 255)[0, 0] * 255
     theirs = torch.from_numpy(np.array(Image.fromarray(color).convert("L"))).float()
     assert (ours - theirs).abs().max() < 0.51
-
-
-def test_plain_views_have_both_sides_and_the_channels_of_the_run() -> None:
-    """A gray 30 x 20 slice becomes three equal channels at S = 64 and P = 48."""
-    pixels = np.random.default_rng(0).random((2, 30, 20, 1), dtype=np.float32)
-    x_ms, x_ut = plain_views(pixels, Sides(medsam=64, logits=16, unet=48), channels=3)
-    assert x_ms.shape == (2, 3, 64, 64)
-    assert x_ut.shape == (2, 3, 48, 48)
-    assert torch.equal(x_ms[:, 0], x_ms[:, 2])
-    color = np.repeat(pixels, 3, axis=-1)
-    gray_again, _ = plain_views(color, Sides(medsam=64, logits=16, unet=48), channels=1)
-    assert torch.allclose(gray_again[:, 0], x_ms[:, 0], atol=1e-6)
-
-
-def test_plain_views_of_equal_sides_are_one_tensor() -> None:
-    """S = P: no second copy."""
-    x_ms, x_ut = plain_views(np.zeros((1, 9, 9, 1), np.float32), Sides(32, 32, 32), channels=1)
-    assert x_ms is x_ut

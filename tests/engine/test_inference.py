@@ -162,3 +162,24 @@ def test_low_precision_answers_in_float32() -> None:
     segmenter = Segmenter(Fakes(), classes=1, precision="bf16")
     P = segmenter.probabilities(half_bright(), ALL)
     assert all(p.dtype == torch.float32 for p in P.values())
+
+
+def test_stacks_of_any_size_share_forwards_and_are_answered_as_alone() -> None:
+    """1 + 3 + 2 slices in forwards of 2: a forward holds slices of two stacks."""
+    stacks = [half_bright(1, 20, 30), half_bright(3, 40, 16), 1 - half_bright(2, 9, 50)]
+    fakes = Fakes()
+    segmenter = Segmenter(fakes, classes=1, batch=2)
+    wanted = [("unet", "student"), ("medsam", "student")]
+    together = segmenter.segment_all(stacks, wanted, agreement="student", probabilities=True)
+    assert fakes.calls() == [3, 0, 3, 0]
+    for stack, ours in zip(stacks, together, strict=True):
+        alone = Segmenter(Fakes(), classes=1).segment(
+            stack, wanted, agreement="student", probabilities=True
+        )
+        for answer in wanted:
+            assert ours.labels[answer].shape == stack.shape[:3]
+            np.testing.assert_array_equal(ours.labels[answer], alone.labels[answer])
+            np.testing.assert_allclose(ours.probabilities[answer], alone.probabilities[answer])
+            np.testing.assert_allclose(ours.certainty[answer], alone.certainty[answer])
+        np.testing.assert_allclose(ours.agreement, alone.agreement)
+        assert ours.agreement_whole == pytest.approx(alone.agreement_whole)

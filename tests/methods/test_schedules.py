@@ -53,6 +53,12 @@ def test_constant_learning_rate_is_constant() -> None:
     assert {learning_rate_factor("constant", step, 10) for step in range(10)} == {1.0}
 
 
+def test_late_learning_rate_stays_for_seventy_percent_and_ends_at_nothing() -> None:
+    assert {learning_rate_factor("late", step, 100) for step in range(71)} == {1.0}
+    assert learning_rate_factor("late", 85, 100) == pytest.approx(0.5)
+    assert learning_rate_factor("late", 100, 100) == pytest.approx(0)
+
+
 def test_cosine_learning_rate_falls_from_one_to_nothing() -> None:
     """Half way down at half time."""
     assert learning_rate_factor("cosine", 0, 100) == 1

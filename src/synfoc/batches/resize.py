@@ -76,20 +76,3 @@ def working_images(
     """
     images = torch.from_numpy(np.require(np.moveaxis(pixels, -1, 1), requirements=["C", "W"]))
     return resize_images(to_channels(images, 1) if channels == 1 else images, side)
-
-
-def plain_views(
-    pixels: Float32[NDArray[np.float32], "n h w c"], sides: Sides, channels: int
-) -> tuple[Float[Tensor, "n C S S"], Float[Tensor, "n C P P"]]:
-    """Views without augmentation, for evaluation and prediction.
-
-    Args:
-        pixels: slices in [0, 1], gray (c = 1) or color (c = 3), as `images.files.to_unit` gives.
-        sides: S and P in pixels.
-        channels: 1 or 3, what the run was trained with.
-
-    Returns:
-        The slices at S for the foundation model and at P for the U-Net; one tensor where S = P.
-    """
-    images = to_channels(working_images(pixels, working_side(sides), channels), channels)
-    return resize_images(images, sides.medsam), resize_images(images, sides.unet)

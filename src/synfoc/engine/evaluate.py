@@ -11,12 +11,13 @@ here: which branch is recommended was decided by training, without them.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from synfoc.batches.resize import resize_labels
 from synfoc.batches.split import load_split
@@ -28,7 +29,7 @@ from synfoc.engine.metrics import EMPTY_POLICY, Protocol
 from synfoc.engine.scores import METRICS, CaseScore, score_case, summarize
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
-from synfoc.images.files import to_unit
+from synfoc.images.files import Stack, to_unit
 from synfoc.runs import RunFolder, replacing, write_json
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -155,42 +156,61 @@ def score_cases(
     with (done, total, case) before each case and once at the end.
     """
     side = segmenter.networks.sides.unet
+    size = (side, side) if protocol == "paper" else None
     rows = []
+    for group in _groups(cases, table, segmenter.batch, slice_axis, progress):
+        images = [to_unit(image) for _, image, _ in group]
+        answered = segmenter.segment_all(images, wanted, size=size)
+        for (case, image, pixels), answer_maps in zip(group, answered, strict=True):
+            spacing = image.spacing if protocol == "honest" else None
+            label = resize_labels(torch.from_numpy(pixels), side).numpy() if size else pixels
+            scored = score_case(
+                answer_maps.labels,
+                label,
+                classes=len(classes),
+                nested=segmenter.nested,
+                spacing=spacing,
+                volume=image.volume and protocol == "honest",
+                protocol=protocol,
+            )
+            rows += [
+                CaseScore(
+                    file=case.id,
+                    slice=index,
+                    domain=case.domain or ONE_DOMAIN,
+                    patient=case.patient or case.id,
+                    class_name=classes[c],
+                    answer=answer,
+                    unit="px" if spacing is None else "mm",
+                    scores=scores,
+                )
+                for index, c, answer, scores in scored
+            ]
+    if progress:
+        progress(len(cases), len(cases), "")
+    return rows
+
+
+def _groups(
+    cases: Sequence[Case],
+    table: CaseTable,
+    slices: int,
+    slice_axis: int | None,
+    progress: Progress | None,
+) -> Iterator[list[tuple[Case, Stack, NDArray[np.uint8]]]]:
+    """Cases with image and label, read as many at a time as fill a forward of so many slices."""
+    group: list[tuple[Case, Stack, NDArray[np.uint8]]] = []
     for done, case in enumerate(cases):
         if progress:
             progress(done, len(cases), case.id)
         image = load_image(case, slice_axis=slice_axis)
         label = np.array(load_label(case, table, like=image).pixels, np.uint8)
-        spacing = image.spacing if protocol == "honest" else None
-        size = (side, side) if protocol == "paper" else None
-        labels = segmenter.segment(to_unit(image), wanted, size=size).labels
-        if protocol == "paper":
-            label = resize_labels(torch.from_numpy(label), side).numpy()
-        scored = score_case(
-            labels,
-            label,
-            classes=len(classes),
-            nested=segmenter.nested,
-            spacing=spacing,
-            volume=image.volume and protocol == "honest",
-            protocol=protocol,
-        )
-        rows += [
-            CaseScore(
-                file=case.id,
-                slice=index,
-                domain=case.domain or ONE_DOMAIN,
-                patient=case.patient or case.id,
-                class_name=classes[c],
-                answer=answer,
-                unit="px" if spacing is None else "mm",
-                scores=scores,
-            )
-            for index, c, answer, scores in scored
-        ]
-    if progress:
-        progress(len(cases), len(cases), "")
-    return rows
+        group.append((case, image, label))
+        if sum(len(image.pixels) for _, image, _ in group) >= slices:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _test_cases(

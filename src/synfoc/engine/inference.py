@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synfoc.batches.resize import plain_views
+from synfoc.batches.resize import resize_images, to_channels, working_images, working_side
 from synfoc.errors import UserError
 from synfoc.methods.confidence import dice_agreement, unet_share
 from synfoc.methods.mixing import most_probable, nearest
@@ -53,6 +53,39 @@ class Segmentation:
     one branch); None where it was not asked for or there is one network."""
     agreement_whole: float | None = None
     """The same Dice of the whole stack taken as one image."""
+
+
+@dataclass(frozen=True)
+class _Draft:
+    """What is known so far of one stack, in the order of its slices."""
+
+    size: tuple[int, int]
+    wanted: tuple[Answer, ...]
+    labels: dict[Answer, list[NDArray[np.uint8]]] = field(default_factory=dict)
+    soft: dict[Answer, list[NDArray[np.float32]]] = field(default_factory=dict)
+    certainty: dict[Answer, list[NDArray[np.float32]]] = field(default_factory=dict)
+    compared: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def add(
+        self,
+        P: dict[Answer, Tensor],
+        pair: tuple[Answer, Answer] | None,
+        *,
+        keep_probabilities: bool,
+    ) -> None:
+        """Take the probabilities of the next slices, at the networks' sides."""
+        for answer in self.wanted:
+            certainty = P[answer].amax(1).mean((1, 2)).cpu().numpy()
+            self.certainty.setdefault(answer, []).append(certainty)
+            for at_size in _resized(P[answer], self.size):
+                labels = most_probable(at_size).to(torch.uint8).cpu().numpy()
+                self.labels.setdefault(answer, []).append(labels)
+                if keep_probabilities:
+                    soft = at_size.movedim(1, 0).cpu().numpy()
+                    self.soft.setdefault(answer, []).append(soft)
+        if pair:
+            Q_a, Q_b = most_probable(P[pair[0]]), most_probable(P[pair[1]])
+            self.compared.append((nearest(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
 
 
 @dataclass(frozen=True)
@@ -121,32 +154,37 @@ class Segmenter:
         Raises:
             UserError: the run has no such branch or role.
         """
-        self.check(wanted)
-        size = size or (images.shape[1], images.shape[2])
-        pair = self._pair(agreement) if agreement else None
-        labels: dict[Answer, list[NDArray[np.uint8]]] = {a: [] for a in wanted}
-        soft: dict[Answer, list[NDArray[np.float32]]] = {a: [] for a in wanted}
-        certainty: dict[Answer, list[NDArray[np.float32]]] = {a: [] for a in wanted}
-        compared: list[tuple[Tensor, Tensor]] = []
-        for some in np.array_split(images, max(1, -(-len(images) // self.batch))):
-            P = self.probabilities(some, [*wanted, *(pair or ())])
-            for answer in wanted:
-                certainty[answer].append(P[answer].amax(1).mean((1, 2)).cpu().numpy())
-                for at_size in _resized(P[answer], size):
-                    labels[answer].append(most_probable(at_size).to(torch.uint8).cpu().numpy())
-                    if probabilities:
-                        soft[answer].append(at_size.movedim(1, 0).cpu().numpy())
-            if pair:
-                Q_a, Q_b = most_probable(P[pair[0]]), most_probable(P[pair[1]])
-                compared.append((nearest(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
-        each, whole = self._agreement(compared)
-        return Segmentation(
-            labels={a: np.concatenate(v) for a, v in labels.items()},
-            probabilities={a: np.concatenate(v, axis=1) for a, v in soft.items() if v},
-            certainty={a: np.concatenate(v) for a, v in certainty.items()},
-            agreement=each,
-            agreement_whole=whole,
+        found = self.segment_all(
+            [images], wanted, size=size, agreement=agreement, probabilities=probabilities
         )
+        return found[0]
+
+    def segment_all(
+        self,
+        stacks: Sequence[NDArray[np.float32]],
+        wanted: Sequence[Answer],
+        *,
+        size: tuple[int, int] | None = None,
+        agreement: Role | None = None,
+        probabilities: bool = False,
+    ) -> list[Segmentation]:
+        """Segment several stacks, whose slices share forwards whatever their sizes.
+
+        Arguments and errors as in `segment`; each stack is answered at its own size unless `size`
+        says another.
+        """
+        self.check(wanted)
+        pair = self._pair(agreement) if agreement else None
+        drafts = [_Draft(size or (x.shape[1], x.shape[2]), tuple(wanted)) for x in stacks]
+        squares = torch.cat([self._squares(x) for x in stacks])
+        owners = np.repeat(np.arange(len(stacks)), [len(x) for x in stacks])
+        for rows in np.array_split(np.arange(len(owners)), max(1, -(-len(owners) // self.batch))):
+            P = self._probabilities(squares[rows[0] : rows[-1] + 1], [*wanted, *(pair or ())])
+            for number in np.unique(owners[rows]):
+                own = np.flatnonzero(owners[rows] == number)
+                part = {a: x[own[0] : own[-1] + 1] for a, x in P.items()}
+                drafts[number].add(part, pair, keep_probabilities=probabilities)
+        return [self._finish(draft) for draft in drafts]
 
     def probabilities(
         self, images: NDArray[np.float32], wanted: Sequence[Answer]
@@ -165,12 +203,20 @@ class Segmenter:
             UserError: the run has no such branch or role.
         """
         self.check(wanted)
+        return self._probabilities(self._squares(images), wanted)
+
+    def _squares(self, images: NDArray[np.float32]) -> Tensor:
+        """Slices at the working side R, (n, C, R, R)."""
+        side = working_side(self.networks.sides)
+        return to_channels(working_images(images, side, self.channels), self.channels)
+
+    def _probabilities(self, squares: Tensor, wanted: Sequence[Answer]) -> dict[Answer, Tensor]:
         needed = {part for answer in wanted for part in _needs(answer)}
+        sides = {"unet": self.networks.sides.unet, "medsam": self.networks.sides.medsam}
         # Not inference_mode: what a module caches in it could not be trained on later.
         with torch.no_grad(), _evaluation_mode([self._network(a) for a in needed]):
-            at_S, at_P = plain_views(images, self.networks.sides, self.channels)
-            views = {"unet": at_P, "medsam": at_S}
-            views = {b: views[b].to(self.device) for b in {b for b, _ in needed}}
+            squares = squares.to(self.device)
+            views = {b: resize_images(squares, sides[b]) for b in {b for b, _ in needed}}
             P = {answer: self._softmax(answer, views[answer[0]]) for answer in needed}
             fused = {answer for answer in wanted if answer[0] == "fused"}
             if fused:
@@ -194,16 +240,21 @@ class Segmenter:
         phi_mut = dice_agreement(Q_UT_L, Q_MS_hat, self.classes, nested=self.nested)
         return unet_share("smc", phi_self, phi_mut)
 
-    def _agreement(
-        self, compared: list[tuple[Tensor, Tensor]]
-    ) -> tuple[NDArray[np.float32] | None, float | None]:
-        if not compared:
-            return None, None
-        Q_a, Q_b = (torch.cat(maps) for maps in zip(*compared, strict=True))
-        each = dice_agreement(Q_a, Q_b, self.classes, nested=self.nested)
-        tall_a, tall_b = (Q.reshape(1, -1, Q.shape[-1]) for Q in (Q_a, Q_b))
-        whole = dice_agreement(tall_a, tall_b, self.classes, nested=self.nested)
-        return each.numpy(), float(whole)
+    def _finish(self, draft: _Draft) -> Segmentation:
+        each: NDArray[np.float32] | None = None
+        whole: float | None = None
+        if draft.compared:
+            Q_a, Q_b = (torch.cat(maps) for maps in zip(*draft.compared, strict=True))
+            each = dice_agreement(Q_a, Q_b, self.classes, nested=self.nested).numpy()
+            tall_a, tall_b = (Q.reshape(1, -1, Q.shape[-1]) for Q in (Q_a, Q_b))
+            whole = float(dice_agreement(tall_a, tall_b, self.classes, nested=self.nested))
+        return Segmentation(
+            labels={a: np.concatenate(v) for a, v in draft.labels.items()},
+            probabilities={a: np.concatenate(v, axis=1) for a, v in draft.soft.items()},
+            certainty={a: np.concatenate(v) for a, v in draft.certainty.items()},
+            agreement=each,
+            agreement_whole=whole,
+        )
 
     def _pair(self, role: Role) -> tuple[Answer, Answer] | None:
         """Which two answers are compared: the branches, or the roles of the only branch."""

@@ -220,5 +220,5 @@ def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dic
         "medsam": medsam,
         "unet": {"side": side, "width": width},
         "method": {"batch": batch},
-        "train": {"steps": 30_000} if gpu else {"steps": 1000, "schedule": "cosine"},
+        "train": {"steps": 30_000} if gpu else {"steps": 1000, "schedule": "late"},
     }

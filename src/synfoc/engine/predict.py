@@ -108,13 +108,24 @@ def predict(
     segmenter = Segmenter.of_run(loaded)
     answer = (recommended_branch(RunFolder(run)) if branch == "recommended" else branch, role)
     segmenter.check([answer])
-    job = _Job(segmenter, answer, out, loaded.config.data.slice_axis, probabilities, overlay)
-    rows = []
+    job = _Job(segmenter, answer, out, probabilities, overlay)
+    rows: list[Prediction] = []
     try:
+        group: list[_Read] = []
         for done, (name, path) in enumerate(sources.items()):
             if progress:
                 progress(done, len(sources), str(path))
-            rows.append(job.do(name, path))
+            try:
+                stack = read_image(path, slice_axis=loaded.config.data.slice_axis)
+            except (UserError, OSError) as error:
+                rows.append(_failure(path, error))
+                continue
+            group.append(_Read(name, path, stack))
+            # Images share forwards, as many as fill one.
+            if sum(len(read.stack.pixels) for read in group) >= segmenter.batch:
+                job.do(group, rows)
+                group = []
+        job.do(group, rows)
     finally:
         # What was done before a full disk or Ctrl-C is listed too.
         rows.sort(key=_urgency)
@@ -126,38 +137,48 @@ def predict(
 
 
 @dataclass(frozen=True)
+class _Read:
+    """An image in memory; `name` is the path of its mask below `out`."""
+
+    name: Path
+    path: Path
+    stack: Stack
+
+
+@dataclass(frozen=True)
 class _Job:
     """What is done with every image."""
 
     segmenter: Segmenter
     answer: Answer
     out: Path
-    slice_axis: int | None
     probabilities: bool
     overlay: bool
 
-    def do(self, name: Path, path: Path) -> Prediction:
-        """Segment one file; `name` is the path of its mask below `out`."""
-        try:
-            stack = read_image(path, slice_axis=self.slice_axis)
-        except (UserError, OSError) as error:
-            return _failure(path, error)
-        images = to_unit(stack)
-        found = self.segmenter.segment(
-            images, [self.answer], agreement=self.answer[1], probabilities=self.probabilities
+    def do(self, group: Sequence[_Read], rows: list[Prediction]) -> None:
+        """Segment some images together; each adds its row once its files are written."""
+        if not group:
+            return
+        pixels = [to_unit(read.stack) for read in group]
+        answered = self.segmenter.segment_all(
+            pixels, [self.answer], agreement=self.answer[1], probabilities=self.probabilities
         )
+        for read, images, found in zip(group, pixels, answered, strict=True):
+            rows.append(self._write(read, images, found))
+
+    def _write(self, read: _Read, images: NDArray[np.float32], found: Segmentation) -> Prediction:
         label = found.labels[self.answer]
-        mask = write_label(self.out / name, label, stack)
+        mask = write_label(self.out / read.name, label, read.stack)
         bare = mask.with_name(stem(mask))
         if self.probabilities:
             ending = mask.name.removeprefix(bare.name)
             soft = bare.with_name(f"{bare.name}_probabilities{ending}")
-            write_probabilities(soft, found.probabilities[self.answer], stack)
+            write_probabilities(soft, found.probabilities[self.answer], read.stack)
         if self.overlay:
             picture = bare.with_name(f"{bare.name}_overlay.png")
             classes, nested = self.segmenter.classes, self.segmenter.nested
             write_overlay(picture, images, label, classes=classes, nested=nested)
-        return _row(path, mask.relative_to(self.out), found, self.answer, stack)
+        return _row(read.path, mask.relative_to(self.out), found, self.answer, read.stack)
 
 
 def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
