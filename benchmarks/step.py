@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from measure import PRODUCT_FLOP, clock, parser, product_seconds, write
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from measure import PRODUCT_FLOP, clock, parser, product_seconds, write
 from synfoc.batches.stream import Stream
 from synfoc.config import Config, parse_config
 from synfoc.engine.machine import (
@@ -98,6 +98,8 @@ class Bench:
             channels=channels,
             generator=torch.Generator().manual_seed(0),
         ).to(self.device)
+        assert self.networks.medsam is not None
+        self.networks.medsam.recompute = bool(config.medsam.recompute)
         self.optimizers = make_optimizers(self.networks, config)
         self.stream = self._stream(channels)
         self.f = self._models(self.networks)

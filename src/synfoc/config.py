@@ -147,6 +147,9 @@ class FoundationModel(Section):
     tokens: Literal["object", "checkpoint"] = "object"
     """How the K class tokens start: all from the one token that MedSAM's training used, or class k
     from token k [authors' code]. docs/departures.md says what it is worth."""
+    recompute: bool | None = None
+    """Compute the encoder's activations again in backward instead of keeping them. None: where the
+    estimate before the first step says that memory would not do."""
     rank: Count = 4
     """Rank of the low-rank update of q and v. [authors' code]"""
     lr: float = Field(1.2e-4, gt=0)

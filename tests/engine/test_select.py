@@ -74,6 +74,18 @@ def test_networks_that_call_everything_background_score_nothing(probe: Probe) ->
     assert found["score"] == pytest.approx(1 / 65.001, abs=1e-5)
 
 
+def test_images_that_both_leave_empty_are_no_agreement(probe: Probe) -> None:
+    """One branch finds 64 pixels in the first image, the other none; the second image is dark.
+
+    Over both images as one: 2 x 0 + 1 over 64 + 1.001. A mean over images would say 0.51.
+    """
+    dark = np.concatenate([probe.unlabeled, np.zeros_like(probe.unlabeled)])
+    half_empty = Probe(probe.labeled, probe.labels, dark)
+    mixed = all_four(0.5) | {"medsam": Threshold(2.0), "medsam_teacher": Threshold(2.0)}
+    found = assess(segmenter(**mixed), half_empty)
+    assert found["agreement"] == pytest.approx(1 / 65.001)
+
+
 def test_branches_that_differ_score_less(probe: Probe) -> None:
     mixed = all_four(0.5) | {"medsam": Threshold(0.1), "medsam_teacher": Threshold(0.1)}
     same, other = assess(segmenter(**all_four(0.5)), probe), assess(segmenter(**mixed), probe)

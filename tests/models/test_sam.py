@@ -8,7 +8,9 @@ import torch
 import transformers
 from torch import Tensor
 
+from synfoc.config import parse_config
 from synfoc.errors import UserError
+from synfoc.models.build import build_networks
 from synfoc.models.checkpoints import Vit, read_source, source_of, to_original, to_transformers
 from synfoc.models.fitting import original_names, sam_from_original, sam_from_source
 from synfoc.models.sam import PromptFreeSam
@@ -199,6 +201,42 @@ def test_gradient_reaches_lora_no_mask_embedding_and_decoder_alone(
     assert trained == lora | {"prompt_encoder.no_mask_embed.weight"} | (decoder - iou)
     assert not network.encoder.training
     assert network.mask_decoder.training
+
+
+@pytest.mark.parametrize("weights", ["random:vit-tiny", "random:litemedsam"])
+def test_recomputed_activations_give_the_same_gradients_and_keep_less(weights: str) -> None:
+    """Backward must find the student's own LoRA again, which is attached during forward only."""
+    config = parse_config(
+        {
+            "data": {"path": "."},
+            "method": {"branches": "medsam"},
+            "medsam": {"weights": weights, "side": 32},
+        }
+    )
+    generator = torch.Generator().manual_seed(0)
+    network = build_networks(config, classes=2, channels=1, generator=generator).medsam
+    assert network is not None
+    with torch.no_grad():
+        for B in network.lora.B:
+            B.normal_(std=0.1, generator=generator)
+    x = torch.rand(2, 1, 32, 32, generator=generator)
+    found, kept = [], []
+    for network.recompute in (False, True):
+        sizes: list[int] = []
+
+        def note(tensor: Tensor, sizes: list[int] = sizes) -> Tensor:
+            sizes.append(tensor.numel())
+            return tensor
+
+        network.zero_grad()
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+            z = network(x)
+        z.square().mean().backward()
+        found.append([z, *(p.grad for p in network.lora.parameters())])
+        kept.append(sum(sizes))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, atol=0, rtol=0)
+    assert kept[1] < 0.8 * kept[0]
 
 
 def test_no_graph_is_kept_before_the_first_adapted_layer(tensors: dict[str, Tensor]) -> None:

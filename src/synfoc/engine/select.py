@@ -3,7 +3,8 @@
 Evidence is read from labeled training images (whose labels the run may see) and from unlabeled
 ones: how far the two branches agree with each other, how far each student agrees with its teacher,
 and how little an answer changes under the strong view. Agreement alone would crown networks that
-call everything background, so each figure is multiplied by the Dice on the labeled images.
+call everything background, so each figure is a Dice over all images as one, where what is empty on
+both sides counts for nothing, and is multiplied by the Dice on the labeled images.
 """
 
 from __future__ import annotations
@@ -241,13 +242,18 @@ def _predict(
 
 
 def _dice(segmenter: Segmenter, Q: Tensor, other: Tensor | NDArray[np.uint8]) -> float:
+    """Dice over all images as one: two maps that leave an image empty agree on nothing there.
+
+    The mean over images would count such a pair as full agreement, and so crown a network that
+    sees no lesion anywhere (docs/lab-notes.md).
+    """
     if len(Q) == 0:
         return 0.0
     if isinstance(other, np.ndarray):
         other = torch.from_numpy(other).long()
     Q, other = (nearest(x, min(Q.shape[-1], other.shape[-1])) for x in (Q, other))
-    dice = dice_agreement(Q, other, segmenter.classes, nested=segmenter.nested)
-    return dice.mean().item()
+    Q, other = (x.reshape(1, -1, x.shape[-1]) for x in (Q, other))
+    return dice_agreement(Q, other, segmenter.classes, nested=segmenter.nested).item()
 
 
 def _mean(values: Sequence[float]) -> float | None:

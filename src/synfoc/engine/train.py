@@ -119,6 +119,8 @@ class Trainer:
             generator=torch.Generator().manual_seed(config.train.seed),
             base=folder.base if folder.base.is_file() else None,
         ).to(fabric.device)
+        if self.networks.medsam is not None:
+            self.networks.medsam.recompute = bool(config.medsam.recompute)
         self.optimizers = make_optimizers(self.networks, config)
         self.method = method_of(config)
         self.stream = Stream(
@@ -161,10 +163,24 @@ class Trainer:
             self.journal.begin(self.precision)
             self.journal.save("last", self.optimizers, self.progress)
         self.models, self.optimizers = set_up(self.networks, self.optimizers, self.fabric)
-        if self.progress.step == 0 and display.shown:
-            cost = estimate_step(self.networks, self.config, self.fabric.device, self.precision)
-            display.say(cost.text(self.config.train.steps))
+        if display.shown:
+            self._estimate(display)
         self.fabric.barrier()
+
+    def _estimate(self, display: Display) -> None:
+        """Say what a step costs; where memory would not do, keep fewer activations."""
+        student, device = self.networks.medsam, self.fabric.device
+        cost = estimate_step(self.networks, self.config, device, self.precision)
+        asked = self.config.medsam.recompute
+        if student is not None and asked is None and cost.memory_gib > cost.free_gib:
+            student.recompute = True
+            display.say(
+                f"note: {cost.memory_gib:.1f} GiB would be needed, {cost.free_gib:.1f} are free: "
+                "the encoder's activations are computed again in backward (medsam.recompute)"
+            )
+            cost = estimate_step(self.networks, self.config, device, self.precision)
+        if self.progress.step == 0:
+            display.say(cost.text(self.config.train.steps))
 
     def run(self, display: Display, interruption: Interruption) -> None:
         """Train from where the run stands to its last step.

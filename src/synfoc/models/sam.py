@@ -14,6 +14,7 @@ import copy
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Protocol
 
 import torch
@@ -89,6 +90,8 @@ class PromptFreeSam(nn.Module):
         self.side = side
         self.shape = shape
         self.loaded = loaded or Loaded()
+        self.recompute = False
+        """Whether backward computes the encoder's activations again instead of keeping them."""
         self.prompt_encoder.no_mask_embed.requires_grad_(True)
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.register_buffer("positions", self._positions(), persistent=False)
@@ -124,8 +127,10 @@ class PromptFreeSam(nn.Module):
                 expected=f"{self.side} x {self.side} (medsam.side)",
                 fix="resize the images, or set medsam.side",
             )
-        with self.lora.attached(self.encoder.qkv_layers()):
-            embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1))
+        attached = partial(self.lora.attached, self.encoder.qkv_layers())
+        with attached():
+            again = attached if self.recompute else None
+            embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1), again)
         return embedding
 
     def decode(self, embedding: Float[Tensor, "B d e e"]) -> Float[Tensor, "B K L L"]:

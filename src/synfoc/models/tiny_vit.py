@@ -30,6 +30,7 @@ from torch import Tensor, nn
 
 from synfoc.errors import UserError
 from synfoc.models.attention import attend, in_windows
+from synfoc.models.recompute import Again, run_block
 
 
 class TinyViT(nn.Module):
@@ -87,11 +88,16 @@ class TinyViT(nn.Module):
         )
         self.requires_grad_(False)
 
-    def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d S//4 S//4"]:
-        """Embedding of RGB images in [0, 1]; S is a multiple of 16. The result is channels-last."""
+    def forward(
+        self, x: Float[Tensor, "B 3 S S"], again: Again | None = None
+    ) -> Float[Tensor, "B d S//4 S//4"]:
+        """Embedding of RGB images in [0, 1]; S is a multiple of 16. The result is channels-last.
+
+        `again`: see `recompute.run_block`.
+        """
         x = self.patch_embed(x.contiguous(memory_format=torch.channels_last))
         for stage in self.layers:
-            x = stage(x)
+            x = stage(x, again)
         embedding: Tensor = self.neck(x)
         return embedding
 
@@ -182,9 +188,11 @@ class _Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.downsample = downsample
 
-    def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B d y x"]:
+    def forward(
+        self, x: Float[Tensor, "B c h w"], again: Again | None = None
+    ) -> Float[Tensor, "B d y x"]:
         for block in self.blocks:
-            x = block(x)
+            x = run_block(block, x, again)
         return x if self.downsample is None else self.downsample(x)
 
 

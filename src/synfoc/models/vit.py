@@ -24,6 +24,7 @@ from torch import Tensor, nn
 
 from synfoc.models.attention import attend, in_windows
 from synfoc.models.lora import QkvLayers
+from synfoc.models.recompute import Again, run_block
 
 
 class VitEncoder(nn.Module):
@@ -48,14 +49,16 @@ class VitEncoder(nn.Module):
         """One layer per block; its rows are all of q, all of k, all of v: hence one head."""
         return [(layer.attn.qkv, 1) for layer in self.vision.layers]
 
-    def forward(self, x: Float[Tensor, "B 3 S S"]) -> Float[Tensor, "B d e e"]:
-        """Embedding of images in [0, 1]."""
+    def forward(
+        self, x: Float[Tensor, "B 3 S S"], again: Again | None = None
+    ) -> Float[Tensor, "B d e e"]:
+        """Embedding of images in [0, 1]. `again`: see `recompute.run_block`."""
         vision = self.vision
         entries = vision.patch_embed(x)
         if vision.pos_embed is not None:
             entries = entries + vision.pos_embed
         for block in vision.layers:
-            entries = block(entries)
+            entries = run_block(block, entries, again)
         embedding: Tensor = vision.neck(entries)
         return embedding
 
