@@ -61,6 +61,17 @@ def test_a_run_inside_a_file_cannot_be_made(tmp_path: Path) -> None:
         RunFolder.create(tmp_path / "file" / "run")
 
 
+def test_a_name_that_no_disk_takes_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        RunFolder.create(tmp_path / ("n" * 300))
+
+
+@pytest.mark.skipif(not Path("/proc/self").is_dir(), reason="no /proc on this system")
+def test_a_file_system_that_takes_no_folder_is_told() -> None:
+    with pytest.raises(UserError, match="cannot write"):
+        RunFolder.create(Path("/proc/run"))
+
+
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write all")
 def test_an_unwritable_folder_is_told(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)

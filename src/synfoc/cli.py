@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from enum import Enum
 from pathlib import Path
@@ -363,7 +364,8 @@ def _bar(console: Console, what: str) -> Any:
 def _done(run: Path) -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # one of several processes tells it
-    print(f"run -> {run}\nnext: synfoc evaluate {run}; synfoc report {run}")
+    name = shlex.quote(str(run))
+    print(f"run -> {run}\nnext: synfoc evaluate {name}; synfoc report {name}")
 
 
 def _free_folder(parent: Path, name: str) -> Path:

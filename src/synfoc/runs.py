@@ -58,6 +58,11 @@ if TYPE_CHECKING:
 BRANCHES = ("unet", "medsam", "fused")
 KINDS = ("best", "median", "worst")
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    # Some file systems (/proc) and names that are too long refuse in these words.
+    *(errno.ENOENT, errno.ENAMETOOLONG),
+)
 PACKAGES = (
     "synfoc",
     "torch",
@@ -389,7 +394,7 @@ def _told(path: Path) -> Iterator[None]:
                 expected="room on the disk; the old file is untouched",
                 fix="free some space, then go on: synfoc train --resume",
             ) from error
-        if number in (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST):
+        if number in REFUSED:
             raise UserError(
                 f"cannot write {path}",
                 found=str(error),

@@ -10,6 +10,7 @@ For every step k:
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -60,7 +61,8 @@ class Interrupted(Exception):  # noqa: N818 (not an error: everything is saved)
 
     def __init__(self, run: Path, step: int) -> None:
         self.run, self.step = run, step
-        super().__init__(f"stopped at step {step}; go on with: synfoc train --resume {run}")
+        name = shlex.quote(str(run))
+        super().__init__(f"stopped at step {step}; go on with: synfoc train --resume {name}")
 
 
 def train(

@@ -7,6 +7,7 @@ what pixels mean, is decided in files.py.
 
 from __future__ import annotations
 
+import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -227,9 +228,11 @@ def _told(path: Path) -> Iterator[None]:
         yield
     except PermissionError:
         raise _refused(path, "no permission to read it", "change its permissions") from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
+        told = re.search(r"(\d+) pixels", str(error))
+        found = f"{int(told[1]):,} pixels" if told else "far more pixels"
         expected = f"at most {MAX_PICTURE:,} pixels"
-        raise _refused(path, "far more pixels", "cut it into tiles", expected) from None
+        raise _refused(path, found, "cut it into tiles", expected) from None
     except (OSError, RuntimeError, *damaged) as error:
         reason = " ".join(str(error).replace(str(path), path.name).split())[:200]
         raise _refused(
