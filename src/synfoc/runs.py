@@ -121,9 +121,10 @@ class RunFolder:
         Raises:
             UserError: it is a file, or it holds something already.
         """
-        found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
-        if path.is_file():
-            found = ["a file"]
+        with _told(path):
+            found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
+            if path.is_file():
+                found = ["a file"]
         if found:
             raise UserError(
                 f"{path} is not empty",
