@@ -10,6 +10,7 @@ import json
 import os
 import shlex
 import sys
+import warnings
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
@@ -330,6 +331,7 @@ def weights_check(
 
 def main() -> NoReturn:
     """Run the command line; bad input ends with status 2 and no traceback."""
+    warnings.showwarning = _show_note
     try:
         app(standalone_mode=True)
     except UserError as error:
@@ -347,6 +349,10 @@ def main() -> NoReturn:
         print(f"synfoc: {error}", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
+
+
+def _show_note(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"synfoc: note: {message}", file=sys.stderr)
 
 
 def _console(*, stderr: bool = True) -> Console:

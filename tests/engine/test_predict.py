@@ -162,6 +162,15 @@ def test_other_suffixes_of_one_name_are_refused_too(tmp_path: Path) -> None:
         find_images([tmp_path], tmp_path / "out")
 
 
+def test_an_image_named_like_the_picture_of_another_is_refused(run: Path, tmp_path: Path) -> None:
+    """a_overlay.png would be both the mask of one image and the picture of the other."""
+    picture(tmp_path / "in" / "a.png", 0, 255), picture(tmp_path / "in" / "a_overlay.png", 0, 255)
+    with pytest.raises(UserError, match="two files would get the name a_overlay"):
+        predict(run, [tmp_path / "in"], out=tmp_path / "out", overlay=True)
+    assert not (tmp_path / "out").exists()
+    assert len(predict(run, [tmp_path / "in"], out=tmp_path / "out")) == 2
+
+
 def test_nothing_to_do_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no images to segment"):
         find_images([tmp_path], tmp_path / "out")

@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     generator = torch.Generator().manual_seed(0)
     networks = build_networks(config, classes=3, channels=3, generator=generator)
     save_base(networks, folder.base)
-    save_checkpoint(folder.checkpoints / "best.safetensors", networks, {}, Progress(step=3))
+    save_checkpoint(folder.checkpoints / "best.safetensors", networks, {}, Progress(3), config)
     return folder.path
 
 

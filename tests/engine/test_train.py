@@ -12,6 +12,7 @@ from torch import Tensor
 
 from synfoc.config import Config, load_config
 from synfoc.engine import train as module
+from synfoc.engine.checkpoint import load_run
 from synfoc.engine.train import Interrupted, train
 from synfoc.errors import UserError
 from synfoc.methods.models import Release, Step
@@ -112,14 +113,30 @@ def test_resume_refuses_other_settings(settings: Settings, tmp_path: Path) -> No
     assert "expected  train.steps = 2" in str(told.value)
 
 
-def test_resume_refuses_a_checkpoint_of_another_architecture(
+def test_resume_refuses_a_config_that_was_edited(settings: Settings, tmp_path: Path) -> None:
+    run = train(settings("train.steps=2"), tmp_path / "run")
+    config = run / "config.yaml"
+    whole = config.read_text()
+    config.write_text(whole.replace("steps: 2", "steps: 4"))
+    with pytest.raises(UserError, match="differs from the run's last checkpoint") as told:
+        train(None, run, resume=True)
+    assert "found     train.steps = 4" in str(told.value)
+    # How much of the data is kept in memory changes nothing of what is learned.
+    config.write_text(whole.replace("cache_gib: 2.0", "cache_gib: 1.0"))
+    train(None, run, resume=True)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(
     settings: Settings, tmp_path: Path
 ) -> None:
     narrow = train(settings("train.steps=2"), tmp_path / "narrow")
     wide = train(settings("train.steps=2", "unet.width=6"), tmp_path / "wide")
-    last = "checkpoints/last.safetensors"
-    (narrow / last).write_bytes((wide / last).read_bytes())
+    for name in ("best", "last"):
+        file = f"checkpoints/{name}.safetensors"
+        (narrow / file).write_bytes((wide / file).read_bytes())
     with pytest.raises(UserError, match="belongs to other networks"):
+        load_run(narrow, device="cpu")
+    with pytest.raises(UserError, match=r"unet.width = 4"):
         train(None, narrow, resume=True)
 
 
@@ -205,6 +222,17 @@ def test_no_unlabeled_image_trains_supervised_and_says_so(
     assert load_config(run / "config.yaml").method.name == "supervised"
     notices = json.loads((run / "environment.json").read_text())["notices"]
     assert any("no unlabeled image" in notice for notice in notices)
+
+
+def test_images_of_one_scanner_alone_are_trained_on_and_told(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "alpha").symlink_to(squares / "alpha")
+    run = train(settings(f"data.path={only}", "train.steps=2"), tmp_path / "run")
+    notices = json.loads((run / "environment.json").read_text())["notices"]
+    assert any("of one domain (alpha)" in notice for notice in notices)
 
 
 def test_monitored_pseudo_labels_are_scored(settings: Settings, tmp_path: Path) -> None:

@@ -1,8 +1,8 @@
 """Save and restore everything that a run is, so that a resumed run equals an unbroken one.
 
 A checkpoint is one safetensors file: both students, both teachers, both optimizers, and in its
-header the step and what was best so far. Random numbers need no place in it: batch k follows from
-(seed, k). The frozen encoder lies once in the run folder, in base.safetensors.
+header the step, what was best so far and the config. Random numbers need no place in it: batch k
+follows from (seed, k). The frozen encoder lies once in the run folder, in base.safetensors.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synfoc.config import Config, load_config
+from synfoc.config import Config, load_config, parse_config
 from synfoc.engine.machine import Precision, choose_device, choose_precision, keep_freed_memory
 from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder, replacing
 
-FORMAT = "synfoc checkpoint 1"
+FORMAT = "synfoc checkpoint 2"
 
 
 @dataclass
@@ -70,9 +70,13 @@ def network_state(networks: Networks) -> dict[str, Tensor]:
 
 
 def save_checkpoint(
-    path: Path, networks: Networks, optimizers: Mapping[str, Optimizer], progress: Progress
+    path: Path,
+    networks: Networks,
+    optimizers: Mapping[str, Optimizer],
+    progress: Progress,
+    config: Config,
 ) -> None:
-    """Write one checkpoint atomically.
+    """Write one checkpoint atomically; `config` goes into its header.
 
     Raises:
         UserError: the disk is full; the older checkpoint is untouched.
@@ -82,7 +86,11 @@ def save_checkpoint(
         for index, fields in optimizer.state_dict()["state"].items():
             tensors = {k: v for k, v in fields.items() if isinstance(v, Tensor)}
             state |= {f"optimizer.{name}/{index}/{k}": v for k, v in tensors.items()}
-    header = {"format": FORMAT, "progress": json.dumps(vars(progress))}
+    header = {
+        "format": FORMAT,
+        "progress": json.dumps(vars(progress)),
+        "config": config.model_dump_json(),
+    }
     plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     with replacing(path) as part:
         save_file(plain, part, metadata=header)
@@ -96,7 +104,7 @@ def load_checkpoint(
     Raises:
         UserError: no such file, damaged, or a checkpoint of other networks.
     """
-    progress, state = _read(path)
+    header, state = _read(path)
     own = network_state(networks)
     found = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
     _check_fit(path, own, found)
@@ -108,7 +116,17 @@ def load_checkpoint(
             medsam.load_trained_state(_part(state, f"medsam.{role}/"))
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
-    return progress
+    return Progress(**json.loads(header["progress"]))
+
+
+def checkpoint_config(path: Path) -> Config:
+    """The config that a checkpoint was made with.
+
+    Raises:
+        UserError: no such file, damaged, or no checkpoint.
+    """
+    header, _ = _read(path, tensors=False)
+    return parse_config(json.loads(header["config"]), source=str(path))
 
 
 def load_run(
@@ -175,11 +193,12 @@ def find_checkpoint(folder: RunFolder, name: str) -> Path:
     return path
 
 
-def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
+def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a checkpoint."""
     try:
         with safe_open(path, framework="pt") as file:
             header = file.metadata() or {}
-            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118 (not a dict)
+            state = {k: file.get_tensor(k) for k in file.keys()} if tensors else {}  # noqa: SIM118
     except (SafetensorError, OSError) as error:
         raise UserError(
             f"cannot read checkpoint {path}",
@@ -189,12 +208,12 @@ def _read(path: Path) -> tuple[Progress, dict[str, Tensor]]:
         ) from None
     if header.get("format") != FORMAT:
         raise UserError(
-            f"{path} is not a checkpoint of synfoc",
+            f"{path} is not a checkpoint of this synfoc",
             found=f"format {header.get('format')}",
             expected=FORMAT,
-            fix="name a file in the checkpoints/ folder of a run",
+            fix="name a file in the checkpoints/ folder of a run of this version",
         )
-    return Progress(**json.loads(header["progress"])), state
+    return header, state
 
 
 def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

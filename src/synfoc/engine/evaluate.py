@@ -158,10 +158,10 @@ def score_cases(
     side = segmenter.networks.sides.unet
     size = (side, side) if protocol == "paper" else None
     rows = []
-    for group in _groups(cases, table, segmenter.batch, slice_axis, progress):
-        images = [to_unit(image) for _, image, _ in group]
+    for group in segmenter.grouped(_read(cases, table, slice_axis, progress)):
+        images = [to_unit(image) for image, _ in group]
         answered = segmenter.segment_all(images, wanted, size=size)
-        for (case, image, pixels), answer_maps in zip(group, answered, strict=True):
+        for (image, (case, pixels)), answer_maps in zip(group, answered, strict=True):
             spacing = image.spacing if protocol == "honest" else None
             label = resize_labels(torch.from_numpy(pixels), side).numpy() if size else pixels
             scored = score_case(
@@ -191,26 +191,15 @@ def score_cases(
     return rows
 
 
-def _groups(
-    cases: Sequence[Case],
-    table: CaseTable,
-    slices: int,
-    slice_axis: int | None,
-    progress: Progress | None,
-) -> Iterator[list[tuple[Case, Stack, NDArray[np.uint8]]]]:
-    """Cases with image and label, read as many at a time as fill a forward of so many slices."""
-    group: list[tuple[Case, Stack, NDArray[np.uint8]]] = []
+def _read(
+    cases: Sequence[Case], table: CaseTable, slice_axis: int | None, progress: Progress | None
+) -> Iterator[tuple[Stack, tuple[Case, NDArray[np.uint8]]]]:
+    """The image of each case, with the case and its label."""
     for done, case in enumerate(cases):
         if progress:
             progress(done, len(cases), case.id)
         image = load_image(case, slice_axis=slice_axis)
-        label = np.array(load_label(case, table, like=image).pixels, np.uint8)
-        group.append((case, image, label))
-        if sum(len(image.pixels) for _, image, _ in group) >= slices:
-            yield group
-            group = []
-    if group:
-        yield group
+        yield image, (case, np.array(load_label(case, table, like=image).pixels, np.uint8))
 
 
 def _test_cases(

@@ -7,10 +7,10 @@ most probable class is taken. How far two answers agree tells how far an image c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
 
 import numpy as np
 import torch
@@ -26,11 +26,13 @@ from synfoc.methods.synfoc import fuse
 
 if TYPE_CHECKING:
     from synfoc.engine.checkpoint import LoadedRun
+    from synfoc.images.files import Stack
     from synfoc.models.build import Networks
 
 Branch: TypeAlias = Literal["unet", "medsam", "fused"]
 Role: TypeAlias = Literal["student", "teacher"]
 Answer: TypeAlias = tuple[Branch, Role]
+T = TypeVar("T")
 
 ROLES: tuple[Role, ...] = ("student", "teacher")
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
@@ -185,6 +187,17 @@ class Segmenter:
                 part = {a: x[own[0] : own[-1] + 1] for a, x in P.items()}
                 drafts[number].add(part, pair, keep_probabilities=probabilities)
         return [self._finish(draft) for draft in drafts]
+
+    def grouped(self, items: Iterable[tuple[Stack, T]]) -> Iterator[list[tuple[Stack, T]]]:
+        """Stacks with what belongs to them, as many at a time as fill a forward."""
+        group: list[tuple[Stack, T]] = []
+        for item in items:
+            group.append(item)
+            if sum(len(stack.pixels) for stack, _ in group) >= self.batch:
+                yield group
+                group = []
+        if group:
+            yield group
 
     def probabilities(
         self, images: NDArray[np.float32], wanted: Sequence[Answer]

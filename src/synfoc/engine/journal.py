@@ -78,7 +78,7 @@ class Journal:
             # The loss scale of fp16; nothing in other precisions.
             progress.extra = dict(self.fabric.strategy.precision.state_dict())
             path = self.folder.checkpoints / f"{name}.safetensors"
-            save_checkpoint(path, self.networks, optimizers, progress)
+            save_checkpoint(path, self.networks, optimizers, progress, self.prepared.config)
 
     def forget(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep`."""

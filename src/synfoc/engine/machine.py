@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
+QUICK = 1.0  # seconds; what takes less is measured on a whole batch
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -130,7 +131,7 @@ class Estimate:
 def estimate_step(
     networks: Networks, config: Config, device: torch.device, precision: Precision
 ) -> Estimate:
-    """Measure one image forward and backward through each student and scale to the whole step.
+    """Measure some images forward and backward through each student and scale to the whole step.
 
     Activations that backward needs are counted, not guessed: every tensor that autograd saves
     passes a hook. A step runs B images through each teacher and 2 B through each student (the
@@ -144,7 +145,7 @@ def estimate_step(
     ):
         if network is None:
             continue
-        forward, both, saved = _measure(network, channels, side, device, precision)
+        forward, both, saved = _measure(network, batch, channels, side, device, precision)
         supervised = config.method.name == "supervised"
         seconds += batch * (both if supervised else 2 * both + forward * 1.5)
         parameters = sum(p.numel() * p.element_size() for p in network.parameters())
@@ -155,9 +156,14 @@ def estimate_step(
 
 
 def _measure(
-    network: nn.Module, channels: int, side: int, device: torch.device, precision: Precision
+    network: nn.Module,
+    batch: int,
+    channels: int,
+    side: int,
+    device: torch.device,
+    precision: Precision,
 ) -> tuple[float, float, float]:
-    """Seconds forward, seconds forward + backward, bytes saved for backward; of one image."""
+    """Seconds forward, seconds forward + backward, bytes saved for backward; each per image."""
     saved: dict[int, int] = {}
 
     def keep(tensor: Tensor) -> Tensor:
@@ -165,26 +171,29 @@ def _measure(
         saved[storage.data_ptr()] = storage.nbytes()
         return tensor
 
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    image = torch.zeros(1, channels, side, side, device=device)
-    training = network.training
-    network.eval()  # a zero image must not move batch-norm statistics
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
-    forward = both = 0.0
-    for attempt in range(2):  # the first one warms caches up
+    def timed(images: int) -> tuple[float, float]:
+        view = torch.zeros(images, channels, side, side, device=device)
         start = _clock(device)
         with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
-            if attempt:
-                logits = network(image)
-            else:
-                with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-                    logits = network(image)
+            logits = network(view)
         forward = _clock(device) - start
         logits.float().sum().backward()
-        both = _clock(device) - start
+        return forward, _clock(device) - start
+
+    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
+    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    training = network.training
+    network.eval()  # a zero image must not move batch-norm statistics
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        forward, both = timed(1)
+    # Small networks take longer per image when they get one alone, and at first.
+    images, times = (batch, 2) if both < QUICK else (1, 1)
+    for _ in range(times):
+        forward, both = timed(images)
     network.train(training)
     network.zero_grad(set_to_none=True)
-    return forward, both, float(sum(n for pointer, n in saved.items() if pointer not in own))
+    kept = float(sum(n for pointer, n in saved.items() if pointer not in own))
+    return forward / images, both / images, kept
 
 
 def _clock(device: torch.device) -> float:

@@ -12,7 +12,7 @@ the list and does not stop the others.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Literal
@@ -38,6 +38,7 @@ from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
 from synfoc.runs import RunFolder, replacing
 
 TABLE = "predictions.csv"
+OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npy")
 
 
@@ -102,6 +103,7 @@ def predict(
         UserError: no images, two images of one name, a mask that exists, no such branch, disk full.
     """
     sources = find_images(images, out)
+    _refuse_clashes(sources, {OVERLAY: overlay, PROBABILITIES: probabilities})
     if not overwrite:
         _refuse_to_overwrite(out, sources)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
@@ -110,22 +112,21 @@ def predict(
     segmenter.check([answer])
     job = _Job(segmenter, answer, out, probabilities, overlay)
     rows: list[Prediction] = []
-    try:
-        group: list[_Read] = []
-        for done, (name, path) in enumerate(sources.items()):
+
+    def readable() -> Iterator[tuple[Stack, _Name]]:
+        for done, (mask, image) in enumerate(sources.items()):
             if progress:
-                progress(done, len(sources), str(path))
+                progress(done, len(sources), str(image))
             try:
-                stack = read_image(path, slice_axis=loaded.config.data.slice_axis)
+                stack = read_image(image, slice_axis=loaded.config.data.slice_axis)
             except (UserError, OSError) as error:
-                rows.append(_failure(path, error))
-                continue
-            group.append(_Read(name, path, stack))
-            # Images share forwards, as many as fill one.
-            if sum(len(read.stack.pixels) for read in group) >= segmenter.batch:
-                job.do(group, rows)
-                group = []
-        job.do(group, rows)
+                rows.append(_failure(image, error))
+            else:
+                yield stack, _Name(image, mask)
+
+    try:
+        for group in segmenter.grouped(readable()):
+            job.do(group, rows)
     finally:
         # What was done before a full disk or Ctrl-C is listed too.
         rows.sort(key=_urgency)
@@ -137,12 +138,11 @@ def predict(
 
 
 @dataclass(frozen=True)
-class _Read:
-    """An image in memory; `name` is the path of its mask below `out`."""
+class _Name:
+    """An image's file, and the path of its mask below `out`."""
 
-    name: Path
-    path: Path
-    stack: Stack
+    image: Path
+    mask: Path
 
 
 @dataclass(frozen=True)
@@ -155,30 +155,30 @@ class _Job:
     probabilities: bool
     overlay: bool
 
-    def do(self, group: Sequence[_Read], rows: list[Prediction]) -> None:
+    def do(self, group: Sequence[tuple[Stack, _Name]], rows: list[Prediction]) -> None:
         """Segment some images together; each adds its row once its files are written."""
-        if not group:
-            return
-        pixels = [to_unit(read.stack) for read in group]
+        pixels = [to_unit(stack) for stack, _ in group]
         answered = self.segmenter.segment_all(
             pixels, [self.answer], agreement=self.answer[1], probabilities=self.probabilities
         )
-        for read, images, found in zip(group, pixels, answered, strict=True):
-            rows.append(self._write(read, images, found))
+        for (stack, name), images, found in zip(group, pixels, answered, strict=True):
+            rows.append(self._write(name, stack, images, found))
 
-    def _write(self, read: _Read, images: NDArray[np.float32], found: Segmentation) -> Prediction:
+    def _write(
+        self, name: _Name, stack: Stack, images: NDArray[np.float32], found: Segmentation
+    ) -> Prediction:
         label = found.labels[self.answer]
-        mask = write_label(self.out / read.name, label, read.stack)
+        mask = write_label(self.out / name.mask, label, stack)
         bare = mask.with_name(stem(mask))
         if self.probabilities:
             ending = mask.name.removeprefix(bare.name)
-            soft = bare.with_name(f"{bare.name}_probabilities{ending}")
-            write_probabilities(soft, found.probabilities[self.answer], read.stack)
+            soft = bare.with_name(f"{bare.name}{PROBABILITIES}{ending}")
+            write_probabilities(soft, found.probabilities[self.answer], stack)
         if self.overlay:
-            picture = bare.with_name(f"{bare.name}_overlay.png")
+            picture = bare.with_name(f"{bare.name}{OVERLAY}.png")
             classes, nested = self.segmenter.classes, self.segmenter.nested
             write_overlay(picture, images, label, classes=classes, nested=nested)
-        return _row(read.path, mask.relative_to(self.out), found, self.answer, read.stack)
+        return _row(name.image, mask.relative_to(self.out), found, self.answer, stack)
 
 
 def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -259,9 +259,23 @@ def _is_mask(path: Path, out: Path) -> bool:
     return folder.name.lower() in LABEL_FOLDERS and any(other.is_dir() for other in beside)
 
 
+def _refuse_clashes(sources: dict[Path, Path], extras: dict[str, bool]) -> None:
+    """No mask may have the name of another image's picture (`a_overlay.png` beside `a.png`)."""
+    images = {name.with_name(stem(name)): image for name, image in sources.items()}
+    for ending in (ending for ending, wanted in extras.items() if wanted):
+        for bare, image in images.items():
+            twin = images.get(bare.with_name(bare.name + ending))
+            if twin is not None:
+                raise UserError(
+                    f"two files would get the name {bare.name}{ending}",
+                    found=f"the mask of {twin} and what --{ending[1:]} writes for {image}",
+                    expected=f"no image whose name is that of another one and {ending}",
+                    fix=f"leave --{ending[1:]} out, or move {twin.name} elsewhere",
+                )
+
+
 def _refuse_to_overwrite(out: Path, sources: dict[Path, Path]) -> None:
-    endings = [*MASK_SUFFIXES, "_overlay.png", "_probabilities.npy", "_probabilities.nii.gz"]
-    endings.append("_probabilities.nii")
+    endings = [*MASK_SUFFIXES, f"{OVERLAY}.png", *(PROBABILITIES + s for s in MASK_SUFFIXES[1:])]
     names = [name.with_name(stem(name) + ending) for name in sources for ending in endings]
     there = [str(n) for n in (Path(TABLE), *names) if (out / n).exists()]
     if there:

@@ -9,10 +9,19 @@ from typing import Any
 
 from synfoc.batches.split import Split, load_split, make_split
 from synfoc.config import Config, load_config
+from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, name_classes
 from synfoc.images.files import read_image
 from synfoc.runs import RunFolder
+
+# Settings that say how a machine does the work, not what is learned; a run may go on with others.
+MAY_CHANGE = {
+    ("train", "device"),
+    ("train", "keep"),
+    ("train", "tensorboard"),
+    ("data", "cache_gib"),
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +59,12 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
             "(images without label go into the same folders, see docs/data.md)"
         )
         method["name"] = "supervised"
+    domains = {case.domain for case in (*split.labeled, *split.unlabeled)}
+    if split.unlabeled and len(domains) == 1 and None not in domains:
+        notices.append(
+            f"all training images are of one domain ({domains.pop()}): what unlabeled images of "
+            "other scanners would teach cannot be learned from them"
+        )
     paper = table.paper
     data = {
         "classes": table.classes,
@@ -81,21 +96,27 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
         config: None, or what the user gives again; it must say the same.
 
     Raises:
-        UserError: the given config differs; the run cannot go on with it.
+        UserError: config.yaml was edited since, or the given config differs; the run cannot go on.
     """
     stored = load_config(folder.config)
-    if config is None:
-        return stored
-    data = {k: getattr(stored.data, k) for k in ("classes", "nested", "channels")}
-    same = config.model_copy(update={"data": config.data.model_copy(update=data)})
-    old, new = stored.model_dump(), same.model_dump()
+    begun = checkpoint_config(find_checkpoint(folder, "last"))
+    _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
+    if config is not None:
+        data = {k: getattr(stored.data, k) for k in ("classes", "nested", "channels")}
+        same = config.model_copy(update={"data": config.data.model_copy(update=data)})
+        _refuse_change(begun, same, f"{folder.path} was begun with other settings")
+    return stored
+
+
+def _refuse_change(begun: Config, now: Config, what: str) -> None:
+    old, new = begun.model_dump(), now.model_dump()
     changed = [(s, k) for s in old for k in old[s] if old[s][k] != new[s][k]]
+    changed = [key for key in changed if key not in MAY_CHANGE]
     if changed:
         section, key = changed[0]
         raise UserError(
-            f"{folder.path} was begun with other settings",
+            what,
             found=f"{section}.{key} = {new[section][key]} ({len(changed)} differ)",
             expected=f"{section}.{key} = {old[section][key]}",
-            fix=f"synfoc train --resume {folder.path}, without settings; or choose a new --out",
+            fix="go on with the settings of the run, or start a new one in another --out",
         )
-    return stored

