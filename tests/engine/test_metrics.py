@@ -18,9 +18,11 @@ def box(shape: tuple[int, ...], *edges: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def blobs(seed: int, shape: tuple[int, ...] = (20, 24)) -> tuple[np.ndarray, np.ndarray]:
+def blobs(
+    seed: int, shape: tuple[int, ...] = (20, 24), noise: float = 0.2
+) -> tuple[np.ndarray, np.ndarray]:
     random = np.random.default_rng(seed)
-    a, b = (random.random((2, *shape)) < 0.2) | box(shape, *[(5, 9)] * len(shape))
+    a, b = (random.random((2, *shape)) < noise) | box(shape, *[(5, 9)] * len(shape))
     return a, b
 
 
@@ -155,15 +157,19 @@ def test_dice_is_the_authors_without_their_smoothing() -> None:
 
 
 @pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("noise", [0.2, 0.01])
 @pytest.mark.parametrize("shape", [(20, 24), (7, 9, 8)])
-def test_distances_equal_monai(shape: tuple[int, ...]) -> None:
-    """Symmetric ASD is MONAI's; its HD95 is the larger of the two directed percentiles."""
+def test_distances_equal_monai(shape: tuple[int, ...], noise: float) -> None:
+    """Symmetric ASD is MONAI's; its HD95 is the larger of the two directed percentiles.
+
+    Much noise is measured with distance maps, little with search trees.
+    """
     monai = pytest.importorskip("monai.metrics")
     import torch
 
     spacing = (2.0, 0.5, 1.5)[: len(shape)]
     for seed in range(3):
-        a, b = blobs(seed, shape)
+        a, b = blobs(seed, shape, noise)
         there, back = m.surface_distances(a, b, spacing)
         t = [torch.from_numpy(x)[None, None] for x in (a, b)]
         asd = monai.compute_average_surface_distance(*t, symmetric=True, spacing=spacing)
@@ -173,7 +179,8 @@ def test_distances_equal_monai(shape: tuple[int, ...]) -> None:
         assert m.asd_one_sided(a, b, spacing) == pytest.approx(one.item(), rel=1e-5)
         directed = [np.percentile(d, 95) for d in (there, back)]
         assert max(directed) == pytest.approx(hd95.item(), rel=1e-5)
-        assert min(directed) <= m.hd95(a, b, spacing) <= max(directed)
+        # Percentiles of few distances are interpolated: hence the margin.
+        assert 0.99 * min(directed) <= m.hd95(a, b, spacing) <= 1.01 * max(directed)
 
 
 def test_the_interval_of_many_cases_is_the_normal_one() -> None:

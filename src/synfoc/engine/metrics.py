@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 Protocol: TypeAlias = Literal["honest", "paper"]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -23,6 +24,8 @@ Spacing: TypeAlias = Sequence[float] | None
 Empty: TypeAlias = Literal["", "both", "prediction", "label"]
 
 PAPER_DISTANCE = 100.0
+SPARSE = 1 / 8
+"""Share of a box that a surface fills at most where a search tree is quicker (masks of noise)."""
 EMPTY_POLICY: dict[Protocol, str] = {
     "honest": "both empty: Dice and Jaccard 1, distances 0; one empty: Dice and Jaccard 0, "
     "distances the diagonal of the image in its unit",
@@ -90,7 +93,7 @@ def surface_distances(
         ValueError: a mask is empty, or the shapes differ.
 
     Source: the definition of MedPy and MONAI. Both surfaces lie inside the bounding box of the
-    union, so distance transforms of that box alone are exact.
+    union, so nothing outside of it is looked at.
     """
     if prediction.shape != label.shape:
         raise ValueError(f"shapes differ: {prediction.shape} and {label.shape}")
@@ -98,9 +101,7 @@ def surface_distances(
         raise ValueError("an empty mask has no surface")
     box = _bounding_box(prediction | label)
     surface_a, surface_b = _surface(prediction[box]), _surface(label[box])
-    to_b = ndimage.distance_transform_edt(~surface_b, sampling=spacing)
-    to_a = ndimage.distance_transform_edt(~surface_a, sampling=spacing)
-    return to_b[surface_a], to_a[surface_b]
+    return _distances(surface_a, surface_b, spacing), _distances(surface_b, surface_a, spacing)
 
 
 def hd95(prediction: Mask, label: Mask, spacing: Spacing = None) -> float:
@@ -195,11 +196,36 @@ def _hd95(there: NDArray[np.float64], back: NDArray[np.float64]) -> float:
     return float(np.percentile(np.concatenate([there, back]), 95))
 
 
+def _distances(surface: Mask, other: Mask, spacing: Spacing) -> NDArray[np.float64]:
+    """Of each pixel of one surface to the nearest of the other."""
+    if np.count_nonzero(other) > SPARSE * other.size:
+        transform = ndimage.distance_transform_edt(~other, sampling=spacing)
+        dense: NDArray[np.float64] = transform[surface]
+        return dense
+    # A surface is a thin curve: a search tree of its pixels is quicker than a map of distances.
+    scale = np.ones(other.ndim) if spacing is None else np.asarray(spacing)
+    tree = cKDTree(np.argwhere(other) * scale)
+    found: NDArray[np.float64] = tree.query(np.argwhere(surface) * scale)[0]
+    return found
+
+
 def _surface(mask: Mask) -> Mask:
-    surface: Mask = mask & ~ndimage.binary_erosion(mask)
+    """Pixels of which a neighbor along some axis is outside, or that lie at the edge."""
+    inside = mask.copy()
+    for axis in range(mask.ndim):
+        # Views whose first axis is this one.
+        into, of = np.moveaxis(inside, axis, 0), np.moveaxis(mask, axis, 0)
+        into[1:] &= of[:-1]
+        into[:-1] &= of[1:]
+        into[[0, -1]] = False
+    surface: Mask = mask & ~inside
     return surface
 
 
 def _bounding_box(mask: Mask) -> tuple[slice, ...]:
-    box: tuple[slice, ...] = ndimage.find_objects(mask.view(np.uint8))[0]
-    return box
+    box = []
+    for axis in range(mask.ndim):
+        others = tuple(other for other in range(mask.ndim) if other != axis)
+        used = np.flatnonzero(mask.any(axis=others))
+        box.append(slice(int(used[0]), int(used[-1]) + 1))
+    return tuple(box)
