@@ -91,6 +91,7 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         device=torch.device("cpu"), precision="fp32",
     )  # fmt: skip
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
+    monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
     monkeypatch.setattr(module, "load_split", lambda path: split)
     return folder.path
 

@@ -46,6 +46,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         precision="fp32",
     )
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
+    monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "summary.json").write_text('{"recommended": "unet"}')

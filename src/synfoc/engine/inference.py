@@ -23,6 +23,7 @@ from synfoc.errors import UserError
 from synfoc.methods.confidence import dice_agreement, unet_share
 from synfoc.methods.mixing import most_probable, nearest
 from synfoc.methods.synfoc import fuse
+from synfoc.models.folding import for_inference
 
 if TYPE_CHECKING:
     from synfoc.engine.checkpoint import LoadedRun
@@ -114,12 +115,9 @@ class Segmenter:
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> Segmenter:
-        """The networks of a run that was opened with `load_run`; they stay in evaluation mode."""
-        for name in ("unet", "unet_teacher", "medsam", "medsam_teacher"):
-            if (network := getattr(run.networks, name)) is not None:
-                network.eval()
+        """The networks of a run that was opened with `load_run`, folded."""
         return cls(
-            networks=run.networks,
+            networks=for_inference(run.networks),
             classes=len(run.classes),
             nested=run.config.data.nested,
             channels=run.channels,

@@ -205,8 +205,7 @@ def _distances(surface: Mask, other: Mask, spacing: Spacing) -> NDArray[np.float
     # A surface is a thin curve: a search tree of its pixels is quicker than a map of distances.
     scale = np.ones(other.ndim) if spacing is None else np.asarray(spacing)
     tree = cKDTree(np.argwhere(other) * scale)
-    found: NDArray[np.float64] = tree.query(np.argwhere(surface) * scale)[0]
-    return found
+    return np.asarray(tree.query(np.argwhere(surface) * scale)[0])
 
 
 def _surface(mask: Mask) -> Mask:

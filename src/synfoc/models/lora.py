@@ -74,6 +74,23 @@ class LoRA(nn.Module):
             for handle in handles:
                 handle.remove()
 
+    def updates(self, layers: QkvLayers) -> list[Float[Tensor, "3*o i"]]:
+        """What the update adds to the weight of each layer, as one matrix."""
+        triples = zip(layers, self.A, self.B, strict=True)
+        return [_rows(B, heads) @ A.flatten(0, 1) for (_, heads), A, B in triples]
+
+
+class MergedLoRA(LoRA):
+    """What is left of an update once the encoder's weights hold it: nothing to add."""
+
+    def __init__(self) -> None:
+        super().__init__((), rank=0, generator=torch.Generator())
+
+    @contextmanager
+    def attached(self, layers: QkvLayers) -> Iterator[None]:
+        """The layers answer as they are."""
+        yield
+
 
 def qkv_update(
     x: Float[Tensor, "*n i"],
@@ -91,12 +108,17 @@ def qkv_update(
         heads: how many blocks of q, k, v follow each other in `qkv`.
         qkv: the layer's own answer; k passes through unchanged.
     """
+    # One matrix of rank 2r for all of qkv: a single multiply-add per layer, no copies of q, k, v.
+    low = F.linear(x, A.flatten(0, 1)).flatten(0, -2)
+    return torch.addmm(qkv.flatten(0, -2), low, _rows(B, heads).t()).view_as(qkv)
+
+
+def _rows(B: Float[Tensor, "2 o r"], heads: int) -> Float[Tensor, "3*o 2*r"]:
+    """B of q, zeros for k, B of v, in the order of the fused layer's rows."""
     q, v = B.view(2, heads, B.shape[1] // heads, B.shape[2]).unbind(0)
     nothing = torch.zeros_like(q)
-    # One matrix of rank 2r for all of qkv: a single multiply-add per layer, no copies of q, k, v.
     rows = torch.cat([_beside(q, nothing), _beside(nothing, nothing), _beside(nothing, v)], dim=1)
-    low = F.linear(x, A.flatten(0, 1)).flatten(0, -2)
-    return torch.addmm(qkv.flatten(0, -2), low, rows.flatten(0, 1).t()).view_as(qkv)
+    return rows.flatten(0, 1)
 
 
 def _beside(left: Tensor, right: Tensor) -> Tensor:
