@@ -21,19 +21,12 @@ import psutil
 import torch
 
 from measure import parser, product_seconds, write
-from synfoc.batches.batch import Sides
+from settings import SETTINGS
 from synfoc.batches.split import Split
 from synfoc.batches.stream import Stream
 from synfoc.config import Augment, parse_config
 from synfoc.images.cases import load_cases
 from synfoc.images.phantom import write_phantom
-
-SETTINGS = {
-    "demo": (Sides(112, 112, 112), 1, 2),
-    "prostate": (Sides(512, 128, 384), 1, 4),
-    "fundus": (Sides(512, 128, 256), 3, 4),
-}
-"""Sides S, L, P; channels; batch."""
 
 AUTHORS = {"prostate": 2 / (0.066 + 0.082), "fundus": 2 / (0.099 + 0.155)}
 """Images per second on one core, half of them labeled."""
@@ -68,7 +61,7 @@ def main() -> None:
 
 
 def measure(setting: str, count: int, batches: int, cache_gib: float) -> dict[str, Any]:
-    sides, channels, batch = SETTINGS[setting]
+    size = SETTINGS[setting]
     with tempfile.TemporaryDirectory() as folder:
         root = linked(Path(folder), count)
         start = time.perf_counter()
@@ -78,8 +71,8 @@ def measure(setting: str, count: int, batches: int, cache_gib: float) -> dict[st
         listed = time.perf_counter() - start
         split = Split(labeled=labeled, unlabeled=train, test=(), monitor=())
         stream = Stream(
-            table, split, sides=sides, channels=channels, batch=batch, augment=Augment(),
-            paste_area=(0.02, 0.4), seed=1, device=torch.device("cpu"), slice_axis=None,
+            table, split, sides=size.sides, channels=size.channels, batch=size.batch,
+            augment=Augment(), paste_area=(0.02, 0.4), seed=1, device=torch.device("cpu"), slice_axis=None,
             cache_gib=cache_gib, supervised=False,
         )  # fmt: skip
         cold, warm = [], []
@@ -93,7 +86,7 @@ def measure(setting: str, count: int, batches: int, cache_gib: float) -> dict[st
             "list_s": listed,
             "cold_s": statistics.median(cold),
             "warm_s": statistics.median(warm),
-            "images_per_s": 2 * batch / statistics.median(warm),
+            "images_per_s": 2 * size.batch / statistics.median(warm),
             "rss_gib": psutil.Process().memory_info().rss / 2**30,
         }
 

@@ -23,8 +23,9 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from measure import PRODUCT_FLOP, clock, parser, product_seconds, write
+from settings import SETTINGS
 from synfoc.batches.stream import Stream
-from synfoc.config import Config, parse_config
+from synfoc.config import Config
 from synfoc.engine.machine import (
     choose_device,
     choose_precision,
@@ -39,13 +40,6 @@ from synfoc.methods.models import Models
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import Networks, build_networks
 
-SETTINGS = {
-    "demo": ("random:litemedsam", 112, 112, 16, 2, 1, 3),
-    "prostate": ("random:vit-b", 512, 384, 64, 4, 1, 2),
-    "fundus": ("random:vit-b", 512, 256, 64, 4, 3, 3),
-}
-"""Weights, S, P, width of the U-Net, batch, channels, K."""
-
 AUTHORS = {"prostate": (78.0, 21.0), "fundus": (52.0, 16.2)}
 """Seconds per step and peak GiB of the authors' code: fp32, 2 cores, torch 2.13, batch 4 + 4."""
 
@@ -58,21 +52,12 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as in `synfoc train`"
     )
     given = arguments.parse_args()
-    weights, side, unet_side, width, batch, channels, classes = SETTINGS[given.setting]
+    setting = SETTINGS[given.setting]
     with tempfile.TemporaryDirectory() as folder:
         data = write_phantom(Path(folder) / "phantom", train_patients=4, test_patients=1)
-        tree = {
-            "data": {
-                "path": str(data),
-                "labeled": {"domain": "scanner_a", "count": 8},
-                "channels": channels,
-            },
-            "unet": {"side": unet_side, "width": width},
-            "medsam": {"weights": weights, "side": side},
-            "method": {"batch": batch},
-            "train": {"precision": given.precision, "device": given.device},
-        }
-        found = Bench(parse_config(tree, tuple(given.set)), channels, classes).run(given.steps)
+        where = (f"train.precision={given.precision}", f"train.device={given.device}")
+        config = setting.config(data, (*where, *given.set))
+        found = Bench(config, setting.channels, setting.classes).run(given.steps)
     found["setting"] = given.setting
     report(found)
     write(found, given.out, f"step-{given.setting}-{found['device']}-{found['precision']}")
