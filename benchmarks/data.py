@@ -72,8 +72,8 @@ def measure(setting: str, count: int, batches: int, cache_gib: float) -> dict[st
         split = Split(labeled=labeled, unlabeled=train, test=(), monitor=())
         stream = Stream(
             table, split, sides=size.sides, channels=size.channels, batch=size.batch,
-            augment=Augment(), paste_area=(0.02, 0.4), seed=1, device=torch.device("cpu"), slice_axis=None,
-            cache_gib=cache_gib, supervised=False,
+            augment=Augment(), paste_area=(0.02, 0.4), seed=1, device=torch.device("cpu"),
+            slice_axis=None, cache_gib=cache_gib, supervised=False,
         )  # fmt: skip
         cold, warm = [], []
         for times in (cold, warm):

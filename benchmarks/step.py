@@ -47,6 +47,7 @@ AUTHORS = {"prostate": (78.0, 21.0), "fundus": (52.0, 16.2)}
 def main() -> None:
     arguments = parser(__doc__)
     arguments.add_argument("--setting", choices=SETTINGS, default="demo")
+    arguments.add_argument("--classes", type=int, help="K, with the background")
     arguments.add_argument("--steps", type=int, default=5, help="timed steps, after one to warm up")
     arguments.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="as in `synfoc train`"
@@ -57,7 +58,8 @@ def main() -> None:
         data = write_phantom(Path(folder) / "phantom", train_patients=4, test_patients=1)
         where = (f"train.precision={given.precision}", f"train.device={given.device}")
         config = setting.config(data, (*where, *given.set))
-        found = Bench(config, setting.channels, setting.classes).run(given.steps)
+        classes = given.classes or setting.classes
+        found = Bench(config, setting.channels, classes).run(given.steps)
     found["setting"] = given.setting
     report(found)
     write(found, given.out, f"step-{given.setting}-{found['device']}-{found['precision']}")
