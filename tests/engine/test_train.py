@@ -12,10 +12,11 @@ from torch import Tensor
 
 from synfoc.config import Config, load_config
 from synfoc.engine import train as module
-from synfoc.engine.checkpoint import load_run
+from synfoc.engine.checkpoint import load_run, network_state
 from synfoc.engine.train import Interrupted, train
 from synfoc.errors import UserError
 from synfoc.methods.models import Release, Step
+from synfoc.models.build import Networks
 from synfoc.runs import RunFolder, read_lines
 
 Settings = Callable[..., Config]
@@ -71,10 +72,10 @@ def test_a_resumed_run_equals_an_unbroken_one(
     whole = train(settings(), tmp_path / "whole")
     learn = module.learn
 
-    def power_cut(loss: Tensor, k: int, **rest: object) -> None:
+    def power_cut(loss: Tensor, k: int, **rest: object) -> Tensor:
         if k == when:
             raise RuntimeError("power cut")
-        learn(loss, k, **rest)  # type: ignore[arg-type]
+        return learn(loss, k, **rest)  # type: ignore[arg-type]
 
     broken = tmp_path / "broken"
     with monkeypatch.context() as patch:
@@ -93,10 +94,11 @@ def test_ctrl_c_saves_and_tells_how_to_go_on(
 ) -> None:
     learn = module.learn
 
-    def interrupted(loss: Tensor, k: int, **rest: object) -> None:
-        learn(loss, k, **rest)  # type: ignore[arg-type]
+    def interrupted(loss: Tensor, k: int, **rest: object) -> Tensor:
+        finite = learn(loss, k, **rest)  # type: ignore[arg-type]
         if k == 2:
             signal.raise_signal(signal.SIGINT)
+        return finite
 
     with monkeypatch.context() as patch:
         patch.setattr(module, "learn", interrupted)
@@ -167,6 +169,31 @@ def test_a_bad_loss_is_skipped_and_counted(
     run = train(settings(), tmp_path / "run")
     assert json.loads(RunFolder(run).summary.read_text())["skipped_steps"] == 2
     assert all(torch.isfinite(t).all() for t in weights(run).values() if t.is_floating_point())
+
+
+def test_a_bad_loss_moves_no_student(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also in the very first step, where optimizers have no memory yet."""
+    config = settings("train.steps=2", "train.evaluate_every=2", "train.checkpoint_every=2")
+    method = bad_losses(config, {0, 1})
+    begun = {}
+    build = module.build_networks
+
+    def remembered(*args: object, **rest: object) -> Networks:
+        networks = build(*args, **rest)  # type: ignore[arg-type]
+        state = network_state(networks)
+        begun.update({k: v.clone() for k, v in state.items() if "student" in k})
+        return networks
+
+    monkeypatch.setattr(module, "method_of", lambda config: method)
+    monkeypatch.setattr(module, "build_networks", remembered)
+    ended = weights(train(config, tmp_path / "run"))
+    moved = {k for k, v in begun.items() if not torch.equal(v, ended[k])}
+    # Batch norms keep count of what they saw.
+    assert all("running" in name or "num_batches" in name for name in moved)
+    momentum = [v for k, v in ended.items() if k.startswith("optimizer.unet")]
+    assert momentum and not any(v.any() for v in momentum)
 
 
 def test_twenty_bad_losses_in_a_row_end_the_run(

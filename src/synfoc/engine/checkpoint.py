@@ -236,10 +236,15 @@ def _check_fit(path: Path, own: Mapping[str, Tensor], found: Mapping[str, Tensor
 
 
 def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
         index, name = key.split("/")
-        state.setdefault(int(index), {})[name] = value
+        parameter = parameters[int(index)]
+        # Fused kernels pair numbers by their place in memory: channels last where it is so.
+        alike = value.shape == parameter.shape
+        placed = torch.empty_like(parameter, requires_grad=False).copy_(value) if alike else value
+        state.setdefault(int(index), {})[name] = placed
     whole = optimizer.state_dict()
     whole["state"] = state
     optimizer.load_state_dict(whole)

@@ -37,23 +37,54 @@ class SharedScaler(MixedPrecision):  # type: ignore[misc]
         self.scaler.update()
 
 
+class Skips:
+    """Steps without a finite loss, counted on the device so that no step waits for its number."""
+
+    def __init__(self, device: torch.device, total: int = 0) -> None:
+        self._total = torch.tensor(total, device=device)
+        self._row = torch.zeros_like(self._total)
+
+    def count(self, finite: Tensor) -> None:
+        """Take note of one step."""
+        bad = ~finite
+        self._total += bad
+        self._row.add_(1).mul_(bad)
+
+    def total(self) -> int:
+        """All of the run."""
+        return int(self._total.item())
+
+    def in_a_row(self) -> int:
+        """Those since the last finite loss."""
+        return int(self._row.item())
+
+
 def make_optimizers(networks: Networks, config: Config) -> dict[str, Optimizer]:
     """SGD for the U-Net, AdamW for what is trained of the foundation model. [paper, Sec. 4.2]"""
     found: dict[str, Optimizer] = {}
     if networks.unet is not None:
         u = config.unet
         found["unet"] = torch.optim.SGD(
-            networks.unet.parameters(), lr=u.lr, momentum=u.momentum, weight_decay=u.weight_decay
+            networks.unet.parameters(),
+            lr=u.lr,
+            momentum=u.momentum,
+            weight_decay=u.weight_decay,
+            fused=True,
         )
+        for p in networks.unet.parameters():
+            # torch leaves them unset in a first step that `found_inf` skips.
+            found["unet"].state[p]["momentum_buffer"] = torch.zeros_like(p)
     if networks.medsam is not None:
         m = config.medsam
         trained = [p for p in networks.medsam.parameters() if p.requires_grad]
         found["medsam"] = torch.optim.AdamW(
-            trained, lr=m.lr, betas=m.betas, weight_decay=m.weight_decay
+            trained, lr=m.lr, betas=m.betas, weight_decay=m.weight_decay, fused=True
         )
     for optimizer in found.values():
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
+        # Fused optimizers read on the device whether to leave a step out. [torch.amp.GradScaler]
+        optimizer.found_inf = torch.zeros((), device=group["params"][0].device)  # type: ignore[attr-defined]
     return found
 
 
@@ -71,24 +102,32 @@ def learn(
     optimizers: dict[str, Optimizer],
     config: Config,
     fabric: Fabric,
-) -> None:
-    """Backward, one step of each optimizer, one step of each teacher.
+) -> Tensor:
+    """Backward, one step of each optimizer, one step of each teacher; nothing waits for the device.
+
+    Where the loss is not finite, students stay as they are.
 
     Args:
-        loss: finite, with graph; its gradients are added to those that are there already.
+        loss: with graph; its gradients are added to those that are there already.
         k: steps done before this one.
         networks: students and teachers; changed in place.
         optimizers: of the students.
         config: schedule and EMA decay.
         fabric: scales and averages gradients where needed.
+
+    Returns:
+        Whether the loss was finite, on the device.
     """
+    finite = loss.detach().isfinite()
     fabric.backward(loss)
+    precision = fabric.strategy.precision
     factor = learning_rate_factor(config.train.schedule, k, config.train.steps)
     for optimizer in optimizers.values():
         for group in optimizer.param_groups:
             group["lr"] = group["initial_lr"] * factor
+        if not isinstance(precision, SharedScaler):  # which looks at the gradients by itself
+            optimizer.found_inf.copy_(~finite)  # type: ignore[attr-defined]
         optimizer.step()
-    precision = fabric.strategy.precision
     if isinstance(precision, SharedScaler):
         precision.update()
     n, decay = networks, ema_decay(k, config.method.ema_decay)
@@ -96,3 +135,4 @@ def learn(
         follow(n.unet_teacher.parameters(), n.unet.parameters(), decay)
     if n.medsam is not None and n.medsam_teacher is not None:
         follow(n.medsam_teacher.averaged_parameters(), n.medsam.averaged_parameters(), decay)
+    return finite

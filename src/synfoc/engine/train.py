@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import torch
 from rich.console import Console
@@ -32,7 +32,7 @@ from synfoc.engine.machine import (
     estimate_step,
     keep_freed_memory,
 )
-from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
+from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import anywhere, make_fabric, set_up
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
@@ -150,6 +150,7 @@ class Trainer:
         self.judge = Judge(prepared, segmenter)
         self.journal = Journal(folder, prepared, self.networks, fabric)
         self.progress = Progress()
+        self.skips = Skips(fabric.device)
 
     def begin(self, display: Display, *, resume: bool) -> None:
         """Write down what the run is, or read where it stood; say what it will cost."""
@@ -158,6 +159,7 @@ class Trainer:
         if resume:
             last = find_checkpoint(self.folder, "last")
             self.progress = load_checkpoint(last, self.networks, self.optimizers)
+            self.skips = Skips(self.fabric.device, self.progress.skipped)
             self.fabric.strategy.precision.load_state_dict(self.progress.extra)
             if self.fabric.is_global_zero:
                 truncate_lines(self.folder.log, self.progress.step)
@@ -191,27 +193,22 @@ class Trainer:
             Interrupted: asked to stop; everything is saved.
             UserError: the loss was not finite 20 times in a row.
         """
-        bad, progress, start = 0, self.progress, time.perf_counter()
+        progress, start = self.progress, time.perf_counter()
         for k, batch in enumerate(self._batches(), start=progress.step):
             forget_gradients(self.optimizers)
             step = self.method(self.models, batch, k, self._backward)
-            finite = math.isfinite(step.loss.item())
-            if finite:
-                learn(
-                    step.loss,
-                    k,
-                    networks=self.networks,
-                    optimizers=self.optimizers,
-                    config=self.config,
-                    fabric=self.fabric,
-                )
-            bad = 0 if finite else bad + 1
-            progress.skipped += not finite
+            finite = learn(
+                step.loss,
+                k,
+                networks=self.networks,
+                optimizers=self.optimizers,
+                config=self.config,
+                fabric=self.fabric,
+            )
+            self.skips.count(finite)
             progress.step = k + 1
             progress.seconds += time.perf_counter() - start
             self._look_up(step, display, interruption)
-            if bad >= BAD_STEPS:
-                raise _not_finite(step, k)
             start = time.perf_counter()  # looking up is not training time
 
     def finish(self) -> None:
@@ -248,7 +245,12 @@ class Trainer:
         def due(every: int) -> bool:
             return is_last or progress.step % every == 0
 
+        moments = settings.log_every, settings.evaluate_every, settings.checkpoint_every
+        if stop or any(map(due, moments)):
+            progress.skipped = self.skips.total()
         line = self.journal.line(step, progress) if due(settings.log_every) else None
+        if line and (bad := self.skips.in_a_row()) >= BAD_STEPS:
+            raise _not_finite(line, bad)
         display.update(progress.step, figures_of(line) if line else None)
         if due(settings.evaluate_every) and self.fabric.is_global_zero:
             found, score = self.judge.evaluate()
@@ -292,12 +294,11 @@ def method_of(config: Config) -> Method:
     )
 
 
-def _not_finite(step: Step, k: int) -> UserError:
-    values = {n: v.item() for n, v in vars(step).items() if n.startswith("L_") and v is not None}
-    bad = ", ".join(f"{n} = {v}" for n, v in values.items() if not math.isfinite(v))
+def _not_finite(line: Mapping[str, Any], times: int) -> UserError:
+    lost = [name for name, v in line.items() if name.startswith("L_") and not math.isfinite(v)]
     return UserError(
-        f"the loss was not finite {BAD_STEPS} times in a row, last at step {k + 1}",
-        found=bad or "loss not finite",
+        f"the loss was not finite {times} times in a row, last at step {line['step']}",
+        found=", ".join(f"{name} = {line[name]}" for name in lost) or "loss not finite",
         expected="finite losses",
         fix="--set train.precision=fp32, or a smaller unet.lr and medsam.lr",
     )
