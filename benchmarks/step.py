@@ -92,16 +92,20 @@ class Bench:
         self.f = self._models(self.networks)
 
     def run(self, steps: int) -> dict[str, Any]:
-        """Figures of so many steps after one that warms up, whose arithmetic is counted."""
-        with FlopCounterMode(display=False) as counter:
-            self.step(0)
+        """Figures of so many steps after one that warms up; arithmetic is that of one more."""
+        self.step(0)
         self.times.clear()
         whole = []
         for k in range(1, steps + 1):
             start = clock(self.device)
             self.step(k)
             whole.append(clock(self.device) - start)
-        seconds, tflop = statistics.median(whole), counter.get_total_flops() / 1e12
+        parts = {name: sum(values) / steps for name, values in self.times.items()}
+        # Read before the counter runs, which itself takes memory.
+        peak, seconds = peak_memory_gib(self.device), statistics.median(whole)
+        with FlopCounterMode(display=False) as counter:
+            self.step(steps + 1)
+        tflop = counter.get_total_flops() / 1e12
         return {
             "seconds": seconds,
             "tflop": tflop,
@@ -109,11 +113,11 @@ class Bench:
             "product_gflop_per_second": self.rates,
             "share_of_product_rate": 1e3 * tflop / seconds / self.rates[self.precision],
             "fp32_products": seconds * self.rates["fp32"] * 1e9 / PRODUCT_FLOP,
-            "peak_memory_gib": peak_memory_gib(self.device),
+            "peak_memory_gib": peak,
             "precision": self.precision,
             "device": self.device.type,
             "threads": torch.get_num_threads(),
-            "parts": {name: sum(values) / steps for name, values in self.times.items()},
+            "parts": parts,
         }
 
     def step(self, k: int) -> None:
