@@ -23,6 +23,7 @@ from synfoc.config import Config, load_config, parse_config
 from synfoc.engine.machine import Precision, choose_device, choose_precision, keep_freed_memory
 from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks
+from synfoc.models.sam import PromptFreeSam
 from synfoc.runs import RunFolder, replacing
 
 FORMAT = "synfoc checkpoint 2"
@@ -60,12 +61,11 @@ class LoadedRun:
 def network_state(networks: Networks) -> dict[str, Tensor]:
     """Every tensor that training changes, named `unet.student/...`, `medsam.teacher/...`."""
     state: dict[str, Tensor] = {}
-    for role, unet in (("student", networks.unet), ("teacher", networks.unet_teacher)):
-        if unet is not None:
-            state |= {f"unet.{role}/{k}": v for k, v in unet.state_dict().items()}
-    for role, medsam in (("student", networks.medsam), ("teacher", networks.medsam_teacher)):
-        if medsam is not None:
-            state |= {f"medsam.{role}/{k}": v for k, v in medsam.trained_state().items()}
+    for name, network in networks.present().items():
+        own = (
+            network.trained_state() if isinstance(network, PromptFreeSam) else network.state_dict()
+        )
+        state |= {f"{name}/{k}": v for k, v in own.items()}
     return state
 
 
@@ -108,12 +108,12 @@ def load_checkpoint(
     own = network_state(networks)
     found = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
     _check_fit(path, own, found)
-    for role, unet in (("student", networks.unet), ("teacher", networks.unet_teacher)):
-        if unet is not None:
-            unet.load_state_dict(_part(state, f"unet.{role}/"))
-    for role, medsam in (("student", networks.medsam), ("teacher", networks.medsam_teacher)):
-        if medsam is not None:
-            medsam.load_trained_state(_part(state, f"medsam.{role}/"))
+    for name, network in networks.present().items():
+        own = _part(state, f"{name}/")
+        if isinstance(network, PromptFreeSam):
+            network.load_trained_state(own)
+        else:
+            network.load_state_dict(own)
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
     return Progress(**json.loads(header["progress"]))

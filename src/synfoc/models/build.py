@@ -60,11 +60,20 @@ class Networks:
     medsam_teacher: PromptFreeSam | None
     sides: Sides
 
+    def present(self) -> dict[str, UNet | PromptFreeSam]:
+        """Those that there are, by name: unet.student, unet.teacher, medsam.student, ..."""
+        named = {
+            "unet.student": self.unet,
+            "unet.teacher": self.unet_teacher,
+            "medsam.student": self.medsam,
+            "medsam.teacher": self.medsam_teacher,
+        }
+        return {name: network for name, network in named.items() if network is not None}
+
     def to(self, device: torch.device) -> Networks:
         """The same networks, moved in place."""
-        for network in (self.unet, self.unet_teacher, self.medsam, self.medsam_teacher):
-            if network is not None:
-                network.to(device)
+        for network in self.present().values():
+            network.to(device)
         return self
 
 
