@@ -12,7 +12,7 @@ from typing import Any
 
 import torch
 
-from synfoc.runs import environment
+from synfoc.environment import environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE = 4096

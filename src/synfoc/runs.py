@@ -1,4 +1,4 @@
-"""The run folder: file names, schemas, atomic reading and writing; no torch.
+"""The run folder: names and schemas of its files; no torch.
 
     config.yaml            the resolved config, which repeats the run
     environment.json       versions, machine, commit, command line: `environment()` and the device
@@ -23,33 +23,23 @@
     report.html
 
 Dice and Jaccard are fractions in [0, 1] in files and percent in tables. A number that does not
-exist (a distance to an empty mask, a loss that overflowed) is null. A file is either the old one
-or the new one, never half of one: written beside itself, flushed to the disk, then renamed. Only
-metrics.jsonl grows in place; a last line torn by a power cut is ignored and cut off on resume.
+exist (a distance to an empty mask, a loss that overflowed) is null. How files are written so that
+none is ever half of one: storage.py.
 """
 
 from __future__ import annotations
 
 import csv
-import errno
-import importlib.metadata
 import json
-import math
-import os
-import platform
 import re
 import shlex
-import shutil
-import subprocess
-import sys
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from synfoc.errors import UserError
+from synfoc.storage import plain, read_json, replacing, told
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,24 +47,6 @@ if TYPE_CHECKING:
 
 BRANCHES = ("unet", "medsam", "fused")
 KINDS = ("best", "median", "worst")
-FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
-REFUSED = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
-    # Some file systems (/proc) and names that are too long refuse in these words.
-    *(errno.ENOENT, errno.ENAMETOOLONG),
-)
-PACKAGES = (
-    "synfoc",
-    "torch",
-    "transformers",
-    "lightning-fabric",
-    "numpy",
-    "scipy",
-    "safetensors",
-    "SimpleITK",
-    "nibabel",
-    "pillow",
-)
 
 
 class RunFolder:
@@ -109,7 +81,7 @@ class RunFolder:
             return run
         cls.check_free(path)
         run = cls(path)
-        with _told(path):
+        with told(path):
             for folder in (path, run.checkpoints, run.example_folder, run.pictures):
                 folder.mkdir(parents=True, exist_ok=True)
         return run
@@ -121,7 +93,7 @@ class RunFolder:
         Raises:
             UserError: it is a file, or it holds something already.
         """
-        with _told(path):
+        with told(path):
             found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
             if path.is_file():
                 found = ["a file"]
@@ -245,7 +217,7 @@ def save_example(
     if image.shape[:2] != label.shape or not set(masks) <= set(BRANCHES):
         raise ValueError("an example needs an image of its label's size and known branches")
     with replacing(path) as part, part.open("wb") as file:
-        text = np.array(json.dumps(_plain(info), ensure_ascii=False))
+        text = np.array(json.dumps(plain(info), ensure_ascii=False))
         arrays: dict[str, Any] = {"image": image, "label": label, "info": text, **masks}
         np.savez_compressed(file, **arrays)
 
@@ -270,188 +242,3 @@ def load_example(path: Path) -> Example:
             expected="an .npz written by `synfoc evaluate`",
             fix="evaluate the run again",
         ) from None
-
-
-def environment() -> dict[str, Any]:
-    """What a reader needs to know about this machine to repeat a run; the device is added later.
-
-    Returns:
-        versions (package -> version or None), python, platform, cpus, memory_gib, commit of the
-        source tree (None for an installed package), command, started (UTC, ISO 8601).
-    """
-    import psutil
-
-    return {
-        "versions": {name: _version(name) for name in PACKAGES},
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": os.cpu_count(),
-        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
-        "commit": _commit(),
-        "command": shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-        "started": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-    }
-
-
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Yield a path beside `path` to write to; on success it takes the place of `path` at once.
-
-    On any failure the old file stays as it was. Works for every writer: text, safetensors, npz.
-
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
-    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with _told(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            yield part
-            with part.open("rb+") as file:
-                os.fsync(file.fileno())
-            part.replace(path)
-    finally:
-        with suppress(OSError):  # the folder may not even exist; the first error is the one to tell
-            part.unlink()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Replace a text file (UTF-8) atomically; `UserError` where the disk is full."""
-    with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
-
-
-def write_json(path: Path, value: object) -> None:
-    """Replace a JSON file atomically. NaN and infinity become null, numpy scalars numbers."""
-    text = json.dumps(_plain(value), indent=1, ensure_ascii=False, allow_nan=False)
-    write_text(path, text + "\n")
-
-
-def read_json(path: Path, what: str = "JSON") -> dict[str, Any]:
-    """Read a JSON object.
-
-    Raises:
-        UserError: the file is missing, or holds no JSON object.
-    """
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        value, found = None, "no such file"
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        value, found = None, f"not JSON: {error}"
-    else:
-        found = type(value).__name__
-    if not isinstance(value, dict):
-        raise UserError(
-            f"cannot read {path}",
-            found=found,
-            expected=f"a JSON object ({what})",
-            fix="check the path; a damaged file must be written again by its command",
-        )
-    return value
-
-
-def append_line(path: Path, line: Mapping[str, Any]) -> None:
-    """Append one line of JSON in a single write, so that at most the last line can be torn."""
-    text = json.dumps(_plain(line), ensure_ascii=False, allow_nan=False)
-    with _told(path), path.open("ab", buffering=0) as file:
-        data = text.encode() + b"\n"
-        # A raw write may stop short on a full disk without an error.
-        if file.write(data) != len(data):
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-
-
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """Read a .jsonl file; [] where it is missing. A torn last line (kill -9) is left out.
-
-    Raises:
-        UserError: a line before the last is not JSON.
-    """
-    if not path.is_file():
-        return []
-    # What follows the last newline is empty, or torn.
-    whole = path.read_bytes().split(b"\n")[:-1]
-    return [_line(path, number, text) for number, text in enumerate(whole, start=1)]
-
-
-def truncate_lines(path: Path, step: int) -> None:
-    """Drop lines after `step`, and a torn last line, so that a resumed run goes on cleanly."""
-    kept = [line for line in read_lines(path) if line["step"] <= step]
-    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
-
-
-@contextmanager
-def _told(path: Path) -> Iterator[None]:
-    """Turn a full disk or a forbidden folder into a UserError; other errors pass."""
-    try:
-        yield
-    except Exception as error:
-        number = error.errno if isinstance(error, OSError) else None
-        # Writers in other languages (safetensors) tell it in words only.
-        if number in FULL or "No space left" in str(error):
-            raise UserError(
-                f"no space left for {path}",
-                found=str(error),
-                expected="room on the disk; the old file is untouched",
-                fix="free some space, then go on: synfoc train --resume",
-            ) from error
-        if number in REFUSED:
-            raise UserError(
-                f"cannot write {path}",
-                found=str(error),
-                expected="a folder in which you may create files",
-                fix="choose another --out, or change the permissions",
-            ) from error
-        raise
-
-
-def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:
-    try:
-        line: dict[str, Any] = json.loads(text)
-    except ValueError:
-        raise UserError(
-            f"{path} is damaged",
-            found=f"line {number} is not JSON",
-            expected="one JSON object per line",
-            fix=f"delete line {number}",
-        ) from None
-    return line
-
-
-def _plain(value: Any) -> Any:
-    """Value as JSON can hold it: numpy scalars as numbers, paths as text, NaN as null."""
-    if isinstance(value, Mapping):
-        return {str(key): _plain(inner) for key, inner in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(inner) for inner in value]
-    if isinstance(value, Path):
-        return str(value)
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, float) and not math.isfinite(value):
-        return None
-    return value
-
-
-def _version(package: str) -> str | None:
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
-
-
-def _commit() -> str | None:
-    """Commit of the source tree, `-dirty` where it was edited; None where git does not know us."""
-    git, here = shutil.which("git"), Path(__file__).parent
-    if git is None:
-        return None
-
-    def ask(*words: str) -> str:
-        command = [git, "-C", str(here), *words]
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603
-        return done.stdout.strip() if done.returncode == 0 else ""
-
-    # A package installed inside somebody else's repository must not report that one's commit.
-    if not ask("ls-files", Path(__file__).name):
-        return None
-    return ask("describe", "--always", "--dirty", "--abbrev=40", "--match=") or None

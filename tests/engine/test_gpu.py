@@ -11,7 +11,8 @@ from synfoc.config import Config
 from synfoc.engine import train as module
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.train import train
-from synfoc.runs import RunFolder, read_lines
+from synfoc.runs import RunFolder
+from synfoc.storage import read_lines
 
 pytestmark = pytest.mark.gpu
 Settings = Callable[..., Config]

@@ -13,7 +13,8 @@ from torch import nn
 from synfoc.config import Config
 from synfoc.engine.parallel import GlobalBatchNorm2d, Sharded, make_fabric, share_batch_norm
 from synfoc.errors import UserError
-from synfoc.runs import RunFolder, read_lines
+from synfoc.runs import RunFolder
+from synfoc.storage import read_lines
 
 Settings = Callable[..., Config]
 

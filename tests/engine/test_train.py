@@ -17,7 +17,8 @@ from synfoc.engine.train import Interrupted, train
 from synfoc.errors import UserError
 from synfoc.methods.models import Release, Step
 from synfoc.models.build import Networks
-from synfoc.runs import RunFolder, read_lines
+from synfoc.runs import RunFolder
+from synfoc.storage import read_lines
 
 Settings = Callable[..., Config]
 

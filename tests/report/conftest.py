@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from synfoc import runs
 from synfoc.config import parse_config
-from synfoc.runs import RunFolder
+from synfoc.environment import environment
+from synfoc.runs import RunFolder, save_example
+from synfoc.storage import append_line, write_json
 
 DOMAINS = ("Vendor A", "Vendor B", "Klinik Süd", "site<4>")
 # Dice of the three branches per domain; the first domain has the labels.
@@ -65,7 +66,7 @@ def write_example(run: RunFolder, domain: str, kind: str, dice: dict[str, float]
     case = f"{domain}/test/patient{int(rng.integers(99)):03d}_s07"
     info = {"case": case, "domain": domain or None, "kind": kind, "dice": dice}
     picture = image.clip(0, 255).astype(np.uint8)
-    runs.save_example(run.example(domain, kind), picture, label, masks, info)
+    save_example(run.example(domain, kind), picture, label, masks, info)
 
 
 def write_log(run: RunFolder, branches: tuple[str, ...], *, monitor: bool) -> None:
@@ -84,14 +85,14 @@ def write_log(run: RunFolder, branches: tuple[str, ...], *, monitor: bool) -> No
             line |= {"lam": float(np.exp(-5 * (1 - t) ** 2)), "trusted": 0.5 + 0.4 * t}
             line |= {"phi_self": 0.3 + 0.6 * t, "phi_mut": 0.2 + 0.5 * t}
             line["alpha"] = line["phi_self"] * line["phi_mut"]
-        runs.append_line(run.log, line)
+        append_line(run.log, line)
         if step % 50 == 0:
             found: dict[str, Any] = {"step": step, "kind": "evaluation", "score": 0.5 + 0.3 * t}
             found |= {"labeled_dice": 0.6 + 0.35 * t, "agreement": 0.4 + 0.5 * t}
             found["stability"] = 0.7 + 0.25 * t
             if monitor:
                 found["pseudo_dice"] = {b: 0.3 + 0.4 * t + 0.02 * i for i, b in enumerate(DICE)}
-            runs.append_line(run.log, found)
+            append_line(run.log, found)
 
 
 @pytest.fixture
@@ -119,18 +120,18 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
             "train": {"steps": 400},
         }
         run.config.write_text(parse_config(tree, changes).to_yaml())
-        runs.write_json(run.environment, runs.environment())
+        write_json(run.environment, environment())
         split = {"labeled": [{"domain": domains[0] or None}] * 10, "test": [], "unlabeled": []}
         for domain in domains:
             split["test"] += [{"domain": domain or None}] * 24
             split["unlabeled"] += [{"domain": domain or None}] * 30
-        runs.write_json(run.split, split)
+        write_json(run.split, split)
         write_log(run, branches, monitor=monitor)
         best = branches[-2] if len(branches) == 3 else branches[0]
         summary = {"steps": 400, "best_step": 350, "rule": "honest", "seconds": 250.0}
         summary |= {"seconds_per_step": 0.61, "peak_memory_gib": 2.4, "skipped_steps": 0}
         summary |= {"recommended": best, "why": "highest agreement with its teacher"}
-        runs.write_json(run.summary, summary | {"device": "cpu", "precision": "fp32"})
+        write_json(run.summary, summary | {"device": "cpu", "precision": "fp32"})
         if evaluated:
             write_scores(run, branches, domains, lower, best)
         if evaluated and pictures:
@@ -156,7 +157,7 @@ def write_scores(
         }
         for b in branches
     }
-    runs.write_json(run.metrics, metrics)
+    write_json(run.metrics, metrics)
     columns = ["case", "domain", "class", "branch", "role", "dice", "empty"]
     with run.cases.open("w", newline="") as file:
         table = csv.DictWriter(file, columns)

@@ -24,7 +24,7 @@ from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.formats import stem
-from synfoc.runs import read_json, write_json
+from synfoc.storage import read_json, write_json
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,8 @@ from synfoc.engine.machine import Precision, choose_device, choose_precision, ke
 from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks
 from synfoc.models.sam import PromptFreeSam
-from synfoc.runs import RunFolder, replacing
+from synfoc.runs import RunFolder
+from synfoc.storage import replacing
 
 FORMAT = "synfoc checkpoint 2"
 

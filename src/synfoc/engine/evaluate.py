@@ -30,7 +30,8 @@ from synfoc.engine.scores import METRICS, CaseScore, score_case, summarize
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
 from synfoc.images.files import Stack, to_unit
-from synfoc.runs import RunFolder, replacing, write_json
+from synfoc.runs import RunFolder
+from synfoc.storage import replacing, write_json
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 ONE_DOMAIN = "all"

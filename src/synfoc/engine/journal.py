@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 from synfoc.batches.split import save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
 from synfoc.engine.machine import peak_memory_gib
+from synfoc.environment import environment
 from synfoc.errors import UserError
 from synfoc.methods.schedules import ramp_up
 from synfoc.models.build import save_base
-from synfoc.runs import append_line, environment, write_json, write_text
+from synfoc.storage import append_line, write_json, write_text
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from synfoc.engine.metrics import parts
-from synfoc.runs import replacing
+from synfoc.storage import replacing
 
 COLORS = (
     (86, 180, 233),

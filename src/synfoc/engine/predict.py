@@ -35,7 +35,8 @@ from synfoc.images.files import (
     write_probabilities,
 )
 from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
-from synfoc.runs import RunFolder, replacing
+from synfoc.runs import RunFolder
+from synfoc.storage import replacing
 
 TABLE = "predictions.csv"
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"

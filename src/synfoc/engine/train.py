@@ -44,7 +44,8 @@ from synfoc.methods.single import single_medsam_step, single_unet_step
 from synfoc.methods.supervised import supervised_step
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import build_networks
-from synfoc.runs import RunFolder, truncate_lines
+from synfoc.runs import RunFolder
+from synfoc.storage import truncate_lines
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric

@@ -30,7 +30,7 @@ from synfoc.images.formats import (
 )
 from synfoc.images.geometry import Geometry, geometry_of, restack
 from synfoc.images.paper_sets import Decode
-from synfoc.runs import replacing
+from synfoc.storage import replacing
 
 __all__ = [
     "IMAGE_SUFFIXES",

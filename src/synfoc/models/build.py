@@ -35,7 +35,7 @@ from synfoc.models.fitting import sam_from_source
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.unet import UNet
 from synfoc.models.weights import locate
-from synfoc.runs import replacing
+from synfoc.storage import replacing
 
 SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
     "vit-b": (Vit(768, 12, 12, 3072, 14, (2, 5, 8, 11), 256), Decoder(8, 2048, 256)),

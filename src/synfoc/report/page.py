@@ -20,7 +20,7 @@ from synfoc.report.notes import checks, headline
 from synfoc.report.pictures import example_html, legend_html
 from synfoc.report.tables import MEASURES, NONE, ScoreTable, class_table, score_table
 from synfoc.report.view import BRANCH_NAMES, RunView, load_views
-from synfoc.runs import write_text
+from synfoc.storage import write_text
 
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 

@@ -27,7 +27,8 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from synfoc.report.view import BRANCH_NAMES
-from synfoc.runs import Example, RunFolder, replacing
+from synfoc.runs import Example, RunFolder
+from synfoc.storage import replacing
 
 LABEL_COLOR, PREDICTION_COLOR = "#56C8FF", "#FFA31A"
 DASHES = ((), (4, 2), (1.5, 1.5), (6, 2, 1.5, 2))

@@ -9,7 +9,8 @@ from typing import Any
 
 from synfoc.config import Config, load_config
 from synfoc.errors import UserError
-from synfoc.runs import BRANCHES, RunFolder, read_json, read_lines
+from synfoc.runs import BRANCHES, RunFolder
+from synfoc.storage import read_json, read_lines
 
 BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"

@@ -1,0 +1,166 @@
+"""Files that are either the old one or the new one, never half of one; no torch.
+
+Written beside itself, flushed to the disk, then renamed. Only lines of JSON grow in place: a last
+line torn by a power cut is left out when they are read. A full disk and a folder that may not be
+written become a `UserError`.
+"""
+
+from __future__ import annotations
+
+import errno
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from synfoc.errors import UserError
+
+FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
+REFUSED = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    # Some file systems (/proc) and names that are too long refuse in these words.
+    *(errno.ENOENT, errno.ENAMETOOLONG),
+)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a path beside `path` to write to; on success it takes the place of `path` at once.
+
+    On any failure the old file stays as it was. Works for every writer: text, safetensors, npz.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    part = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            yield part
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+            part.replace(path)
+    finally:
+        with suppress(OSError):  # the folder may not even exist; the first error is the one to tell
+            part.unlink()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Replace a text file (UTF-8) atomically; `UserError` where the disk is full."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def write_json(path: Path, value: object) -> None:
+    """Replace a JSON file atomically. NaN and infinity become null, numpy scalars numbers."""
+    text = json.dumps(plain(value), indent=1, ensure_ascii=False, allow_nan=False)
+    write_text(path, text + "\n")
+
+
+def read_json(path: Path, what: str = "JSON") -> dict[str, Any]:
+    """Read a JSON object.
+
+    Raises:
+        UserError: the file is missing, or holds no JSON object.
+    """
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        value, found = None, "no such file"
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        value, found = None, f"not JSON: {error}"
+    else:
+        found = type(value).__name__
+    if not isinstance(value, dict):
+        raise UserError(
+            f"cannot read {path}",
+            found=found,
+            expected=f"a JSON object ({what})",
+            fix="check the path; a damaged file must be written again by its command",
+        )
+    return value
+
+
+def append_line(path: Path, line: Mapping[str, Any]) -> None:
+    """Append one line of JSON in a single write, so that at most the last line can be torn."""
+    text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
+    with told(path), path.open("ab", buffering=0) as file:
+        data = text.encode() + b"\n"
+        # A raw write may stop short on a full disk without an error.
+        if file.write(data) != len(data):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+def read_lines(path: Path) -> list[dict[str, Any]]:
+    """Read a .jsonl file; [] where it is missing. A torn last line (kill -9) is left out.
+
+    Raises:
+        UserError: a line before the last is not JSON.
+    """
+    if not path.is_file():
+        return []
+    # What follows the last newline is empty, or torn.
+    whole = path.read_bytes().split(b"\n")[:-1]
+    return [_line(path, number, text) for number, text in enumerate(whole, start=1)]
+
+
+def truncate_lines(path: Path, step: int) -> None:
+    """Drop lines after `step`, and a torn last line, so that a resumed run goes on cleanly."""
+    kept = [line for line in read_lines(path) if line["step"] <= step]
+    write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+
+
+@contextmanager
+def told(path: Path) -> Iterator[None]:
+    """Turn a full disk or a forbidden folder into a `UserError`; other errors pass."""
+    try:
+        yield
+    except Exception as error:
+        number = error.errno if isinstance(error, OSError) else None
+        # Writers in other languages (safetensors) tell it in words only.
+        if number in FULL or "No space left" in str(error):
+            raise UserError(
+                f"no space left for {path}",
+                found=str(error),
+                expected="room on the disk; the old file is untouched",
+                fix="free some space, then go on: synfoc train --resume",
+            ) from error
+        if number in REFUSED:
+            raise UserError(
+                f"cannot write {path}",
+                found=str(error),
+                expected="a folder in which you may create files",
+                fix="choose another --out, or change the permissions",
+            ) from error
+        raise
+
+
+def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:
+    try:
+        line: dict[str, Any] = json.loads(text)
+    except ValueError:
+        raise UserError(
+            f"{path} is damaged",
+            found=f"line {number} is not JSON",
+            expected="one JSON object per line",
+            fix=f"delete line {number}",
+        ) from None
+    return line
+
+
+def plain(value: Any) -> Any:
+    """The value as JSON can hold it: numpy scalars as numbers, paths as text, NaN as null."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(inner) for key, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(inner) for inner in value]
+    if isinstance(value, Path):
+        return str(value)
+    if hasattr(value, "item"):
+        value = value.item()
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
