@@ -23,6 +23,8 @@ from synfoc.errors import UserError
 if TYPE_CHECKING:
     from rich.console import Console
 
+PLAIN_WIDTH = 160
+
 app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
@@ -358,7 +360,10 @@ def _show_note(message: Warning | str, *_: object, **__: object) -> None:
 def _console(*, stderr: bool = True) -> Console:
     from rich.console import Console
 
-    return Console(stderr=stderr)
+    stream = sys.stderr if stderr else sys.stdout
+    # In a file or a pipe nothing forces a table into 80 columns.
+    free = not stream.isatty() and "COLUMNS" not in os.environ
+    return Console(stderr=stderr, width=PLAIN_WIDTH if free else None)
 
 
 def _bar(console: Console, what: str) -> Any:

@@ -76,6 +76,27 @@ def test_a_flat_folder_is_all_unlabeled(tmp_path: Path) -> None:
     assert table.domains == ()
 
 
+def test_nnunets_raw_folders(tmp_path: Path) -> None:
+    """With labelsTs a train and a test set; without, imagesTs is unlabeled."""
+    for domain in ("a", "b"):
+        picture(tmp_path / domain / "imagesTr" / "x_1_0000.png")
+        picture(tmp_path / domain / "labelsTr" / "x_1.png")
+        picture(tmp_path / domain / "imagesTs" / "x_1_0000.png")
+    picture(tmp_path / "a" / "labelsTs" / "x_1.png")
+    cases = {case.id: case for case in load(tmp_path).cases}
+    assert list(cases) == ["a/train/x_1", "a/test/x_1", "b/x_1", "imagesTs/b/x_1"]
+    assert cases["a/test/x_1"].label == tmp_path / "a/labelsTs/x_1.png"
+    assert cases["b/x_1"].label == tmp_path / "b/labelsTr/x_1.png"
+    assert cases["imagesTs/b/x_1"].label is None
+
+
+def test_nnunets_second_channel_is_told(tmp_path: Path) -> None:
+    for channel in ("0000", "0001"):
+        picture(tmp_path / "imagesTr" / f"x_{channel}.png")
+    with pytest.raises(UserError, match="several channels per image"):
+        load(tmp_path)
+
+
 def test_other_folders_beside_image_are_left_alone(tmp_path: Path) -> None:
     picture(tmp_path / "a/train/image/1.png")
     picture(tmp_path / "a/train/mask_disc_cup/1.png")

@@ -6,6 +6,9 @@ Above it may stand `train` and `test`, and above or below those one folder per d
 without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`. An image
 without a label file is unlabeled. Hidden files are left out.
 
+nnU-Net's raw folders are known, too: `imagesTr/x_0000.png` with `labelsTr/x.png`, one channel per
+image. `imagesTs` is the test set where `labelsTs` is there, and else unlabeled.
+
 Patients are guessed from file names that begin with patient, subject, subj, sub or pat and a number
 (`patient003_f15_s02` is patient003), and never otherwise: a wrong guess would be worse than none.
 """
@@ -15,7 +18,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
@@ -35,6 +38,7 @@ SPLITS: dict[str, Side] = {
 }
 UNREAD = ("val", "valid", "validation")
 LABEL_ENDING = re.compile(r"_(mask|label|seg)(_\d+)?$", re.IGNORECASE)
+CHANNEL = re.compile(r"_(\d{4})$")
 PATIENT = re.compile(r"(patient|subject|subj|sub|pat)[-_ ]?\d+", re.IGNORECASE)
 
 
@@ -183,6 +187,9 @@ def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) ->
         label_folder = next((folders[name] for name in LABEL_FOLDERS if name in folders), None)
         found.cases += _paired_cases(image_folder, label_folder, domain, split, found)
         return
+    if "imagestr" in folders:
+        found.cases += _nnunet_cases(folders, domain, found)
+        return
     before = len(found.cases)
     for name, path in _in_order(folders):
         if name in SPLITS:
@@ -196,6 +203,19 @@ def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) ->
         found.cases += _flat_cases(folder, domain, split, found)
 
 
+def _nnunet_cases(folders: dict[str, Path], domain: str | None, found: Found) -> list[Case]:
+    tr, ts = folders["imagestr"], folders.get("imagests")
+    if ts is None:
+        return _paired_cases(tr, folders.get("labelstr"), domain, None, found)
+    if "labelsts" in folders:
+        train = _paired_cases(tr, folders.get("labelstr"), domain, "train", found)
+        return train + _paired_cases(ts, folders["labelsts"], domain, "test", found)
+    labeled = _paired_cases(tr, folders.get("labelstr"), domain, None, found)
+    unlabeled = _paired_cases(ts, None, domain, None, found)
+    # The names of the two folders may be the same.
+    return labeled + [replace(case, id=f"imagesTs/{case.id}") for case in unlabeled]
+
+
 def _in_order(folders: dict[str, Path]) -> Iterator[tuple[str, Path]]:
     """Sub-folders by name, but train before test."""
     yield from sorted(folders.items(), key=lambda item: SPLITS.get(item[0]) == "test")
@@ -205,7 +225,7 @@ def _paired_cases(
     images: Path, labels: Path | None, domain: str | None, split: Side | None, found: Found
 ) -> list[Case]:
     """Images of one folder, labels of another."""
-    by_stem = _by_stem(_list(images)[1])
+    by_stem = _without_channel(images, _by_stem(_list(images)[1]))
     own = _by_stem(_list(labels)[1]) if labels else {}
     added: dict[str, list[Path]] = {}
     for name, path in own.items():
@@ -223,6 +243,22 @@ def _paired_cases(
     if not by_stem:
         found.notices.append(f"no image in {images}")
     return cases
+
+
+def _without_channel(folder: Path, by_stem: dict[str, Path]) -> dict[str, Path]:
+    """nnU-Net's names, where all are such: the case without the number of its only channel."""
+    channels = {name: CHANNEL.search(name) for name in by_stem}
+    if not folder.name.lower().startswith(("imagestr", "imagests")) or not all(channels.values()):
+        return by_stem
+    more = [name for name, number in channels.items() if number and number[1] != "0000"]
+    if more:
+        raise UserError(
+            f"{folder} has several channels per image",
+            found=f"{by_stem[more[0]].name} ({len(more)} such files)",
+            expected="one channel, _0000: MedSAM takes gray or color images",
+            fix="keep one channel, or join them to color images",
+        )
+    return {CHANNEL.sub("", name): path for name, path in by_stem.items()}
 
 
 def _flat_cases(folder: Path, domain: str | None, split: Side | None, found: Found) -> list[Case]:
