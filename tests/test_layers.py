@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 LAYERS = """
-errors
-config runs
+errors environment
+config storage
+runs
 images
 batches models
 methods
@@ -21,7 +22,7 @@ web
 cli
 """
 ENTRANCES = {"__main__": "cli", "demo": "cli"}
-LIGHT = ("errors", "config", "runs", "images", "report", "cli")
+LIGHT = ("errors", "environment", "config", "storage", "runs", "images", "report", "cli")
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "synfoc"
 FILES = {
