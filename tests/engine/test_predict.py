@@ -143,6 +143,7 @@ def test_labels_beside_images_are_not_images(tmp_path: Path) -> None:
     """A data set can be named as it is; a lone folder `mask` is taken as images."""
     picture(tmp_path / "A" / "test" / "image" / "a.png", 0, 255)
     picture(tmp_path / "A" / "test" / "mask" / "a.png", 0, 1)
+    picture(tmp_path / "A" / "test" / "mask_of_another_reader" / "a.png", 0, 1)
     picture(tmp_path / "B" / "mask" / "b.png", 0, 255)
     found = find_images([tmp_path], tmp_path / "out")
     assert list(found) == [Path("A/test/image/a.png"), Path("B/mask/b.png")]

@@ -256,8 +256,10 @@ def _is_mask(path: Path, out: Path) -> bool:
     if path.resolve().is_relative_to(out.resolve()):
         return True
     folder = path.parent
-    beside = (folder.with_name(name) for name in IMAGE_FOLDERS)
-    return folder.name.lower() in LABEL_FOLDERS and any(other.is_dir() for other in beside)
+    if not folder.name.lower().startswith(LABEL_FOLDERS):
+        return False
+    beside = (other.name.lower() for other in folder.parent.iterdir() if other.is_dir())
+    return any(name.startswith(IMAGE_FOLDERS) for name in beside)
 
 
 def _refuse_clashes(sources: dict[Path, Path], extras: dict[str, bool]) -> None:
