@@ -204,7 +204,8 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
         inside = [given]
         if given.is_dir():
             inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
-            inside = [p for p in inside if not _is_mask(p, out)]
+            passed = {folder for folder in {p.parent for p in inside} if _holds_masks(folder, out)}
+            inside = [p for p in inside if p.parent not in passed]
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
             _add(found, name, path)
@@ -251,11 +252,10 @@ def _add(found: dict[Path, Path], name: Path, path: Path) -> None:
     found.setdefault(name, path)
 
 
-def _is_mask(path: Path, out: Path) -> bool:
-    """Whether a file in a folder is a label or an earlier answer, by the names of its folders."""
-    if path.resolve().is_relative_to(out.resolve()):
+def _holds_masks(folder: Path, out: Path) -> bool:
+    """Whether a folder is one of labels or of earlier answers, by names."""
+    if folder.resolve().is_relative_to(out.resolve()):
         return True
-    folder = path.parent
     if not folder.name.lower().startswith(LABEL_FOLDERS):
         return False
     beside = (other.name.lower() for other in folder.parent.iterdir() if other.is_dir())
