@@ -315,7 +315,7 @@ def data_phantom(
 
 @data_app.command("import")
 def data_import(
-    name: Annotated[Published, Argument(help="Which of the paper's sets.")],
+    name: Annotated[Published, Argument(help="Which set.")],
     source: Annotated[Path, Argument(metavar="SRC", help="The unpacked download.")],
     out: Annotated[Path, Argument(metavar="OUT", help="New folder.")],
     split: Annotated[
@@ -323,7 +323,7 @@ def data_import(
     ] = SplitRule.paper,
     seed: Annotated[int, Option(help="Seed of --split patient.")] = 1,
 ) -> None:
-    """Make one of the paper's data sets from what its owners hand out."""
+    """Make a data set of the paper from what its owners hand out."""
     from synfoc.images.imports.dataset import import_data
 
     with _bar(_console(), "import") as bar:

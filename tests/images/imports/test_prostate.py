@@ -115,6 +115,22 @@ def test_a_segmentation_takes_the_header_of_its_volume(prostate: Path, tmp_path:
     assert not check_data(Data(path=tmp_path / "new")).unusable_labels
 
 
+def test_published_slices_are_no_originals(shared_data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="nothing of the prostate set") as caught:
+        import_data("prostate", shared_data / "paper_layout/ProstateSlice", tmp_path / "new")
+    assert "need no import" in caught.value.fix
+    assert not any(tmp_path.iterdir())
+
+
+def test_no_slice_with_a_prostate(prostate: Path, tmp_path: Path) -> None:
+    for path in prostate.rglob("*egmentation.nii.gz"):
+        nib.save(nib.Nifti1Image(np.zeros((6, 5, 4), np.uint8), np.eye(4)), path)
+    with pytest.raises(UserError, match="nothing of the prostate set") as caught:
+        import_data("prostate", prostate, tmp_path / "new")
+    assert caught.value.found == "no slice that shows every class"
+    assert [path.name for path in tmp_path.iterdir()] == [prostate.name]
+
+
 def test_missing_files_are_refused(prostate: Path, tmp_path: Path) -> None:
     (prostate / "BMC/Case01_Segmentation.nii.gz").unlink()
     (prostate / "UCL/Case00.nii.gz").unlink()

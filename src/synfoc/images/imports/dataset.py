@@ -89,6 +89,8 @@ def import_data(
     found = FINDERS[name](source)
     if split == "paper":
         found = _labeled_only(found)
+    if not found.exams:
+        raise _nothing(source, found.known, "none of the original files")
     part = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
         part.mkdir(parents=True)
@@ -122,6 +124,15 @@ def _check(out: Path, seed: int) -> None:
         )
 
 
+def _nothing(where: Path, known: PaperSet, found: str) -> UserError:
+    return UserError(
+        f"there is nothing of the {known.name} set to write from {where}",
+        found=found,
+        expected="labeled originals as docs/data.md lists them",
+        fix="fetch them; the authors' published slices need no import: synfoc train --data SRC",
+    )
+
+
 def _labeled_only(found: Found) -> Found:
     exams = tuple(exam for exam in found.exams if exam.labeled)
     left = len({exam.patient for exam in found.exams}) - len({exam.patient for exam in exams})
@@ -142,6 +153,8 @@ def _write(
         odd[getattr(scan, "note", "")] += 1
         if progress:
             progress(done, len(found.exams), exam.name)
+    if not rows:
+        raise _nothing(out, known, "no slice that shows every class")
     notices = [*found.notices, *(f"{note}: {count}" for note, count in odd.items() if note)]
     result = Imported(out, known, tuple(rows), (*notices, *_differences(found, rows, rule)))
     with (part / "cases.csv").open("w", newline="", encoding="utf-8") as file:
