@@ -1,0 +1,52 @@
+"""Config -> the page of its method, with constants filled in. An if, not a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from synfoc.batches.batch import Batch
+from synfoc.config import Config
+from synfoc.methods.fixmatch import fixmatch_step
+from synfoc.methods.models import Models, Release, Step
+from synfoc.methods.schedules import ramp_up
+from synfoc.methods.single import single_medsam_step, single_unet_step
+from synfoc.methods.supervised import supervised_step
+from synfoc.methods.synfoc import synfoc_step
+
+Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
+"""Networks, batch, steps done, what takes a loss that is complete -> losses."""
+
+
+def lam_of(config: Config, k: int) -> float:
+    """Weight lambda in step k: ramped up, or 1 throughout where the method's paper has no ramp."""
+    return 1.0 if config.method.name == "fixmatch" else ramp_up(k, config.train.steps)
+
+
+def method_of(config: Config) -> Method:
+    """The page of the method that the config names."""
+    m, steps, nested = config.method, config.train.steps, config.data.nested
+    if m.name == "supervised":
+        return lambda f, b, k, release: supervised_step(f, b)
+    if m.name == "fixmatch":
+        return lambda f, b, k, release: fixmatch_step(
+            f, b, lam=lam_of(config, k), tau=m.tau, release=release
+        )
+    if m.branches == "unet":
+        return lambda f, b, k, release: single_unet_step(
+            f, b, lam=lam_of(config, k), tau=m.tau, release=release
+        )
+    if m.branches == "medsam":
+        return lambda f, b, k, release: single_medsam_step(f, b, lam=lam_of(config, k), tau=m.tau)
+    return lambda f, b, k, release: synfoc_step(
+        f,
+        b,
+        lam=lam_of(config, k),
+        tau=m.tau,
+        nested=nested,
+        fusion=m.fusion,
+        alpha=m.alpha,
+        progress=k / steps,
+        consistency=m.consistency,
+        release=release,
+    )
