@@ -44,7 +44,8 @@ def test_each_baseline_trains_either_network(
     assert all(0 < line["loss"] < 50 for line in lines)
     assert all(0 <= line["trusted"] <= 1 for line in lines)
     assert all(f"L_x_{short}" in line and f"L_u_{short}" in line for line in lines)
-    assert any(line[f"L_u_{short}"] > 0 for line in lines)
+    # Where nothing is trusted yet, as with random answers, there is nothing to learn from U.
+    assert all(line[f"L_u_{short}"] > 0 for line in lines if line["trusted"] > 0)
     summary = json.loads(RunFolder(run).summary.read_text())
     assert summary["recommended"] == branches
     assert summary["skipped_steps"] == 0

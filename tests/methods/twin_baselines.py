@@ -2,6 +2,7 @@
 
 import runpy
 from collections.abc import Callable, Mapping
+from math import log
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -36,4 +37,33 @@ def twin_fixmatch(
         f"L_x_{name}": L_x,
         f"L_u_{name}": L_u,
         "trusted": float(np.mean(W)),
+    }
+
+
+def twin_uamt(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, normal: list[Map]
+) -> dict[str, float]:
+    """`normal` holds T + 1 draws of N(0, 1) in the shape of U: the target's, then T others'."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    T = len(normal) - 1
+    squares = certain = count = 0.0
+    for i, image in enumerate(v["U_w"]):
+        looks = [probabilities(f_hat(image + np.clip(0.1 * draw[i], -0.2, 0.2))) for draw in normal]
+        P, P_hat = probabilities(f(image)), looks[0]
+        K = len(P)
+        for y in range(P.shape[1]):
+            for x in range(P.shape[2]):
+                mean = [sum(look[k, y, x] for look in looks[1:]) / T for k in range(K)]
+                entropy = -sum(m * log(m + 1e-6) for m in mean)
+                count += 1
+                if entropy < (3 + lam) / 4 * log(K):
+                    certain += 1
+                    squares += sum((P[k, y, x] - P_hat[k, y, x]) ** 2 for k in range(K))
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L_u = squares / (K * certain) if certain else 0.0
+    return {
+        "loss": L_x + 2 * 0.1 * lam * L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": certain / count,
     }

@@ -114,6 +114,7 @@ PASSES: dict[str, tuple[float, float]] = {
     "synfoc": (2, 1.5),  # the U-Net student labels too, MedSAM's does not
     "supervised": (1, 0),
     "fixmatch": (2, 1),
+    "uamt": (2, 9),
 }
 """Method -> batches that pass each student with a graph, and that pass any network without."""
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from synfoc.batches.batch import Batch
+from synfoc.batches.stream import draws_of_step
 from synfoc.config import Config
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models, Release, Step
@@ -13,6 +14,7 @@ from synfoc.methods.schedules import ramp_up
 from synfoc.methods.single import single_medsam_step, single_unet_step
 from synfoc.methods.supervised import supervised_step
 from synfoc.methods.synfoc import synfoc_step
+from synfoc.methods.uamt import uamt_step
 
 Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 """Networks, batch, steps done, what takes a loss that is complete -> losses."""
@@ -25,12 +27,21 @@ def lam_of(config: Config, k: int) -> float:
 
 def method_of(config: Config) -> Method:
     """The page of the method that the config names."""
-    m, steps, nested = config.method, config.train.steps, config.data.nested
+    m, steps, seed, nested = (
+        config.method,
+        config.train.steps,
+        config.train.seed,
+        config.data.nested,
+    )
     if m.name == "supervised":
         return lambda f, b, k, release: supervised_step(f, b)
     if m.name == "fixmatch":
         return lambda f, b, k, release: fixmatch_step(
             f, b, lam=lam_of(config, k), tau=m.tau, release=release
+        )
+    if m.name == "uamt":
+        return lambda f, b, k, release: uamt_step(
+            f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
         )
     if m.branches == "unet":
         return lambda f, b, k, release: single_unet_step(
