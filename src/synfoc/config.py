@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from synfoc.errors import UserError
 
 Interval: TypeAlias = tuple[float, float]
-MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt"]
+MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt", "symgd"]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -100,8 +100,8 @@ class Method(Section):
     """The paper's constants. A run that changes one says so on page 1 of its report."""
 
     name: MethodName = "synfoc"
-    """`supervised` trains on the labeled images alone. `fixmatch` and `uamt` are baselines
-    of one network (docs/method.md)."""
+    """`supervised` trains on the labeled images alone. `fixmatch`, `uamt` and `symgd` are
+    baselines of one network (docs/method.md)."""
     branches: Literal["both", "unet", "medsam"] = "both"
     """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
     teacher; baselines need `unet` or `medsam`."""

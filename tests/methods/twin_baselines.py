@@ -67,3 +67,64 @@ def twin_uamt(
         f"L_u_{name}": L_u,
         "trusted": certain / count,
     }
+
+
+def moved_amplitude(X: Map, U: Map, share: float) -> Map:
+    """Images (c, s, s): inside a centered window the amplitude of X moves towards that of U."""
+    s = X.shape[-1]
+    half, center = int(0.01 * s), s // 2
+    window = slice(center - half, center + half + 1)
+    out = np.zeros(X.shape)
+    for channel in range(len(X)):
+        spectrum = np.fft.fftshift(np.fft.fft2(X[channel].astype(float)))
+        other = np.fft.fftshift(np.fft.fft2(U[channel].astype(float)))
+        size, phase = np.abs(spectrum), np.angle(spectrum)
+        size[window, window] *= 1 - share
+        size[window, window] += share * np.abs(other)[window, window]
+        back = np.fft.ifft2(np.fft.ifftshift(size * np.exp(1j * phase)))
+        out[channel] = np.clip(back.real, 0, 1)
+    return out
+
+
+def twin_symgd(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, tau: float, shares: list[float]
+) -> dict[str, float]:
+    """Pixel by pixel: which mixture a pixel of U was seen in, and whether both answers agree."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    images: dict[str, list[Map]] = {"ul": [], "lu": [], "s": v["U_s"]}
+    labels: dict[str, list[Map]] = {"ul": [], "lu": [], "s": []}
+    trusts: dict[str, list[Map]] = {"ul": [], "lu": [], "s": []}
+    plain = []
+    for i, share in enumerate(shares):
+        X, Y, U = v["X_w"][i], v["Y_w"][i], v["U_w"][i]
+        M, m = by_nearest(batch["M"][i], X.shape[-1]), by_nearest(batch["M"][i], Y.shape[-1])
+        P = probabilities(f_hat(U))
+        P_ul = probabilities(f_hat(put_inside(X, U, M)))
+        P_lu = probabilities(f_hat(put_inside(U, X, M)))
+        W, Q = trusted(P, tau, np.zeros_like(m)), best_class(P)
+        Q_m, W_m = np.zeros_like(Q), np.zeros_like(W)
+        for y in range(len(m)):
+            for x in range(len(m)):
+                seen = P_lu[:, y, x] if m[y, x] else P_ul[:, y, x]
+                Q_m[y, x] = list(seen).index(max(seen))
+                sure = max(seen) > tau and max(P[:, y, x]) > tau
+                W_m[y, x] = 1.0 if sure and Q_m[y, x] == Q[y, x] else 0.0
+        moved = moved_amplitude(X, U, share)
+        images["ul"].append(put_inside(moved, v["U_s"][i].astype(float), M))
+        images["lu"].append(put_inside(v["U_s"][i], moved, M))
+        labels["ul"].append(put_inside(Y, Q, m))
+        labels["lu"].append(put_inside(Q, Y, m))
+        labels["s"].append(Q_m)
+        trusts["ul"].append(np.maximum(W, m))
+        trusts["lu"].append(np.maximum(W, ~m))
+        trusts["s"].append(W_m)
+        plain.append(W)
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L = {k: ce_and_dice([f(x) for x in images[k]], labels[k], trusts[k]) for k in images}
+    L_u = L["ul"] + L["lu"] + lam * L["s"]
+    return {
+        "loss": L_x + lam * L["ul"] + lam * L["lu"] + lam**2 * L["s"],
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": float(np.mean(plain)),
+    }

@@ -115,6 +115,7 @@ PASSES: dict[str, tuple[float, float]] = {
     "supervised": (1, 0),
     "fixmatch": (2, 1),
     "uamt": (2, 9),
+    "symgd": (4, 3),
 }
 """Method -> batches that pass each student with a graph, and that pass any network without."""
 

@@ -13,6 +13,7 @@ from synfoc.methods.models import Models, Release, Step
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.single import single_medsam_step, single_unet_step
 from synfoc.methods.supervised import supervised_step
+from synfoc.methods.symgd import symgd_step
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.methods.uamt import uamt_step
 
@@ -27,22 +28,11 @@ def lam_of(config: Config, k: int) -> float:
 
 def method_of(config: Config) -> Method:
     """The page of the method that the config names."""
-    m, steps, seed, nested = (
-        config.method,
-        config.train.steps,
-        config.train.seed,
-        config.data.nested,
-    )
+    m, steps, nested = config.method, config.train.steps, config.data.nested
     if m.name == "supervised":
         return lambda f, b, k, release: supervised_step(f, b)
-    if m.name == "fixmatch":
-        return lambda f, b, k, release: fixmatch_step(
-            f, b, lam=lam_of(config, k), tau=m.tau, release=release
-        )
-    if m.name == "uamt":
-        return lambda f, b, k, release: uamt_step(
-            f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
-        )
+    if m.name != "synfoc":
+        return _baseline_of(config)
     if m.branches == "unet":
         return lambda f, b, k, release: single_unet_step(
             f, b, lam=lam_of(config, k), tau=m.tau, release=release
@@ -59,5 +49,27 @@ def method_of(config: Config) -> Method:
         alpha=m.alpha,
         progress=k / steps,
         consistency=m.consistency,
+        release=release,
+    )
+
+
+def _baseline_of(config: Config) -> Method:
+    m, steps, seed = config.method, config.train.steps, config.train.seed
+    if m.name == "fixmatch":
+        return lambda f, b, k, release: fixmatch_step(
+            f, b, lam=lam_of(config, k), tau=m.tau, release=release
+        )
+    if m.name == "uamt":
+        return lambda f, b, k, release: uamt_step(
+            f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
+        )
+    assert m.name == "symgd"
+    return lambda f, b, k, release: symgd_step(
+        f,
+        b,
+        lam=lam_of(config, k),
+        progress=k / steps,
+        draws=draws_of_step(seed, k),
+        tau=m.tau,
         release=release,
     )
