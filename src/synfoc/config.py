@@ -17,7 +17,7 @@ from pydantic_core import ErrorDetails
 from synfoc.errors import UserError
 
 Interval: TypeAlias = tuple[float, float]
-MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt", "symgd"]
+MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt", "symgd", "bcp"]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -100,8 +100,8 @@ class Method(Section):
     """The paper's constants. A run that changes one says so on page 1 of its report."""
 
     name: MethodName = "synfoc"
-    """`supervised` trains on the labeled images alone. `fixmatch`, `uamt` and `symgd` are
-    baselines of one network (docs/method.md)."""
+    """`supervised` trains on the labeled images alone. `fixmatch`, `uamt`, `symgd` and
+    `bcp` are baselines of one network (docs/method.md)."""
     branches: Literal["both", "unet", "medsam"] = "both"
     """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
     teacher; baselines need `unet` or `medsam`."""
@@ -211,6 +211,16 @@ class Config(Section):
     medsam: FoundationModel = FoundationModel()
     augment: Augment = Augment()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _halves_of_a_batch(self) -> Config:
+        pairs = 2 * self.train.devices
+        if self.method.name == "bcp" and self.method.batch % pairs:
+            raise ValueError(
+                f"bcp mixes the halves of a batch: method.batch must be a multiple of {pairs} "
+                f"with train.devices = {self.train.devices}, not {self.method.batch}"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The whole config as YAML that `load_config` reads back to an equal one."""

@@ -82,7 +82,17 @@ def test_both_networks_at_once_are_refused(settings: Settings, name: str) -> Non
 
 
 def test_only_methods_with_a_ramp_have_one(settings: Settings) -> None:
-    """fixmatch weighs unlabeled images by 1 from the first step on; the log says so."""
-    flat = [lam_of(settings("method.name=fixmatch", "method.branches=unet"), k) for k in (0, 5)]
-    assert flat == [1, 1]
+    """fixmatch and bcp weigh unlabeled images by 1 from the first step on; the log says so."""
+    for name in ("fixmatch", "bcp"):
+        config = settings(f"method.name={name}", "method.branches=unet")
+        assert [lam_of(config, k) for k in (0, 5)] == [1, 1]
     assert lam_of(settings(), 0) < 0.01
+
+
+def test_bcp_needs_pairs_on_every_device(settings: Settings) -> None:
+    """Half a batch is divided among the processes, too."""
+    changes = ("method.name=bcp", "method.branches=unet")
+    for more in (("method.batch=3",), ("method.batch=2", "train.devices=2")):
+        with pytest.raises(UserError, match="bcp mixes the halves of a batch"):
+            settings(*changes, *more)
+    settings(*changes, "method.batch=4", "train.devices=2")

@@ -128,3 +128,78 @@ def twin_symgd(
         f"L_u_{name}": L_u,
         "trusted": float(np.mean(plain)),
     }
+
+
+def only_largest(q: Map, classes: int) -> Map:
+    """Flood fill over eight neighbors, from the top left; a tie is the first's."""
+    kept = np.zeros_like(q)
+    for k in range(1, classes):
+        seen, best = np.zeros(q.shape, dtype=bool), []
+        for y in range(q.shape[0]):
+            for x in range(q.shape[1]):
+                if q[y, x] != k or seen[y, x]:
+                    continue
+                seen[y, x], found, border = True, [], [(y, x)]
+                while border:
+                    i, j = border.pop()
+                    found.append((i, j))
+                    for a in range(max(i - 1, 0), min(i + 2, q.shape[0])):
+                        for b in range(max(j - 1, 0), min(j + 2, q.shape[1])):
+                            if q[a, b] == k and not seen[a, b]:
+                                seen[a, b] = True
+                                border.append((a, b))
+                if len(found) > len(best):
+                    best = found
+        for i, j in best:
+            kept[i, j] = k
+    return kept
+
+
+def over_part(logits: list[Map], labels: list[Map], part: Map) -> float:
+    """Cross-entropy per pixel of the part, and Dice of its pixels alone."""
+    K = len(logits[0])
+    ce = pixels = 0.0
+    overlap, size = [0.0] * K, [0.0] * K
+    for z, q in zip(logits, labels, strict=True):
+        P = probabilities(z)
+        for y, x in np.argwhere(part):
+            ce -= log(P[q[y, x], y, x])
+            pixels += 1
+            for k in range(K):
+                t = 1.0 if q[y, x] == k else 0.0
+                overlap[k] += P[k, y, x] * t
+                size[k] += P[k, y, x] ** 2 + t
+    dice = [(2 * o + 1e-10) / (s + 1e-10) for o, s in zip(overlap, size, strict=True)]
+    return ce / pixels + 1 - sum(dice) / K
+
+
+def twin_bcp(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, box: Map, pretraining: bool
+) -> dict[str, float]:
+    """`box` is True in the square, at the side of the images."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    half = len(v["X_w"]) // 2
+    X_a, X_b, Y_a, Y_b = v["X_w"][:half], v["X_w"][half:], v["Y_w"][:half], v["Y_w"][half:]
+    U_a, U_b = v["U_w"][:half], v["U_w"][half:]
+    inside = by_nearest(box, len(Y_a[0]))
+
+    def mixed(inner: list[Map], outer: list[Map]) -> list[Map]:
+        return [f(put_inside(i, o, box)) for i, o in zip(inner, outer, strict=True)]
+
+    def labels(U: list[Map]) -> list[Map]:
+        logits = [f_hat(u) for u in U]
+        return [only_largest(best_class(z), len(z)) for z in logits]
+
+    if pretraining:
+        z = mixed(X_b, X_a)
+        L_x, L_u = over_part(z, Y_b, inside) + over_part(z, Y_a, ~inside), 0.0
+    else:
+        outward, inward = mixed(X_a, U_a), mixed(U_b, X_b)
+        L_x = over_part(outward, Y_a, inside) + over_part(inward, Y_b, ~inside)
+        L_u = over_part(outward, labels(U_a), ~inside) + over_part(inward, labels(U_b), inside)
+    return {
+        "loss": L_x + 0.5 * L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": 0.0 if pretraining else 1.0,
+    }

@@ -116,6 +116,7 @@ PASSES: dict[str, tuple[float, float]] = {
     "fixmatch": (2, 1),
     "uamt": (2, 9),
     "symgd": (4, 3),
+    "bcp": (1, 1),  # both mixtures are half a batch
 }
 """Method -> batches that pass each student with a graph, and that pass any network without."""
 

@@ -8,6 +8,7 @@ from typing import TypeAlias
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import draws_of_step
 from synfoc.config import Config
+from synfoc.methods.bcp import bcp_step
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models, Release, Step
 from synfoc.methods.schedules import ramp_up
@@ -23,7 +24,8 @@ Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 
 def lam_of(config: Config, k: int) -> float:
     """Weight lambda in step k: ramped up, or 1 throughout where the method's paper has no ramp."""
-    return 1.0 if config.method.name == "fixmatch" else ramp_up(k, config.train.steps)
+    constant = config.method.name in ("fixmatch", "bcp")
+    return 1.0 if constant else ramp_up(k, config.train.steps)
 
 
 def method_of(config: Config) -> Method:
@@ -63,13 +65,15 @@ def _baseline_of(config: Config) -> Method:
         return lambda f, b, k, release: uamt_step(
             f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
         )
-    assert m.name == "symgd"
-    return lambda f, b, k, release: symgd_step(
-        f,
-        b,
-        lam=lam_of(config, k),
-        progress=k / steps,
-        draws=draws_of_step(seed, k),
-        tau=m.tau,
-        release=release,
-    )
+    if m.name == "symgd":
+        return lambda f, b, k, release: symgd_step(
+            f,
+            b,
+            lam=lam_of(config, k),
+            progress=k / steps,
+            draws=draws_of_step(seed, k),
+            tau=m.tau,
+            release=release,
+        )
+    assert m.name == "bcp"
+    return lambda f, b, k, release: bcp_step(f, b, progress=k / steps, draws=draws_of_step(seed, k))
