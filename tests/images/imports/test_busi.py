@@ -44,6 +44,16 @@ def test_lesions_are_merged(busi: Path, tmp_path: Path) -> None:
     assert case.image.read_bytes() == old
 
 
+def test_resampled_masks_are_taken_as_the_authors_do(busi: Path, tmp_path: Path) -> None:
+    codes = np.zeros((6, 8), np.uint8)
+    codes[2, 2:5] = (1, 90, 255)
+    Image.fromarray(codes).save(busi / "benign/benign (1)_mask.png")
+    made = import_data("busi", busi, tmp_path / "new")
+    assert "masks with other codes than 0, 1, 255, taken as the authors do: 1" in made.notices
+    table = load_cases(Data(path=tmp_path / "new", classes=("lesion",)))
+    assert load_label(table.cases[0], table).pixels.sum() == 3
+
+
 def test_by_patient_each_picture_is_one(busi: Path, tmp_path: Path) -> None:
     """round(11 / 5) and round(6 / 5)."""
     made = import_data("busi", busi, tmp_path / "new", split="patient", seed=2)

@@ -83,6 +83,26 @@ def test_by_patient_the_folders_do_not_count(fundus: Path, tmp_path: Path) -> No
     assert tested & {"gdrishtiGS_002", "N-5-L", "g0003", "V0001"}
 
 
+def test_resampled_masks_are_taken_as_the_authors_do(fundus: Path, tmp_path: Path) -> None:
+    """0 cup, up to 128 rim, above background; told once."""
+    path = fundus / "Domain1/train/ROIs/mask/gdrishtiGS_002.png"
+    codes = np.full((12, 12), 255, np.uint8)
+    codes[4, 3:9] = (200, 129, 128, 1, 0, 60)
+    Image.fromarray(codes).save(path)
+    made = import_data("fundus", fundus, tmp_path / "new")
+    assert "masks with other codes than 0, 128, 255, taken as the authors do: 1" in made.notices
+    table = load_cases(Data(path=tmp_path / "new", classes=("cup", "disc"), nested=True))
+    assert load_label(table.cases[0], table).pixels[0, 4, 3:9].tolist() == [0, 0, 2, 2, 1, 2]
+
+
+def test_regions_go_before_full_field_pictures(fundus: Path, tmp_path: Path) -> None:
+    half = fundus / "Domain4/train"
+    for folder in ("image", "mask"):
+        (half / folder).mkdir()
+        (half / folder / "V0009.png").write_bytes(b"never read")
+    assert import_data("fundus", fundus, tmp_path / "new").count("train", "Domain4") == 2
+
+
 def test_names_of_the_data_sets_are_understood(fundus: Path, tmp_path: Path) -> None:
     (fundus / "Domain1").rename(fundus / "Drishti-GS")
     (fundus / "Domain2").rename(fundus / "RIM-ONE_r3")

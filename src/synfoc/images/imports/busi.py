@@ -19,7 +19,7 @@ from synfoc.images.imports.folders import (
     by_name,
     domain_folders,
     images_in,
-    only_codes,
+    odd_codes,
     refuse_missing,
     same_size,
 )
@@ -59,9 +59,10 @@ def find_busi(source: Path) -> Found:
 def _load(image: Path, masks: list[Path]) -> Picture:
     size = read_image(image).pixels.shape[1:3]
     merged: Labels = np.zeros(size, np.uint8)
+    note = ""
     for mask in masks:
         codes = read_codes(mask).pixels
         same_size(image, mask, (size, codes.shape[1:3]))
-        only_codes(mask, codes, CODES)
+        note = odd_codes(mask, codes, CODES) or note
         merged |= decode(codes, BUSI.decode, mask)[0]
-    return Picture(image, merged)
+    return Picture(image, merged, note)

@@ -150,7 +150,7 @@ def _write(
     for done, (exam, side) in enumerate(zip(found.exams, chosen, strict=True), 1):
         scan = exam.load()
         rows += write_exam(part, exam, side, scan, len(known.classes) if rule == "paper" else 0)
-        odd[getattr(scan, "note", "")] += 1
+        odd[scan.note] += 1
         if progress:
             progress(done, len(found.exams), exam.name)
     if not rows:

@@ -28,6 +28,8 @@ class Picture:
     """A file that is copied as it is, or pixels (h, w) or (h, w, 3) of 8 bits."""
     label: Labels
     """Class indices (h, w)."""
+    note: str = ""
+    """What was odd; equal notes are counted and told once."""
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Volume:
     source: Source
     """Shape, voxel size in mm, affine and header."""
     note: str = ""
-    """What was odd; equal notes are counted and told once."""
+    """As in `Picture`."""
 
 
 @dataclass(frozen=True)

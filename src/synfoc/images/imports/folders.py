@@ -154,3 +154,22 @@ def only_codes(label: Path, codes: NDArray[Any], allowed: Mapping[int, str]) -> 
             expected=", ".join(f"{code} {meaning}" for code, meaning in allowed.items()),
             fix="fetch the original labels, unchanged",
         )
+
+
+def odd_codes(label: Path, codes: NDArray[Any], allowed: Mapping[int, str]) -> str:
+    """A note where a picture's mask was resampled, so that codes lie between those of the original.
+
+    Args:
+        label: named in the error.
+        codes: of a mask.
+        allowed: code -> what it means.
+
+    Raises:
+        UserError: no background, so that the codes must mean something else.
+    """
+    background = next(code for code, meaning in allowed.items() if meaning == "background")
+    if not (codes == background).any():
+        only_codes(label, codes, {background: "background"})
+    said = ", ".join(map(str, allowed))
+    odd = not np.isin(codes, list(allowed)).all()
+    return f"masks with other codes than {said}, taken as the authors do" if odd else ""

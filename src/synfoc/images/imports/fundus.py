@@ -23,7 +23,7 @@ from synfoc.images.imports.folders import (
     domain_folders,
     images_in,
     not_the_set,
-    only_codes,
+    odd_codes,
     plain,
     refuse_missing,
     same_size,
@@ -86,12 +86,12 @@ def _load(image: Path, label: Path) -> Picture:
     pixels = read_image(image).pixels[0]
     codes = read_codes(label).pixels
     same_size(image, label, (pixels.shape[:2], codes.shape[1:3]))
-    only_codes(label, codes, CODES)
+    note = odd_codes(label, codes, CODES)
     classes: Labels = decode(codes, FUNDUS.decode, label)[0]
     if max(classes.shape) <= CROP:
-        return Picture(image, classes)
+        return Picture(image, classes, note)
     rows, columns = region(classes, label)
-    return Picture(_eight_bits(pixels[rows, columns]), classes[rows, columns])
+    return Picture(_eight_bits(pixels[rows, columns]), classes[rows, columns], note)
 
 
 def region(classes: Labels, path: Path) -> tuple[slice, slice]:
