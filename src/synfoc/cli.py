@@ -76,6 +76,22 @@ class ImageFormat(str, Enum):
     nifti = "nifti"
 
 
+class Published(str, Enum):
+    """The paper's data sets."""
+
+    prostate = "prostate"
+    mnms = "mnms"
+    fundus = "fundus"
+    busi = "busi"
+
+
+class SplitRule(str, Enum):
+    """How an imported set is split."""
+
+    paper = "paper"
+    patient = "patient"
+
+
 RunArgument = Annotated[Path, Argument(metavar="RUN", help="Folder written by `synfoc train`.")]
 DeviceOption = Annotated[Device, Option("--device", help="Where the networks run.")]
 SetOption = Annotated[
@@ -295,6 +311,28 @@ def data_phantom(
         image_format=image_format.value,
     )
     print(f"phantom -> {folder}")
+
+
+@data_app.command("import")
+def data_import(
+    name: Annotated[Published, Argument(help="Which set.")],
+    source: Annotated[Path, Argument(metavar="SRC", help="The unpacked download.")],
+    out: Annotated[Path, Argument(metavar="OUT", help="New folder.")],
+    split: Annotated[
+        SplitRule, Option(help="paper: its rule, slices; patient: a fifth tests, volumes.")
+    ] = SplitRule.paper,
+    seed: Annotated[int, Option(help="Seed of --split patient.")] = 1,
+) -> None:
+    """Make a data set of the paper from what its owners hand out."""
+    from synfoc.images.imports.dataset import import_data
+
+    with _bar(_console(), "import") as bar:
+        made = import_data(name.value, source, out, split=split.value, seed=seed, progress=bar)
+    for notice in made.notices:
+        _show_note(notice)
+    print(f"{made.count('train')} training and {made.count('test')} test images -> {out}")
+    told = " ".join(f"--set {shlex.quote(setting)}" for setting in made.settings)
+    print(f"next: synfoc data check {shlex.quote(str(out))} {told}")
 
 
 @weights_app.command("list")

@@ -17,6 +17,7 @@ from pydantic_core import ErrorDetails
 from synfoc.errors import UserError
 
 Interval: TypeAlias = tuple[float, float]
+MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt", "symgd", "bcp"]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -98,10 +99,12 @@ class Augment(Section):
 class Method(Section):
     """The paper's constants. A run that changes one says so on page 1 of its report."""
 
-    name: Literal["synfoc", "supervised"] = "synfoc"
-    """`supervised` trains on the labeled images alone."""
+    name: MethodName = "synfoc"
+    """`supervised` trains on the labeled images alone. `fixmatch`, `uamt`, `symgd` and
+    `bcp` are baselines of one network (docs/method.md)."""
     branches: Literal["both", "unet", "medsam"] = "both"
-    """Networks that are trained; one alone labels the unlabeled images with its own teacher."""
+    """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
+    teacher; baselines need `unet` or `medsam`."""
     fusion: Literal["smc", "constant", "linear", "self", "mutual", "cps"] = "smc"
     """How the two teachers' pseudo-labels are joined. [paper, Eq. 3-6 and Table 7]"""
     alpha: float = Field(0.5, ge=0, le=1)
@@ -116,6 +119,14 @@ class Method(Section):
     """Area of the pasted region as a share of the image. [authors' code]"""
     batch: Count = 4
     """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
+
+    @model_validator(mode="after")
+    def _baselines_train_one_network(self) -> Method:
+        if self.name not in ("synfoc", "supervised") and self.branches == "both":
+            raise ValueError(
+                f"{self.name} trains one network: method.branches = unet or medsam, not both"
+            )
+        return self
 
 
 class UNet(Section):
@@ -200,6 +211,16 @@ class Config(Section):
     medsam: FoundationModel = FoundationModel()
     augment: Augment = Augment()
     train: Train = Train()
+
+    @model_validator(mode="after")
+    def _halves_of_a_batch(self) -> Config:
+        pairs = 2 * self.train.devices
+        if self.method.name == "bcp" and self.method.batch % pairs:
+            raise ValueError(
+                f"bcp mixes the halves of a batch: method.batch must be a multiple of {pairs} "
+                f"with train.devices = {self.train.devices}, not {self.method.batch}"
+            )
+        return self
 
     def to_yaml(self) -> str:
         """The whole config as YAML that `load_config` reads back to an equal one."""

@@ -27,7 +27,7 @@ from synfoc.images.cases import Case, CaseTable
 from synfoc.images.files import slice_count
 
 # What a stream of random numbers is for; part of its seed, so that no two are alike.
-_VIEWS, _LABELED, _UNLABELED = range(3)
+_VIEWS, _LABELED, _UNLABELED, _METHOD = range(4)
 
 
 class Order:
@@ -133,8 +133,7 @@ class Stream:
         Raises:
             UserError: an image or label cannot be read.
         """
-        words = np.random.SeedSequence([self.seed, _VIEWS, k]).generate_state(1, np.uint64)
-        generator = torch.Generator().manual_seed(int(words[0]))
+        generator = _generator(self.seed, _VIEWS, k)
         labeled = self._labeled_half(k, generator)
         if self.supervised:
             return Batch(**labeled, **_nothing_unlabeled(labeled))
@@ -186,6 +185,19 @@ class Stream:
             f"{name}_MS": resize_images(view, self.sides.medsam),
             f"{name}_UT": resize_images(view, self.sides.unet),
         }
+
+
+def draws_of_step(seed: int, k: int) -> torch.Generator:
+    """What a method draws for itself in step k (noise, a box), on the CPU.
+
+    Like the batch it depends on the seed and k alone, and it leaves the batch as it is.
+    """
+    return _generator(seed, _METHOD, k)
+
+
+def _generator(seed: int, purpose: int, k: int) -> torch.Generator:
+    words = np.random.SeedSequence([seed, purpose, k]).generate_state(1, np.uint64)
+    return torch.Generator().manual_seed(int(words[0]))
 
 
 def _nothing_unlabeled(labeled: dict[str, Tensor]) -> dict[str, Tensor]:

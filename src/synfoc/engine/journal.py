@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from synfoc.batches.split import save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
 from synfoc.engine.machine import peak_memory_gib
+from synfoc.engine.method import lam_of
 from synfoc.environment import environment
 from synfoc.errors import UserError
-from synfoc.methods.schedules import ramp_up
 from synfoc.models.build import save_base
 from synfoc.storage import append_line, write_json, write_text
 
@@ -56,7 +56,7 @@ class Journal:
     def line(self, step: Step, progress: Progress) -> dict[str, Any]:
         """One line of the curve: every figure of the step, read from the device and appended."""
         values = {k: v.item() for k, v in vars(step).items() if v is not None}
-        lam = ramp_up(progress.step - 1, self.prepared.config.train.steps)
+        lam = lam_of(self.prepared.config, progress.step - 1)
         line = {"step": progress.step, **values, "lam": lam, "seconds": progress.seconds}
         self.append(line)
         return line

@@ -110,6 +110,17 @@ def free_memory_gib(device: torch.device) -> float:
     return float(psutil.virtual_memory().available) / 2**30
 
 
+PASSES: dict[str, tuple[float, float]] = {
+    "synfoc": (2, 1.5),  # the U-Net student labels too, MedSAM's does not
+    "supervised": (1, 0),
+    "fixmatch": (2, 1),
+    "uamt": (2, 9),
+    "symgd": (4, 3),
+    "bcp": (1, 1),  # both mixtures are half a batch
+}
+"""Method -> batches that pass each student with a graph, and that pass any network without."""
+
+
 @dataclass(frozen=True)
 class Estimate:
     """What one step will cost: memory at its peak, and time."""
@@ -134,8 +145,7 @@ def estimate_step(
     """Measure some images forward and backward through each student and scale to the whole step.
 
     Activations that backward needs are counted, not guessed: every tensor that autograd saves
-    passes a hook. A step runs B images through each teacher and 2 B through each student (the
-    U-Net student sees B more without a graph).
+    passes a hook. How many images pass with and without a graph: `PASSES`.
     """
     batch, channels = config.method.batch, config.data.channels or 1
     memory = seconds = 0.0
@@ -146,11 +156,11 @@ def estimate_step(
         if network is None:
             continue
         forward, both, saved = _measure(network, batch, channels, side, device, precision)
-        supervised = config.method.name == "supervised"
-        seconds += batch * (both if supervised else 2 * both + forward * 1.5)
+        learning, looking = PASSES[config.method.name]
+        seconds += batch * (learning * both + looking * forward)
         parameters = sum(p.numel() * p.element_size() for p in network.parameters())
         trained = sum(p.numel() * 4 for p in network.parameters() if p.requires_grad)
-        memory += parameters + 4 * trained + saved * batch * (1 if supervised else 2)
+        memory += parameters + 4 * trained + saved * batch * learning
     started = 0.0 if device.type == "cuda" else psutil.Process().memory_info().rss
     return Estimate((memory + started) / 2**30, seconds, free_memory_gib(device))
 

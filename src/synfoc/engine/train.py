@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any
 
 import torch
 from rich.console import Console
@@ -32,26 +32,20 @@ from synfoc.engine.machine import (
     estimate_step,
     keep_freed_memory,
 )
+from synfoc.engine.method import method_of
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import anywhere, make_fabric, set_up
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
 from synfoc.engine.select import Judge
 from synfoc.errors import UserError
-from synfoc.methods.models import Models, Release, Step
-from synfoc.methods.schedules import ramp_up
-from synfoc.methods.single import single_medsam_step, single_unet_step
-from synfoc.methods.supervised import supervised_step
-from synfoc.methods.synfoc import synfoc_step
+from synfoc.methods.models import Step
 from synfoc.models.build import build_networks
 from synfoc.runs import RunFolder
 from synfoc.storage import truncate_lines
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
-
-Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
-"""Networks, batch, steps done, what takes a loss that is complete -> losses."""
 
 BAD_STEPS = 20
 """So many losses in a row that are not finite end the run."""
@@ -268,31 +262,6 @@ class Trainer:
             self.fabric.barrier()
         if stop and not is_last:
             raise Interrupted(self.folder.path, progress.step)
-
-
-def method_of(config: Config) -> Method:
-    """The page of the method that the config names, with its constants filled in."""
-    m, steps, nested = config.method, config.train.steps, config.data.nested
-    if m.name == "supervised":
-        return lambda f, b, k, release: supervised_step(f, b)
-    if m.branches == "unet":
-        return lambda f, b, k, release: single_unet_step(
-            f, b, lam=ramp_up(k, steps), tau=m.tau, release=release
-        )
-    if m.branches == "medsam":
-        return lambda f, b, k, release: single_medsam_step(f, b, lam=ramp_up(k, steps), tau=m.tau)
-    return lambda f, b, k, release: synfoc_step(
-        f,
-        b,
-        lam=ramp_up(k, steps),
-        tau=m.tau,
-        nested=nested,
-        fusion=m.fusion,
-        alpha=m.alpha,
-        progress=k / steps,
-        consistency=m.consistency,
-        release=release,
-    )
 
 
 def _not_finite(line: Mapping[str, Any], times: int) -> UserError:

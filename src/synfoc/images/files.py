@@ -42,6 +42,7 @@ __all__ = [
     "read_image",
     "read_label",
     "slice_count",
+    "stack_of",
     "stem",
     "to_unit",
     "write_label",
@@ -87,7 +88,7 @@ def read_image(path: Path, *, slice_axis: int | None = None) -> Stack:
     Raises:
         UserError: missing, empty, truncated, another type, NaN, 1 pixel wide, huge, 4-D.
     """
-    return _stack(*read_array(path, label=False), path, slice_axis)
+    return stack_of(*read_array(path, label=False), path, slice_axis)
 
 
 def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
@@ -98,7 +99,7 @@ def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
     Raises:
         UserError: as `read_image`; also values that are not whole numbers.
     """
-    stack = _stack(*read_array(path, label=True), path, slice_axis)
+    stack = stack_of(*read_array(path, label=True), path, slice_axis)
     pixels = stack.pixels
     if pixels.ndim == 4 and equal_channels(pixels):
         pixels = pixels[..., 0]
@@ -150,6 +151,26 @@ def read_geometry(path: Path, *, slice_axis: int | None = None) -> Geometry:
 def slice_count(path: Path, slice_axis: int | None = None) -> int:
     """Slices of a file; a picture has one and is not opened."""
     return 1 if suffix(path) in PICTURES else read_geometry(path, slice_axis=slice_axis).size[0]
+
+
+def stack_of(source: Source, data: NDArray[Any], path: Path, slice_axis: int | None) -> Stack:
+    """Cut an array in the axes of its file, `source.shape`, into slices; see geometry.py.
+
+    Raises:
+        UserError: as `geometry_of`.
+    """
+    geometry = geometry_of(source, path, slice_axis)
+    full = (*source.shape, 1)[:3]
+    pixels = data.reshape(full + data.shape[len(source.shape) :])
+    pixels = pixels.transpose(*geometry.order, *range(3, pixels.ndim))
+    pixels = pixels[:, :: -1 if geometry.flip[0] else 1, :: -1 if geometry.flip[1] else 1]
+    spacing = None
+    if source.zooms:
+        zooms = (*source.zooms, 0.0)[:3]
+        between, rows, columns = (zooms[axis] for axis in geometry.order)
+        spacing = (between if len(pixels) > 1 else 0.0, rows, columns)
+    axis = geometry.order[0] if len(source.shape) == 3 else None
+    return Stack(np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1)
 
 
 def to_unit(stack: Stack) -> NDArray[np.float32]:
@@ -216,21 +237,6 @@ def write_probabilities(path: Path, probabilities: NDArray[np.float32], like: St
         return _write_array(path, probabilities, None)
     volumes = [restack(one, origin) for one in probabilities]
     return _write_array(path, np.stack(volumes, axis=-1), origin)
-
-
-def _stack(source: Source, data: NDArray[Any], path: Path, slice_axis: int | None) -> Stack:
-    geometry = geometry_of(source, path, slice_axis)
-    full = (*source.shape, 1)[:3]
-    pixels = data.reshape(full + data.shape[len(source.shape) :])
-    pixels = pixels.transpose(*geometry.order, *range(3, pixels.ndim))
-    pixels = pixels[:, :: -1 if geometry.flip[0] else 1, :: -1 if geometry.flip[1] else 1]
-    spacing = None
-    if source.zooms:
-        zooms = (*source.zooms, 0.0)[:3]
-        between, rows, columns = (zooms[axis] for axis in geometry.order)
-        spacing = (between if len(pixels) > 1 else 0.0, rows, columns)
-    axis = geometry.order[0] if len(source.shape) == 3 else None
-    return Stack(np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1)
 
 
 def _write_array(path: Path, data: NDArray[Any], origin: Geometry | None) -> Path:

@@ -13,6 +13,7 @@ from synfoc.runs import BRANCHES, RunFolder
 from synfoc.storage import read_json, read_lines
 
 BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
+METHOD_NAMES = {"fixmatch": "FixMatch", "uamt": "UA-MT", "symgd": "SymGD", "bcp": "BCP"}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
 # Where our default differs from the paper, or where the paper has several values. Everything
@@ -212,6 +213,8 @@ def _name(config: Config) -> str:
     one = BRANCH_NAMES.get(branches)
     if config.method.name == "supervised":
         return f"Supervised {one}" if one else "Supervised"
+    if config.method.name in METHOD_NAMES:
+        return f"{METHOD_NAMES[config.method.name]}, {one}"
     return f"SynFoC, {one} alone" if one else "SynFoC"
 
 

@@ -1,0 +1,79 @@
+"""Config -> the page of its method, with constants filled in. An if, not a registry."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeAlias
+
+from synfoc.batches.batch import Batch
+from synfoc.batches.stream import draws_of_step
+from synfoc.config import Config
+from synfoc.methods.bcp import bcp_step
+from synfoc.methods.fixmatch import fixmatch_step
+from synfoc.methods.models import Models, Release, Step
+from synfoc.methods.schedules import ramp_up
+from synfoc.methods.single import single_medsam_step, single_unet_step
+from synfoc.methods.supervised import supervised_step
+from synfoc.methods.symgd import symgd_step
+from synfoc.methods.synfoc import synfoc_step
+from synfoc.methods.uamt import uamt_step
+
+Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
+"""Networks, batch, steps done, what takes a loss that is complete -> losses."""
+
+
+def lam_of(config: Config, k: int) -> float:
+    """Weight lambda in step k: ramped up, or 1 throughout where the method's paper has no ramp."""
+    constant = config.method.name in ("fixmatch", "bcp")
+    return 1.0 if constant else ramp_up(k, config.train.steps)
+
+
+def method_of(config: Config) -> Method:
+    """The page of the method that the config names."""
+    m, steps, nested = config.method, config.train.steps, config.data.nested
+    if m.name == "supervised":
+        return lambda f, b, k, release: supervised_step(f, b)
+    if m.name != "synfoc":
+        return _baseline_of(config)
+    if m.branches == "unet":
+        return lambda f, b, k, release: single_unet_step(
+            f, b, lam=lam_of(config, k), tau=m.tau, release=release
+        )
+    if m.branches == "medsam":
+        return lambda f, b, k, release: single_medsam_step(f, b, lam=lam_of(config, k), tau=m.tau)
+    return lambda f, b, k, release: synfoc_step(
+        f,
+        b,
+        lam=lam_of(config, k),
+        tau=m.tau,
+        nested=nested,
+        fusion=m.fusion,
+        alpha=m.alpha,
+        progress=k / steps,
+        consistency=m.consistency,
+        release=release,
+    )
+
+
+def _baseline_of(config: Config) -> Method:
+    m, steps, seed = config.method, config.train.steps, config.train.seed
+    if m.name == "fixmatch":
+        return lambda f, b, k, release: fixmatch_step(
+            f, b, lam=lam_of(config, k), tau=m.tau, release=release
+        )
+    if m.name == "uamt":
+        return lambda f, b, k, release: uamt_step(
+            f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
+        )
+    if m.name == "symgd":
+        return lambda f, b, k, release: symgd_step(
+            f,
+            b,
+            lam=lam_of(config, k),
+            progress=k / steps,
+            draws=draws_of_step(seed, k),
+            tau=m.tau,
+            release=release,
+        )
+    assert m.name == "bcp"
+    return lambda f, b, k, release: bcp_step(f, b, progress=k / steps, draws=draws_of_step(seed, k))

@@ -1,0 +1,1 @@
+"""The paper's four data sets, from what their owners hand out to a folder that trains."""

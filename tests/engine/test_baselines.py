@@ -1,0 +1,98 @@
+"""Baselines in the loop: each trains on either network, resumed runs equal unbroken ones."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from synfoc.config import Config, MethodName
+from synfoc.engine import train as module
+from synfoc.engine.method import lam_of
+from synfoc.engine.train import train
+from synfoc.errors import UserError
+from synfoc.runs import RunFolder
+from synfoc.storage import read_lines
+
+Settings = Callable[..., Config]
+BASELINES = [name for name in get_args(MethodName) if name not in ("synfoc", "supervised")]
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+def weights(run: Path) -> dict[str, Tensor]:
+    return load_file(run / "checkpoints/last.safetensors")
+
+
+@pytest.mark.parametrize("branches", ["unet", "medsam"])
+@pytest.mark.parametrize("name", BASELINES)
+def test_each_baseline_trains_either_network(
+    settings: Settings, tmp_path: Path, name: str, branches: str
+) -> None:
+    """Losses are finite, the student moves, and the log says which network they are of."""
+    run = train(settings(f"method.name={name}", f"method.branches={branches}"), tmp_path / "run")
+    lines = [line for line in read_lines(RunFolder(run).log) if "loss" in line]
+    short = {"unet": "UT", "medsam": "MS"}[branches]
+    assert len(lines) == 3
+    assert all(0 < line["loss"] < 50 for line in lines)
+    assert all(0 <= line["trusted"] <= 1 for line in lines)
+    assert all(f"L_x_{short}" in line and f"L_u_{short}" in line for line in lines)
+    # Where nothing is trusted yet, as with random answers, there is nothing to learn from U.
+    assert all(line[f"L_u_{short}"] > 0 for line in lines if line["trusted"] > 0)
+    summary = json.loads(RunFolder(run).summary.read_text())
+    assert summary["recommended"] == branches
+    assert summary["skipped_steps"] == 0
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_a_resumed_baseline_equals_an_unbroken_one(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The power goes off at step 3; what a step draws depends on the seed and its number alone."""
+    config = settings(f"method.name={name}", "method.branches=unet")
+    whole = weights(train(config, tmp_path / "whole"))
+    learn = module.learn
+
+    def power_cut(loss: Tensor, k: int, **rest: object) -> Tensor:
+        if k == 3:
+            raise RuntimeError("power cut")
+        return learn(loss, k, **rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "learn", power_cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, tmp_path / "broken")
+    train(None, tmp_path / "broken", resume=True)
+    broken = weights(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", BASELINES)
+def test_both_networks_at_once_are_refused(settings: Settings, name: str) -> None:
+    with pytest.raises(UserError, match=f"{name} trains one network"):
+        settings(f"method.name={name}")
+
+
+def test_only_methods_with_a_ramp_have_one(settings: Settings) -> None:
+    """fixmatch and bcp weigh unlabeled images by 1 from the first step on; the log says so."""
+    for name in ("fixmatch", "bcp"):
+        config = settings(f"method.name={name}", "method.branches=unet")
+        assert [lam_of(config, k) for k in (0, 5)] == [1, 1]
+    assert lam_of(settings(), 0) < 0.01
+
+
+def test_bcp_needs_pairs_on_every_device(settings: Settings) -> None:
+    """Half a batch is divided among the processes, too."""
+    changes = ("method.name=bcp", "method.branches=unet")
+    for more in (("method.batch=3",), ("method.batch=2", "train.devices=2")):
+        with pytest.raises(UserError, match="bcp mixes the halves of a batch"):
+            settings(*changes, *more)
+    settings(*changes, "method.batch=4", "train.devices=2")

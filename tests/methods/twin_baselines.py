@@ -1,0 +1,205 @@
+"""Second implementations of the baselines, as in `twin.py`: from the papers, loops, no torch."""
+
+import runpy
+from collections.abc import Callable, Mapping
+from math import log
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Map: TypeAlias = NDArray[Any]
+Nets: TypeAlias = Mapping[str, Callable[[Map], Map]]
+
+twin = runpy.run_path(str(Path(__file__).with_name("twin.py")))
+probabilities, best_class, trusted = twin["probabilities"], twin["best_class"], twin["trusted"]
+ce_and_dice, put_inside, by_nearest = twin["ce_and_dice"], twin["put_inside"], twin["by_nearest"]
+
+
+def views(batch: Mapping[str, Map], name: str) -> dict[str, list[Map]]:
+    """The lists of images and labels of one network, by what they are: X_w, Y_w, U_w, U_s."""
+    return {key: list(batch[f"{key}_{name}"]) for key in ("X_w", "Y_w", "U_w", "U_s")}
+
+
+def twin_fixmatch(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, tau: float
+) -> dict[str, float]:
+    """The student labels its weak view, keeps what is sure, learns it on the strong view."""
+    f, v = nets[name], views(batch, name)
+    P = [probabilities(f(u)) for u in v["U_w"]]
+    nowhere = np.zeros(P[0].shape[1:])
+    W = [trusted(p, tau, nowhere) for p in P]
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L_u = ce_and_dice([f(u) for u in v["U_s"]], [best_class(p) for p in P], W)
+    return {
+        "loss": L_x + lam * L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": float(np.mean(W)),
+    }
+
+
+def twin_uamt(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, normal: list[Map]
+) -> dict[str, float]:
+    """`normal` holds T + 1 draws of N(0, 1) in the shape of U: the target's, then T others'."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    T = len(normal) - 1
+    squares = certain = count = 0.0
+    for i, image in enumerate(v["U_w"]):
+        looks = [probabilities(f_hat(image + np.clip(0.1 * draw[i], -0.2, 0.2))) for draw in normal]
+        P, P_hat = probabilities(f(image)), looks[0]
+        K = len(P)
+        for y in range(P.shape[1]):
+            for x in range(P.shape[2]):
+                mean = [sum(look[k, y, x] for look in looks[1:]) / T for k in range(K)]
+                entropy = -sum(m * log(m + 1e-6) for m in mean)
+                count += 1
+                if entropy < (3 + lam) / 4 * log(K):
+                    certain += 1
+                    squares += sum((P[k, y, x] - P_hat[k, y, x]) ** 2 for k in range(K))
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L_u = squares / (K * certain) if certain else 0.0
+    return {
+        "loss": L_x + 2 * 0.1 * lam * L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": certain / count,
+    }
+
+
+def moved_amplitude(X: Map, U: Map, share: float) -> Map:
+    """Images (c, s, s): inside a centered window the amplitude of X moves towards that of U."""
+    s = X.shape[-1]
+    half, center = int(0.01 * s), s // 2
+    window = slice(center - half, center + half + 1)
+    out = np.zeros(X.shape)
+    for channel in range(len(X)):
+        spectrum = np.fft.fftshift(np.fft.fft2(X[channel].astype(float)))
+        other = np.fft.fftshift(np.fft.fft2(U[channel].astype(float)))
+        size, phase = np.abs(spectrum), np.angle(spectrum)
+        size[window, window] *= 1 - share
+        size[window, window] += share * np.abs(other)[window, window]
+        back = np.fft.ifft2(np.fft.ifftshift(size * np.exp(1j * phase)))
+        out[channel] = np.clip(back.real, 0, 1)
+    return out
+
+
+def twin_symgd(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, tau: float, shares: list[float]
+) -> dict[str, float]:
+    """Pixel by pixel: which mixture a pixel of U was seen in, and whether both answers agree."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    images: dict[str, list[Map]] = {"ul": [], "lu": [], "s": v["U_s"]}
+    labels: dict[str, list[Map]] = {"ul": [], "lu": [], "s": []}
+    trusts: dict[str, list[Map]] = {"ul": [], "lu": [], "s": []}
+    plain = []
+    for i, share in enumerate(shares):
+        X, Y, U = v["X_w"][i], v["Y_w"][i], v["U_w"][i]
+        M, m = by_nearest(batch["M"][i], X.shape[-1]), by_nearest(batch["M"][i], Y.shape[-1])
+        P = probabilities(f_hat(U))
+        P_ul = probabilities(f_hat(put_inside(X, U, M)))
+        P_lu = probabilities(f_hat(put_inside(U, X, M)))
+        W, Q = trusted(P, tau, np.zeros_like(m)), best_class(P)
+        Q_m, W_m = np.zeros_like(Q), np.zeros_like(W)
+        for y in range(len(m)):
+            for x in range(len(m)):
+                seen = P_lu[:, y, x] if m[y, x] else P_ul[:, y, x]
+                Q_m[y, x] = list(seen).index(max(seen))
+                sure = max(seen) > tau and max(P[:, y, x]) > tau
+                W_m[y, x] = 1.0 if sure and Q_m[y, x] == Q[y, x] else 0.0
+        moved = moved_amplitude(X, U, share)
+        images["ul"].append(put_inside(moved, v["U_s"][i].astype(float), M))
+        images["lu"].append(put_inside(v["U_s"][i], moved, M))
+        labels["ul"].append(put_inside(Y, Q, m))
+        labels["lu"].append(put_inside(Q, Y, m))
+        labels["s"].append(Q_m)
+        trusts["ul"].append(np.maximum(W, m))
+        trusts["lu"].append(np.maximum(W, ~m))
+        trusts["s"].append(W_m)
+        plain.append(W)
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L = {k: ce_and_dice([f(x) for x in images[k]], labels[k], trusts[k]) for k in images}
+    L_u = L["ul"] + L["lu"] + lam * L["s"]
+    return {
+        "loss": L_x + lam * L["ul"] + lam * L["lu"] + lam**2 * L["s"],
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": float(np.mean(plain)),
+    }
+
+
+def only_largest(q: Map, classes: int) -> Map:
+    """Flood fill over eight neighbors, from the top left; a tie is the first's."""
+    kept = np.zeros_like(q)
+    for k in range(1, classes):
+        seen, best = np.zeros(q.shape, dtype=bool), []
+        for y in range(q.shape[0]):
+            for x in range(q.shape[1]):
+                if q[y, x] != k or seen[y, x]:
+                    continue
+                seen[y, x], found, border = True, [], [(y, x)]
+                while border:
+                    i, j = border.pop()
+                    found.append((i, j))
+                    for a in range(max(i - 1, 0), min(i + 2, q.shape[0])):
+                        for b in range(max(j - 1, 0), min(j + 2, q.shape[1])):
+                            if q[a, b] == k and not seen[a, b]:
+                                seen[a, b] = True
+                                border.append((a, b))
+                if len(found) > len(best):
+                    best = found
+        for i, j in best:
+            kept[i, j] = k
+    return kept
+
+
+def over_part(logits: list[Map], labels: list[Map], part: Map) -> float:
+    """Cross-entropy per pixel of the part, and Dice of its pixels alone."""
+    K = len(logits[0])
+    ce = pixels = 0.0
+    overlap, size = [0.0] * K, [0.0] * K
+    for z, q in zip(logits, labels, strict=True):
+        P = probabilities(z)
+        for y, x in np.argwhere(part):
+            ce -= log(P[q[y, x], y, x])
+            pixels += 1
+            for k in range(K):
+                t = 1.0 if q[y, x] == k else 0.0
+                overlap[k] += P[k, y, x] * t
+                size[k] += P[k, y, x] ** 2 + t
+    dice = [(2 * o + 1e-10) / (s + 1e-10) for o, s in zip(overlap, size, strict=True)]
+    return ce / pixels + 1 - sum(dice) / K
+
+
+def twin_bcp(
+    nets: Nets, batch: Mapping[str, Map], name: str, *, box: Map, pretraining: bool
+) -> dict[str, float]:
+    """`box` is True in the square, at the side of the images."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    half = len(v["X_w"]) // 2
+    X_a, X_b, Y_a, Y_b = v["X_w"][:half], v["X_w"][half:], v["Y_w"][:half], v["Y_w"][half:]
+    U_a, U_b = v["U_w"][:half], v["U_w"][half:]
+    inside = by_nearest(box, len(Y_a[0]))
+
+    def mixed(inner: list[Map], outer: list[Map]) -> list[Map]:
+        return [f(put_inside(i, o, box)) for i, o in zip(inner, outer, strict=True)]
+
+    def labels(U: list[Map]) -> list[Map]:
+        logits = [f_hat(u) for u in U]
+        return [only_largest(best_class(z), len(z)) for z in logits]
+
+    if pretraining:
+        z = mixed(X_b, X_a)
+        L_x, L_u = over_part(z, Y_b, inside) + over_part(z, Y_a, ~inside), 0.0
+    else:
+        outward, inward = mixed(X_a, U_a), mixed(U_b, X_b)
+        L_x = over_part(outward, Y_a, inside) + over_part(inward, Y_b, ~inside)
+        L_u = over_part(outward, labels(U_a), ~inside) + over_part(inward, labels(U_b), inside)
+    return {
+        "loss": L_x + 0.5 * L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": 0.0 if pretraining else 1.0,
+    }
