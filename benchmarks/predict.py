@@ -62,8 +62,7 @@ def rows(
         channels=setting.channels,
         generator=torch.Generator().manual_seed(0),
     ).to(device)
-    for network in (networks.unet, networks.unet_teacher, networks.medsam, networks.medsam_teacher):
-        assert network is not None
+    for network in networks.present().values():
         network.eval()
     segmenters = {
         name: Segmenter(

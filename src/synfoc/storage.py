@@ -11,6 +11,7 @@ import errno
 import json
 import math
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -46,6 +47,52 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder may not even exist; the first error is the one to tell
             part.unlink()
+
+
+def refuse_used(out: Path) -> None:
+    """Make sure that a new data set may have this folder; nothing is created.
+
+    Raises:
+        UserError: it is a file, or it holds something already.
+    """
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError(
+            f"{out} is in the way",
+            found="a folder with files in it" if out.is_dir() else "a file",
+            expected="a new or empty folder",
+            fix="choose another folder, or delete this one first",
+        )
+
+
+@contextmanager
+def new_folder(out: Path, what: str) -> Iterator[Path]:
+    """Yield a folder beside `out` to fill; on success it takes the place of `out` at once.
+
+    On any failure nothing is left behind.
+
+    Args:
+        out: new or empty (`refuse_used`).
+        what: the data set, for the error.
+
+    Raises:
+        UserError: the disk does not take the files.
+    """
+    part = out.with_name(f".{out.name}.part-{os.getpid()}")
+    try:
+        part.mkdir(parents=True)
+        yield part
+        if out.is_dir():
+            out.rmdir()
+        part.replace(out)
+    except OSError as error:
+        raise UserError(
+            f"{what} could not be written to {out}",
+            found=error,
+            expected="a folder that can be created, on a disk with room",
+            fix="choose another folder or free some space",
+        ) from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -1,8 +1,6 @@
 """Baselines in the loop: each trains on either network, resumed runs equal unbroken ones."""
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -100,35 +98,19 @@ def test_bcp_needs_pairs_on_every_device(settings: Settings) -> None:
     settings(*changes, "method.batch=4", "train.devices=2")
 
 
-def curve(run: Path) -> list[float]:
-    return [line["loss"] for line in read_lines(RunFolder(run).log) if "loss" in line]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("name", BASELINES)
 def test_two_processes_give_the_losses_of_one(
-    settings: Settings, tmp_path: Path, name: str
+    settings: Settings, losses_on: Callable[[Config, int], list[float]], name: str
 ) -> None:
     """The same global batch and the same draws on 1 and on 2 CPU processes.
 
     Within 1e-4 at first; where a pixel lies at a threshold, rounding decides whether it is learned
     from, and later losses part a little more.
     """
-    config = tmp_path / "config.yaml"
     options = ("method.batch=4", "method.branches=unet", "train.log_every=1")
-    config.write_text(settings(f"method.name={name}", *options).to_yaml())
-    for devices in (1, 2):
-        out = tmp_path / f"run{devices}"
-        command = [sys.executable, "-m", "synfoc", "train", str(config), "--out", str(out)]
-        done = subprocess.run(
-            [*command, "--devices", str(devices), "--quiet"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = curve(tmp_path / "run1"), curve(tmp_path / "run2")
+    config = settings(f"method.name={name}", *options)
+    one, two = losses_on(config, 1), losses_on(config, 2)
     assert len(one) == 6
     assert one[:3] == pytest.approx(two[:3], abs=1e-4)
     assert one == pytest.approx(two, abs=5e-3)

@@ -1,9 +1,6 @@
 """Two processes give the losses of one, with the same global batch."""
 
-import subprocess
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
@@ -13,8 +10,6 @@ from torch import nn
 from synfoc.config import Config
 from synfoc.engine.parallel import GlobalBatchNorm2d, Sharded, make_fabric, share_batch_norm
 from synfoc.errors import UserError
-from synfoc.runs import RunFolder
-from synfoc.storage import read_lines
 
 Settings = Callable[..., Config]
 
@@ -39,26 +34,12 @@ def test_a_batch_that_cannot_be_divided_is_refused(settings: Settings) -> None:
         make_fabric(settings("train.devices=3"), torch.device("cpu"))
 
 
-def curve(folder: Path) -> list[float]:
-    return [line["loss"] for line in read_lines(RunFolder(folder).log) if "loss" in line]
-
-
 @pytest.mark.slow
-def test_two_processes_give_the_losses_of_one(settings: Settings, tmp_path: Path) -> None:
+def test_two_processes_give_the_losses_of_one(
+    settings: Settings, losses_on: Callable[[Config, int], list[float]]
+) -> None:
     """The same global batch on 1 and on 2 CPU processes (gloo): losses within 1e-4."""
-    config = tmp_path / "config.yaml"
-    config.write_text(settings("train.log_every=1").to_yaml())
-    for devices in (1, 2):
-        out = tmp_path / f"run{devices}"
-        command = [sys.executable, "-m", "synfoc", "train", str(config), "--out", str(out)]
-        done = subprocess.run(
-            [*command, "--devices", str(devices), "--quiet"],
-            capture_output=True,
-            text=True,
-            timeout=300,
-            check=False,
-        )
-        assert done.returncode == 0, done.stderr
-    one, two = curve(tmp_path / "run1"), curve(tmp_path / "run2")
+    config = settings("train.log_every=1")
+    one, two = losses_on(config, 1), losses_on(config, 2)
     assert len(one) == 6
     assert one == pytest.approx(two, abs=1e-4)

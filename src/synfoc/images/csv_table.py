@@ -12,6 +12,7 @@ import io
 import math
 import os
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from synfoc.errors import UserError
@@ -51,6 +52,14 @@ def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
     if rows and "patient" not in rows[0][1]:
         tell_guessed(found)
     return found
+
+
+def write_csv(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
+    """Write cases; each row has all of COLUMNS."""
+    with path.open("w", newline="", encoding="utf-8") as file:
+        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        table.writeheader()
+        table.writerows(rows)
 
 
 def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:

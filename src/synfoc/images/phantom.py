@@ -7,9 +7,6 @@ Physics and sources: docs/phantom.md.
 
 from __future__ import annotations
 
-import csv
-import os
-import shutil
 import zlib
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -22,11 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synfoc.errors import UserError
+from synfoc.images.csv_table import COLUMNS, write_csv
 from synfoc.images.render import render
 from synfoc.images.scanner import SCANNERS, Scanner
+from synfoc.storage import new_folder, refuse_used
 
 Format: TypeAlias = Literal["png", "nifti"]
-COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")
 
 
 def write_phantom(
@@ -65,31 +63,14 @@ def write_phantom(
     patients = list(_patients(_counts("train", train_patients), _counts("test", test_patients)))
     settings = _Settings(slices_per_patient, seed, image_format, side)
     _check(out, len(patients), settings)
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
+    with new_folder(out, "the phantom") as part:
         rows: list[dict[str, str]] = []
         for done, patient in enumerate(patients, 1):
             rows += _write_patient(part, patient, settings)
             if progress:
                 progress(done, len(patients))
-        with (part / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-            table = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
-            table.writeheader()
-            table.writerows(rows)
+        write_csv(part / "cases.csv", rows)
         (part / "README.md").write_text(_readme(patients, settings), encoding="utf-8")
-        if out.is_dir():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        raise UserError(
-            f"the phantom could not be written to {out}",
-            found=error,
-            expected="a folder that can be created, on a disk with room",
-            fix="choose another folder or free some space",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
     return out
 
 
@@ -146,13 +127,7 @@ def _patients(train: Mapping[str, int], test: Mapping[str, int]) -> Iterator[_Ex
 
 
 def _check(out: Path, patients: int, given: _Settings) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} is in the way",
-            found="a folder with files in it" if out.is_dir() else "a file",
-            expected="a new or empty folder",
-            fix="choose another folder, or delete this one first",
-        )
+    refuse_used(out)
     for name, value, good, expected in (
         ("number of patients", patients, patients > 0, "at least one, in train or test"),
         ("slices_per_patient", given.slices, 1 <= given.slices <= 100, "1 to 100"),

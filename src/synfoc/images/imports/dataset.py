@@ -6,15 +6,13 @@ beside, which takes the new name when all is there, and is deleted where anythin
 
 from __future__ import annotations
 
-import csv
-import os
-import shutil
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from synfoc.errors import UserError
+from synfoc.images.csv_table import write_csv
 from synfoc.images.imports.busi import find_busi
 from synfoc.images.imports.exams import Found
 from synfoc.images.imports.fundus import CROP, find_fundus
@@ -24,6 +22,7 @@ from synfoc.images.imports.splits import Rule, sides
 from synfoc.images.imports.writing import Row, write_exam
 from synfoc.images.layouts import Side
 from synfoc.images.paper_sets import Name, PaperSet
+from synfoc.storage import new_folder, refuse_used
 
 FINDERS: dict[Name, Callable[[Path], Found]] = {
     "prostate": find_prostate,
@@ -91,33 +90,12 @@ def import_data(
         found = _labeled_only(found)
     if not found.exams:
         raise _nothing(source, found.known, "none of the original files")
-    part = out.with_name(f".{out.name}.part-{os.getpid()}")
-    try:
-        part.mkdir(parents=True)
-        result = _write(part, out, found, split, seed, progress)
-        if out.is_dir():
-            out.rmdir()
-        part.replace(out)
-    except OSError as error:
-        raise UserError(
-            f"the {name} set could not be written to {out}",
-            found=error,
-            expected="a folder that can be created, on a disk with room",
-            fix="choose another folder or free some space",
-        ) from error
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return result
+    with new_folder(out, f"the {name} set") as part:
+        return _write(part, out, found, split, seed, progress)
 
 
 def _check(out: Path, seed: int) -> None:
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise UserError(
-            f"{out} is in the way",
-            found="a folder with files in it" if out.is_dir() else "a file",
-            expected="a new or empty folder",
-            fix="choose another folder, or delete this one first",
-        )
+    refuse_used(out)
     if seed < 0:
         raise UserError(
             "the seed is negative", found=seed, expected="0 or more", fix="change --seed"
@@ -157,10 +135,7 @@ def _write(
         raise _nothing(out, known, "no slice that shows every class")
     notices = [*found.notices, *(f"{note}: {count}" for note, count in odd.items() if note)]
     result = Imported(out, known, tuple(rows), (*notices, *_differences(found, rows, rule)))
-    with (part / "cases.csv").open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, [field.name for field in fields(Row)], lineterminator="\n")
-        table.writeheader()
-        table.writerows(asdict(row) for row in rows)
+    write_csv(part / "cases.csv", map(asdict, rows))
     rule_said = f"split {rule}" + (f", seed {seed}" if rule == "patient" else "")
     (part / "README.md").write_text(_readme(result, rule_said), encoding="utf-8")
     return result
