@@ -18,6 +18,7 @@ batches models
 methods
 engine
 report
+bench
 web
 cli
 """

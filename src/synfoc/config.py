@@ -199,6 +199,9 @@ class Train(Section):
     """Checkpoints kept beside `last` and `best`."""
     rule: Literal["honest", "last", "paper"] = "honest"
     """What makes a checkpoint `best`: no test label is read; the last; best on test [authors]."""
+    watch_test: bool = False
+    """Score the test set at every evaluation, to measure what a choice without it loses. Beside
+    `best`, on which it has no influence, the checkpoint `best_on_test` is kept."""
     tensorboard: bool = False
 
 
@@ -235,30 +238,51 @@ def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
     Raises:
         UserError: no such file, not YAML, an unknown key, a value of the wrong type or range.
     """
+    tree = read_tree(
+        path,
+        "config",
+        example="configs/fundus.yaml",
+        expected="sections data, method, unet, medsam, augment, train",
+    )
+    return parse_config(tree, changes, source=str(path))
+
+
+def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str, Any]:
+    """Read a YAML file whose top level is a mapping.
+
+    Args:
+        path: the file.
+        what: `config` or `suite`, for the errors.
+        example: a file of this kind that comes with the package.
+        expected: the keys at the top.
+
+    Raises:
+        UserError: no such file, not YAML, or something else than a mapping.
+    """
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(
-            f"no config at {path}",
+            f"no {what} at {path}",
             found=error.strerror or "cannot be read",
-            expected="a YAML file, e.g. configs/fundus.yaml",
+            expected=f"a YAML file, e.g. {example}",
             fix="check the path; `synfoc train --data DIR` needs no config",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} is not YAML",
             found=" ".join(str(error).split()),
-            expected="key: value lines, as in configs/*.yaml",
+            expected=f"key: value lines, as in {example}",
             fix="correct the place named above",
         ) from None
     if not isinstance(tree, dict):
         raise UserError(
-            f"{path} is not a config",
+            f"{path} is not a {what}",
             found=type(tree).__name__,
-            expected="sections data, method, unet, medsam, augment, train",
-            fix="begin with `data: {path: FOLDER}`",
+            expected=expected,
+            fix=f"begin with a copy of {example}",
         )
-    return parse_config(tree, changes, source=str(path))
+    return tree
 
 
 def parse_config(
@@ -269,16 +293,20 @@ def parse_config(
     Raises:
         UserError: an unknown key (names the nearest), or a value of the wrong type or range.
     """
-    tree = {k: dict(v) if isinstance(v, dict) else v for k, v in tree.items()}
     for change in changes:
-        _apply(tree, change)
+        tree = changed(tree, change)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise _user_error(error.errors()[0], source) from None
+        raise user_error(error.errors()[0], source, Config) from None
 
 
-def _apply(tree: dict[str, Any], change: str) -> None:
+def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
+    """A copy of nested settings after one `key.sub=value`, whose value is YAML.
+
+    Raises:
+        UserError: there is no key or no sign in it.
+    """
     key, sign, text = change.partition("=")
     if not sign or not key:
         raise UserError(
@@ -288,25 +316,28 @@ def _apply(tree: dict[str, Any], change: str) -> None:
             fix="write the section, a dot, the key, =, the value",
         )
     *parents, last = key.strip().split(".")
+    found = inner = dict(tree)
     for parent in parents:
-        inner = tree.get(parent)
-        tree[parent] = dict(inner) if isinstance(inner, dict) else {}
-        tree = tree[parent]
+        below = inner.get(parent)
+        inner[parent] = dict(below) if isinstance(below, dict) else {}
+        inner = inner[parent]
     try:
-        tree[last] = yaml.safe_load(text)
+        inner[last] = yaml.safe_load(text)
     except yaml.YAMLError:
-        tree[last] = text
+        inner[last] = text
+    return found
 
 
-def _user_error(error: ErrorDetails, source: str) -> UserError:
+def user_error(error: ErrorDetails, source: str, model: type[BaseModel]) -> UserError:
+    """What pydantic found wrong in a file, in our form; an unknown key names the nearest one."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _known_keys(Config)
+        known = _known_keys(model)
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
         return UserError(
             f"{source}: unknown key {key}",
             found=f"{key} = {error['input']!r}",
-            expected="a key of the config (docs/cli.md lists them)",
+            expected=f"a key of the {model.__name__.lower()} (docs/cli.md lists them)",
             fix=f"did you mean {near}?",
         )
     return UserError(

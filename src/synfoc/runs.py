@@ -7,17 +7,20 @@
                            {step, loss, L_x_UT, L_x_MS, L_u_UT, L_u_MS, L_c, L_d, lam, alpha,
                             phi_self, phi_mut, trusted, seconds of training so far}
                            {step, kind: "evaluation", score, labeled_dice, agreement, stability,
-                            pseudo_dice?: {unet, medsam, fused}}
-    summary.json           steps, best_step, rule, seconds, seconds_per_step, peak_memory_gib,
-                           skipped_steps, recommended, why, device, precision
-    checkpoints/           last, best, step_000500, ...: safetensors, where they stand in the header
+                            pseudo_dice?: {unet, medsam, fused}, test_dice?,
+                            test?: {branch: {role: Dice}}}
+    summary.json           steps, best_step, test_step, rule, seconds, seconds_per_step,
+                           peak_memory_gib, skipped_steps, recommended, why, device, precision
+    checkpoints/           last, best, best_on_test?, step_000500, ...: safetensors, where they
+                           stand in the header
     base.safetensors       the frozen encoder
     metrics.json           {protocol, rule, step, unit, empty_policy, classes, cases, recommended,
                             branches: {unet|medsam|fused: {student|teacher:
                               {mean_over_domains: SCORES, domains: {name: {cases, SCORES,
                                classes: {name: SCORES}}}}}}}
                            SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high]
-    evaluation/cases.csv   case, domain, class, branch, role, dice, jaccard, hd95, asd, unit, empty
+    evaluation/cases.csv   case, patient, domain, class, branch, role, dice, jaccard, hd95, asd,
+                           unit, empty
     evaluation/pictures/   `<domain>__<best|median|worst>.npz`: see `save_example`
     pictures/              PNG for people
     report.html

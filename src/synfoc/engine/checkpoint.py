@@ -40,6 +40,9 @@ class Progress:
     """Steps left out because their loss was not finite."""
     best_step: int = 0
     best_score: float = float("-inf")
+    test_step: int = 0
+    """Step of the checkpoint `best_on_test`, where the run watches the test set."""
+    test_score: float = float("-inf")
     seconds: float = 0.0
     """Time spent in training so far."""
     extra: dict[str, Any] = field(default_factory=dict)

@@ -98,7 +98,7 @@ def evaluate(
         **summarize(rows, loaded.classes, seed=config.train.seed),
         "recommended": recommended,
     }
-    _write_cases(folder.cases, rows)
+    write_cases(folder.cases, rows)
     save_examples(
         folder, segmenter, table, labeled, rows,
         branch=recommended, slice_axis=config.data.slice_axis,
@@ -216,11 +216,14 @@ def _test_cases(
     return table, tuple(case for case in cases if case.image.resolve() not in learned)
 
 
-def _write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
+def write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
+    """One line per case, class and answer: the columns of evaluation/cases.csv (runs.py)."""
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case", "domain", "class", "branch", "role", *METRICS, "unit", "empty"])
+        writer.writerow(
+            ["case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty"]
+        )
         for row in rows:
             numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
-            names = [row.case, row.domain, row.class_name, *row.answer]
+            names = [row.case, row.patient, row.domain, row.class_name, *row.answer]
             writer.writerow([*names, *numbers, row.unit, row.scores.empty])

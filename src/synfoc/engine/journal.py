@@ -93,6 +93,7 @@ class Journal:
         summary = {
             "steps": progress.step,
             "best_step": progress.best_step,
+            "test_step": progress.test_step or None,
             "rule": rule,
             "seconds": progress.seconds,
             "seconds_per_step": progress.seconds / max(1, progress.step),

@@ -76,10 +76,15 @@ class Judge:
         )
 
     def evaluate(self) -> tuple[dict[str, Any], float]:
-        """Figures for the log, and the number by which the rule compares checkpoints."""
+        """Figures for the log, and the number by which the rule compares checkpoints.
+
+        Where the run watches the test set, or chooses by it, the figures hold `test_dice` of the
+        network that the paper deploys, and `test` {branch: {role: Dice}} of all answers.
+        """
         found = assess(self.segmenter, self.probe)
-        if self.rule == "paper":
-            found["test_dice"] = self._test_dice()
+        if self.rule == "paper" or self.prepared.config.train.watch_test:
+            found["test"] = self._test_dice()
+            found["test_dice"] = found["test"][deployed_by_paper(self.segmenter)]["student"]
         score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
         return found, float(score[self.rule])
 
@@ -88,18 +93,20 @@ class Judge:
         config = self.prepared.config
         return recommend(self.segmenter, self.probe, config.augment, seed=config.train.seed)
 
-    def _test_dice(self) -> float:
-        """Dice of the deployed student on the test set; only under the rule named `paper`."""
-        branch: Branch = "unet" if self.segmenter.networks.medsam is None else "medsam"
+    def _test_dice(self) -> dict[str, dict[str, float]]:
+        """Dice of every answer on the test set, mean over domains."""
         found = evaluate_networks(
             self.segmenter,
             self.prepared.table,
             self.prepared.split.test,
-            [(branch, "student")],
+            self.segmenter.answers(),
             protocol="paper",
+            slice_axis=self.prepared.config.data.slice_axis,
         )
-        dice: float = found["branches"][branch]["student"]["mean_over_domains"]["dice"]
-        return dice
+        return {
+            branch: {role: scores["mean_over_domains"]["dice"] for role, scores in roles.items()}
+            for branch, roles in found["branches"].items()
+        }
 
 
 def load_probe(
@@ -215,6 +222,11 @@ def recommend(
     best = max(evidence, key=lambda branch: evidence[branch])
     rows = ", ".join(f"{branch} {value:.3f}" for branch, value in evidence.items())
     return best, f"labeled Dice x steadiness under the strong view: {rows}"
+
+
+def deployed_by_paper(segmenter: Segmenter) -> Branch:
+    """The branch whose student the paper keeps: MedSAM, or the only network there is."""
+    return "unet" if segmenter.networks.medsam is None else "medsam"
 
 
 def trained_branches(segmenter: Segmenter) -> list[Branch]:

@@ -253,6 +253,9 @@ class Trainer:
             if score >= progress.best_score:
                 progress.best_score, progress.best_step = score, progress.step
                 self.journal.save("best", self.optimizers, progress)
+            if settings.watch_test and found["test_dice"] >= progress.test_score:
+                progress.test_score, progress.test_step = found["test_dice"], progress.step
+                self.journal.save("best_on_test", self.optimizers, progress)
         if due(settings.checkpoint_every) or stop:
             self.journal.save("last", self.optimizers, progress)
         if due(settings.checkpoint_every) and settings.keep:

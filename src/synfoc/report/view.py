@@ -50,6 +50,7 @@ _PRACTICAL = {
     "train.evaluate_images",
     "train.checkpoint_every",
     "train.keep",
+    "train.watch_test",
     "train.tensorboard",
 }
 _PAPER_WORDS = {"medsam.weights": "MedSAM ViT-B", "train.rule": "best on the test set"}

@@ -1,0 +1,120 @@
+"""One cell of a suite: train, or go on, then score under each protocol. Its own process.
+
+    python -m synfoc.bench.cell OUT NAME [--device auto] [--with-parent]
+
+Exit status: 0 done, 1 failed (the reason is in NAME.failed.json), 130 stopped and saved.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
+from synfoc.bench.suite import Protocol
+from synfoc.engine.evaluate import evaluate
+from synfoc.engine.train import Interrupted, train
+from synfoc.errors import UserError
+from synfoc.storage import replacing, write_json
+
+LOCK_SECONDS = 120
+"""So long a cell may still be busy saving itself after its parent was killed."""
+DONE, FAILED, STOPPED = 0, 1, 130
+
+
+def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
+    """Bring one cell to its end.
+
+    What stops it is written down, not raised: a failed cell must not end the others.
+
+    Args:
+        out: folder of a suite that was begun.
+        name: the cell.
+        device: auto, cpu or cuda.
+
+    Returns:
+        DONE, FAILED or STOPPED.
+
+    Raises:
+        UserError: there is no such suite or cell.
+    """
+    suite = SuiteFolder.open(out)
+    cell = suite.find(name)
+    cell.lock.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(cell.lock, timeout=LOCK_SECONDS):
+            if cell.state != "done":
+                _work(cell, suite.suite.protocols, device)
+    except Interrupted:
+        return STOPPED
+    except Timeout:
+        write_failure(cell, "another process is running this cell")
+        return FAILED
+    except UserError as error:
+        write_failure(cell, str(error))
+        return FAILED
+    except Exception as error:
+        write_failure(cell, f"{type(error).__name__}: {error}", traceback=traceback.format_exc())
+        return FAILED
+    cell.failure.unlink(missing_ok=True)
+    return DONE
+
+
+def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> None:
+    start = time.perf_counter()
+    run = cell.run
+    config = cell.cell.config
+    config = config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
+    if not run.summary.is_file():
+        resume = (run.checkpoints / "last.safetensors").is_file()
+        if not resume and run.path.exists():
+            shutil.rmtree(run.path)  # killed before its first checkpoint
+        train(config, run.path, resume=resume)
+    # Backwards, so that metrics.json of the run is of the protocol that is named first.
+    for protocol in reversed(protocols):
+        checkpoint = "best_on_test" if protocol == "paper" else "best"
+        metrics = evaluate(run.path, protocol=protocol, checkpoint=checkpoint, device=device)
+        with replacing(cell.scores(protocol)) as part:
+            shutil.copyfile(run.cases, part)
+        write_json(cell.metrics(protocol), metrics)
+    settings = cell.cell.config.model_dump(mode="json")
+    write_json(cell.done, {"settings": settings, "seconds": time.perf_counter() - start})
+
+
+def _stop_with_parent() -> None:
+    """When whoever began us is gone, our standard input ends: save and stop."""
+
+    def watch() -> None:
+        while sys.stdin.buffer.read(1):
+            pass
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+def main() -> None:
+    """Run one cell as a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("name")
+    parser.add_argument("--device", default="auto")
+    parser.add_argument("--with-parent", action="store_true", help="stop when stdin ends")
+    given = parser.parse_args()
+    warnings.simplefilter("ignore")
+    if given.with_parent:
+        _stop_with_parent()
+    sys.exit(run_cell(given.out, given.name, device=given.device))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""The folder of a suite: names of its files, and how far each cell is; no torch.
+
+    suite.yaml, suite.json           what is compared, with which data
+    cells/SET/LABELED/METHOD/seedN/  a run folder, and in it
+        bench/PROTOCOL.csv           scores: columns of evaluation/cases.csv (runs.py)
+        bench/PROTOCOL.json          what metrics.json held under this protocol
+        bench/cell.json              {settings, seconds}; written last: the cell is done
+    cells/SET/LABELED/METHOD/seedN.log, .failed.json {error}, .lock
+
+Nothing else remembers what was done, so any number of processes can be killed and begun again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Literal, TypeAlias
+
+from synfoc.bench.suite import Cell, Protocol, Suite, cells_of, load_suite
+from synfoc.errors import UserError
+from synfoc.runs import RunFolder
+from synfoc.storage import read_json, read_lines, told, write_json, write_text
+
+State: TypeAlias = Literal["done", "failed", "begun", "open"]
+
+# Settings that say where and how a cell was run, not what it computed.
+PRACTICAL = {("data", "path"), ("data", "cache_gib"), ("train", "device"), ("train", "keep")}
+
+
+class CellFolder:
+    """One cell on the disk."""
+
+    def __init__(self, cell: Cell, out: Path) -> None:
+        self.cell = cell
+        self.run = RunFolder(out / "cells" / cell.name)
+        place = self.run.path
+        self.log = place.with_name(place.name + ".log")
+        self.failure = place.with_name(place.name + ".failed.json")
+        self.lock = place.with_name(place.name + ".lock")
+        self.done = place / "bench" / "cell.json"
+
+    def scores(self, protocol: Protocol) -> Path:
+        """Scores of every case, class and answer."""
+        return self.run.path / "bench" / f"{protocol}.csv"
+
+    def metrics(self, protocol: Protocol) -> Path:
+        """The same as means, as in metrics.json."""
+        return self.run.path / "bench" / f"{protocol}.json"
+
+    @property
+    def state(self) -> State:
+        """What the files say."""
+        if self.done.is_file():
+            return "done"
+        if self.failure.is_file():
+            return "failed"
+        return "begun" if self.run.config.is_file() else "open"
+
+    def step(self) -> int:
+        """Steps that are known to be done."""
+        lines = read_lines(self.run.log)
+        return int(lines[-1]["step"]) if lines else 0
+
+    def check_same(self) -> None:
+        """Make sure that what is done was done with the settings that the suite has now.
+
+        Raises:
+            UserError: names the first setting that differs.
+        """
+        if not self.done.is_file():
+            return
+        old = read_json(self.done, "what a cell was run with")["settings"]
+        new = self.cell.config.model_dump(mode="json")
+        for section, keys in new.items():
+            for key, value in keys.items():
+                if (section, key) not in PRACTICAL and old[section].get(key) != value:
+                    raise UserError(
+                        f"cell {self.cell.name} was run with other settings",
+                        found=f"{section}.{key} = {value} in the suite",
+                        expected=f"{section}.{key} = {old[section].get(key)}, as it was run",
+                        fix=f"choose another --out, or delete {self.run.path}",
+                    )
+
+
+class SuiteFolder:
+    """A suite on the disk."""
+
+    def __init__(self, path: Path, suite: Suite, root: Path) -> None:
+        self.path, self.suite, self.root = path, suite, root
+        self.cells = [CellFolder(cell, path) for cell in cells_of(suite, root)]
+        self.tables = path / "tables"
+        self.results = path / "results.json"
+        self.report = path / "report.html"
+
+    @classmethod
+    def begin(cls, path: Path, suite: Suite, root: Path) -> SuiteFolder:
+        """Make the folder of a suite, or go on with one; data sets, methods, seeds may be added.
+
+        Raises:
+            UserError: the folder is something else, or a cell was run with other settings.
+        """
+        stored = path / "suite.yaml"
+        if path.exists() and not stored.is_file() and (path.is_file() or any(path.iterdir())):
+            raise UserError(
+                f"{path} is not the folder of a suite",
+                found="a file" if path.is_file() else "files, but no suite.yaml",
+                expected="a new or an empty folder, or one that `synfoc bench` made",
+                fix="choose another --out",
+            )
+        folder = cls(path, suite, root)
+        for cell in folder.cells:
+            cell.check_same()
+        with told(path):
+            path.mkdir(parents=True, exist_ok=True)
+        write_text(stored, suite.to_yaml())
+        write_json(path / "suite.json", {"root": str(root.resolve())})
+        return folder
+
+    @classmethod
+    def open(cls, path: Path) -> SuiteFolder:
+        """A suite that was begun.
+
+        Raises:
+            UserError: the folder is not that of a suite.
+        """
+        suite = load_suite(path / "suite.yaml")
+        return cls(path, suite, Path(read_json(path / "suite.json", "place of the data")["root"]))
+
+    def find(self, name: str) -> CellFolder:
+        """The cell of this name.
+
+        Raises:
+            UserError: the suite has none.
+        """
+        for cell in self.cells:
+            if cell.cell.name == name:
+                return cell
+        raise UserError(
+            f"the suite has no cell {name}",
+            found=name,
+            expected=", ".join(c.cell.name for c in self.cells[:3]) + ", ...",
+            fix="take a name from cells/ in the folder of the suite",
+        )
+
+    def failures(self) -> dict[str, str]:
+        """Name -> error of the cells that failed."""
+        return {
+            cell.cell.name: str(read_json(cell.failure, "error of a cell")["error"])
+            for cell in self.cells
+            if cell.state == "failed"
+        }
+
+
+def write_failure(cell: CellFolder, error: str, **more: Any) -> None:
+    """Note why a cell failed; the next `synfoc bench` tries it again."""
+    write_json(cell.failure, {"cell": cell.cell.name, "error": error, **more})
+
+
+def unfinished(cells: Sequence[CellFolder]) -> list[CellFolder]:
+    """What is left to do; cells that failed are tried again, last."""
+    left = [cell for cell in cells if cell.state != "done"]
+    return sorted(left, key=lambda cell: cell.state == "failed")
