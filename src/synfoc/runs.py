@@ -10,12 +10,13 @@
                             pseudo_dice?: {unet, medsam, fused}, test_dice?,
                             test?: {branch: {role: Dice}}}
     summary.json           steps, best_step, test_step, rule, seconds, seconds_per_step,
-                           peak_memory_gib, skipped_steps, recommended, why, device, precision
+                           peak_memory_gib, skipped_steps, recommended, recommended_role, why,
+                           device, precision
     checkpoints/           last, best, best_on_test?, step_000500, ...: safetensors, where they
                            stand in the header
     base.safetensors       the frozen encoder
     metrics.json           {protocol, rule, step, unit, empty_policy, classes, cases, recommended,
-                            branches: {unet|medsam|fused: {student|teacher:
+                            recommended_role, branches: {unet|medsam|fused: {student|teacher:
                               {mean_over_domains: SCORES, domains: {name: {cases, SCORES,
                                classes: {name: SCORES}}}}}}}
                            SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high]

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from synfoc.batches.batch import Sides
 from synfoc.engine import predict as module
 from synfoc.engine.overlay import COLORS, draw_overlay
-from synfoc.engine.predict import find_images, predict
+from synfoc.engine.predict import find_images, predict, recommended_answer
 from synfoc.errors import UserError
+from synfoc.runs import RunFolder
 
 
 class Bright(nn.Module):
@@ -64,6 +65,18 @@ def picture(path: Path, *columns: int, size: tuple[int, int] = (16, 16)) -> Path
 def rows_of(out: Path) -> list[dict[str, str]]:
     with (out / "predictions.csv").open(encoding="utf-8") as file:
         return list(csv.DictReader(file))
+
+
+def test_what_training_recommends_is_asked(run: Path) -> None:
+    folder = RunFolder(run)
+    assert recommended_answer(folder) == ("unet", "student")
+    folder.summary.write_text('{"recommended": "medsam", "recommended_role": "teacher"}')
+    assert recommended_answer(folder) == ("medsam", "teacher")
+    folder.summary.write_text("{}")
+    assert recommended_answer(folder) == ("medsam", "student"), "the paper's choice"
+    folder.summary.write_text('{"recommended": "both"}')
+    with pytest.raises(UserError, match="recommends no branch"):
+        recommended_answer(folder)
 
 
 def test_a_folder_becomes_masks_of_the_same_names_and_sizes(run: Path, tmp_path: Path) -> None:

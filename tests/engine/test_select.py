@@ -96,19 +96,27 @@ def test_the_steadier_branch_is_recommended(probe: Probe) -> None:
     """Brightness 0.7 and blur move what is above 0.78, and not what is above 0.4."""
     networks = all_four(0.4) | {"medsam": Threshold(0.78), "medsam_teacher": Threshold(0.78)}
     augment = Augment(brightness=(0.7, 0.7), contrast=(1, 1), blur=(0.1, 0.1))
-    branch, why = recommend(segmenter(**networks), probe, augment, seed=0)
-    assert branch == "unet"
+    answer, why = recommend(segmenter(**networks), probe, augment, seed=0)
+    assert answer == ("unet", "student"), "its teacher is as steady; among equals the student"
     assert "medsam" in why
 
 
-def test_one_branch_needs_no_choice(probe: Probe) -> None:
-    only = segmenter(unet=Threshold(0.5), unet_teacher=Threshold(0.5))
-    assert recommend(only, probe, Augment(), seed=0)[0] == "unet"
+def test_a_steadier_teacher_is_recommended(probe: Probe) -> None:
+    augment = Augment(brightness=(0.7, 0.7), contrast=(1, 1), blur=(0.1, 0.1))
+    both = segmenter(unet=Threshold(0.78), unet_teacher=Threshold(0.4))
+    answer, why = recommend(both, probe, augment, seed=0)
+    assert answer == ("unet", "teacher")
+    assert "unet teacher" in why
+
+
+def test_one_network_needs_no_choice(probe: Probe) -> None:
+    only = segmenter(unet=Threshold(0.5))
+    assert recommend(only, probe, Augment(), seed=0)[0] == ("unet", "student")
     assert assess(only, probe)["agreement"] is None
 
 
 def test_without_unlabeled_images_labels_alone_decide(probe: Probe) -> None:
     bare = Probe(probe.labeled, probe.labels, probe.unlabeled[:0])
     networks = all_four(0.5) | {"medsam": Threshold(2.0), "medsam_teacher": Threshold(2.0)}
-    assert recommend(segmenter(**networks), bare, Augment(), seed=0)[0] == "unet"
+    assert recommend(segmenter(**networks), bare, Augment(), seed=0)[0] == ("unet", "student")
     assert assess(segmenter(**networks), bare)["agreement"] is None

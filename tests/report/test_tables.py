@@ -31,6 +31,19 @@ def test_dice_is_percent_and_means_come_first(make_run: MakeRun) -> None:
     assert [row.recommended for row in table.rows] == [False, True, False]
 
 
+def test_a_recommended_teacher_stands_among_the_students(make_run: MakeRun) -> None:
+    """MedSAM's teacher is one point below its student: 74 over four domains."""
+    run = make_run()
+    metrics = json.loads((run / "metrics.json").read_text())
+    (run / "metrics.json").write_text(json.dumps(metrics | {"recommended_role": "teacher"}))
+    table = score_table(load_views([run]))
+    assert [row.answer for row in table.rows] == ["unet", "medsam", "medsam teacher", "fused"]
+    assert [row.recommended for row in table.rows] == [False, False, True, False]
+    assert table.rows[2].cells[0].text == "74.0"
+    teachers = score_table(load_views([run]), role="teacher")
+    assert [row.branch for row in teachers.rows] == ["unet", "medsam", "fused"]
+
+
 def test_the_best_of_a_column_is_marked_and_ties_share_it(make_run: MakeRun) -> None:
     """Means without the labeled domain: U-Net 40, MedSAM 70, fused 70."""
     table = score_table(load_views([make_run()]))

@@ -86,7 +86,8 @@ def evaluate(
         segmenter, table, labeled, wanted, classes=loaded.classes, protocol=protocol,
         slice_axis=config.data.slice_axis, progress=progress,
     )  # fmt: skip
-    recommended = folder.read_summary().get("recommended")
+    summary = folder.read_summary()
+    recommended, role = summary.get("recommended"), summary.get("recommended_role", "student")
     metrics = {
         "protocol": protocol,
         "rule": config.train.rule if checkpoint == "best" else checkpoint,
@@ -97,11 +98,12 @@ def evaluate(
         "skipped_without_label": len(cases) - len(labeled),
         **summarize(rows, loaded.classes, seed=config.train.seed),
         "recommended": recommended,
+        "recommended_role": role if recommended else None,
     }
     write_cases(folder.cases, rows)
     save_examples(
         folder, segmenter, table, labeled, rows,
-        branch=recommended, slice_axis=config.data.slice_axis,
+        recommended=(recommended, role) if recommended else None, slice_axis=config.data.slice_axis,
     )  # fmt: skip
     write_json(folder.metrics, metrics)
     return metrics

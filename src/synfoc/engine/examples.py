@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from synfoc.engine.inference import Segmenter
+from synfoc.engine.inference import Answer, Segmenter
 from synfoc.engine.scores import CaseScore
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import to_unit
@@ -22,7 +22,7 @@ def save_examples(
     cases: Sequence[Case],
     rows: Sequence[CaseScore],
     *,
-    branch: str | None,
+    recommended: Answer | None,
     slice_axis: int | None = None,
 ) -> None:
     """Replace the examples of a run; at most nine forwards per domain.
@@ -33,7 +33,8 @@ def save_examples(
         table: where the cases come from.
         cases: the cases that were scored.
         rows: their scores.
-        branch: whose Dice says what is best and worst; one without scores: the mean of all.
+        recommended: whose Dice says what is best and worst, and in which role its branch is drawn;
+            None, or one without scores: the mean of all students.
         slice_axis: as in the config.
 
     Raises:
@@ -41,8 +42,10 @@ def save_examples(
     """
     for old in folder.example(None, "best").parent.glob("*.npz"):
         old.unlink()
-    dice = _mean_dice(rows)
-    rank = {file: found.get(branch or "", sum(found.values())) for file, found in dice.items()}
+    shown = _shown([row.answer for row in rows], recommended)
+    dice = _mean_dice(rows, shown)
+    branch = recommended[0] if recommended else ""
+    rank = {file: found.get(branch, sum(found.values())) for file, found in dice.items()}
     by_domain: dict[str | None, list[Case]] = {}
     for case in cases:
         by_domain.setdefault(case.domain, []).append(case)
@@ -51,7 +54,7 @@ def save_examples(
         for kind, case in _pick(members).items():
             info = {"case": case.id, "domain": domain, "kind": kind, "dice": dice[case.id]}
             _save(
-                folder.example(domain, kind), segmenter,
+                folder.example(domain, kind), segmenter, shown,
                 table=table, case=case, info=info, slice_axis=slice_axis,
             )  # fmt: skip
 
@@ -66,19 +69,26 @@ def _pick(members: Sequence[Case]) -> dict[str, Case]:
     return picked
 
 
-def _mean_dice(rows: Sequence[CaseScore]) -> dict[str, dict[str, float]]:
-    """File id -> branch -> mean Dice of its students over classes (and slices)."""
+def _shown(answers: Sequence[Answer], recommended: Answer | None) -> list[Answer]:
+    """One answer per branch: what is recommended, or the student."""
+    branches = list(dict.fromkeys(branch for branch, _ in answers))
+    chosen = dict([recommended]) if recommended and recommended in answers else {}
+    return [(branch, chosen.get(branch, "student")) for branch in branches]
+
+
+def _mean_dice(rows: Sequence[CaseScore], shown: Sequence[Answer]) -> dict[str, dict[str, float]]:
+    """File id -> branch -> mean Dice over classes (and slices)."""
     found: dict[str, dict[str, list[float]]] = {}
     for row in rows:
-        branch, role = row.answer
-        if role == "student":
-            found.setdefault(row.file, {}).setdefault(branch, []).append(row.scores.dice)
+        if row.answer in shown:
+            found.setdefault(row.file, {}).setdefault(row.answer[0], []).append(row.scores.dice)
     return {file: {b: float(np.mean(v)) for b, v in dice.items()} for file, dice in found.items()}
 
 
 def _save(
     path: Path,
     segmenter: Segmenter,
+    wanted: Sequence[Answer],
     *,
     table: CaseTable,
     case: Case,
@@ -87,9 +97,8 @@ def _save(
 ) -> None:
     image = load_image(case, slice_axis=slice_axis)
     label = load_label(case, table, like=image).pixels.astype(np.uint8, copy=False)
-    shown = int(np.count_nonzero(label, axis=(1, 2)).argmax())
-    pixels = to_unit(image)[shown : shown + 1]
-    wanted = [a for a in segmenter.answers() if a[1] == "student" and a[0] in info["dice"]]
+    most = int(np.count_nonzero(label, axis=(1, 2)).argmax())
+    pixels = to_unit(image)[most : most + 1]
     masks = segmenter.segment(pixels, wanted).labels
     if image.spacing:
         info = info | {"spacing": image.spacing[1:]}
@@ -97,7 +106,7 @@ def _save(
     save_example(
         path,
         picture[..., 0] if picture.shape[-1] == 1 else picture,
-        label[shown],
+        label[most],
         {branch: mask[0] for (branch, _), mask in masks.items()},
         info,
     )

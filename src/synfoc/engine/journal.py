@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch.optim import Optimizer
 
+    from synfoc.engine.inference import Answer
     from synfoc.engine.prepare import Prepared
     from synfoc.methods.models import Step
     from synfoc.models.build import Networks
@@ -88,8 +89,11 @@ class Journal:
             for path in numbered[: len(numbered) - keep]:
                 path.unlink()
 
-    def end(self, progress: Progress, *, rule: str, precision: str, branch: str, why: str) -> None:
-        """summary.json: what came out, and which branch to use."""
+    def end(
+        self, progress: Progress, *, rule: str, precision: str, answer: Answer, why: str
+    ) -> None:
+        """summary.json: what came out, and which answer to use."""
+        branch, role = answer
         summary = {
             "steps": progress.step,
             "best_step": progress.best_step,
@@ -100,6 +104,7 @@ class Journal:
             "peak_memory_gib": peak_memory_gib(self.fabric.device),
             "skipped_steps": progress.skipped,
             "recommended": branch,
+            "recommended_role": role,
             "why": why,
             "device": str(self.fabric.device),
             "precision": precision,

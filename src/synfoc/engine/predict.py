@@ -74,7 +74,7 @@ def predict(
     *,
     out: Path,
     branch: Branch | Literal["recommended"] = "recommended",
-    role: Role = "student",
+    role: Role | None = None,
     probabilities: bool = False,
     overlay: bool = False,
     overwrite: bool = False,
@@ -89,7 +89,8 @@ def predict(
         images: files and folders; a folder is searched with its sub-folders.
         out: folder for the masks.
         branch: recommended: what training found best without test labels.
-        role: student (the paper's choice) or teacher.
+        role: student or teacher; None: the recommended one, or the student of a branch that is
+            named (the paper's choice).
         probabilities: also write soft maps.
         overlay: also write pictures with outlines.
         overwrite: replace masks that are there already.
@@ -109,7 +110,8 @@ def predict(
         _refuse_to_overwrite(out, sources)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     segmenter = Segmenter.of_run(loaded)
-    answer = (recommended_branch(RunFolder(run)) if branch == "recommended" else branch, role)
+    answer = recommended_answer(RunFolder(run)) if branch == "recommended" else (branch, "student")
+    answer = answer[0], role or answer[1]
     segmenter.check([answer])
     job = _Job(segmenter, answer, out, probabilities, overlay)
     rows: list[Prediction] = []
@@ -219,22 +221,22 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     return found
 
 
-def recommended_branch(folder: RunFolder) -> Branch:
-    """The branch that training recommends; before it has ended, the one that the paper keeps.
+def recommended_answer(folder: RunFolder) -> Answer:
+    """What training recommends; before it has ended, what the paper keeps.
 
     Raises:
         UserError: the run folder cannot be read.
     """
-    named = folder.read_summary().get("recommended", "medsam")
-    if named not in ("unet", "medsam", "fused"):
+    summary = folder.read_summary()
+    branch, role = summary.get("recommended", "medsam"), summary.get("recommended_role", "student")
+    if branch not in ("unet", "medsam", "fused") or role not in ("student", "teacher"):
         raise UserError(
             f"{folder.summary} recommends no branch",
-            found=str(named),
-            expected="unet, medsam or fused",
+            found=f"{branch}, {role}",
+            expected="unet, medsam or fused, student or teacher",
             fix="name a branch: --branch fused",
         )
-    branch: Branch = named
-    return branch
+    return branch, role
 
 
 def _add(found: dict[Path, Path], name: Path, path: Path) -> None:

@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from synfoc.images.cases import Case, CaseTable
 
 AT_ONCE = 8
+SHAKES = 2
+"""Strong views of each image by which a recommendation is tried."""
 
 
 @dataclass(frozen=True)
@@ -59,21 +61,12 @@ class Judge:
     """
 
     def __init__(self, prepared: Prepared, segmenter: Segmenter) -> None:
-        config, split = prepared.config, prepared.split
+        config = prepared.config
         self.prepared, self.segmenter = prepared, segmenter
         no_evidence = config.train.rule == "honest" and config.method.name == "supervised"
         self.rule = "last" if no_evidence else config.train.rule
         """The rule that makes a checkpoint `best`; supervised runs use no unlabeled image."""
-        self.probe = load_probe(
-            prepared.table,
-            split.labeled,
-            split.unlabeled,
-            split.monitor,
-            count=config.train.evaluate_images,
-            side=working_side(segmenter.networks.sides),
-            channels=segmenter.channels,
-            slice_axis=config.data.slice_axis,
-        )
+        self.probe = self._load_probe(config.train.evaluate_images)
 
     def evaluate(self) -> tuple[dict[str, Any], float]:
         """Figures for the log, and the number by which the rule compares checkpoints.
@@ -88,10 +81,24 @@ class Judge:
         score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
         return found, float(score[self.rule])
 
-    def recommend(self) -> tuple[Branch, str]:
-        """The branch to deploy, and why."""
+    def recommend(self) -> tuple[Answer, str]:
+        """The answer to deploy, and why; twice the images of an evaluation are asked."""
         config = self.prepared.config
-        return recommend(self.segmenter, self.probe, config.augment, seed=config.train.seed)
+        probe = self._load_probe(2 * config.train.evaluate_images)
+        return recommend(self.segmenter, probe, config.augment, seed=config.train.seed)
+
+    def _load_probe(self, count: int) -> Probe:
+        split = self.prepared.split
+        return load_probe(
+            self.prepared.table,
+            split.labeled,
+            split.unlabeled,
+            split.monitor,
+            count=count,
+            side=working_side(self.segmenter.networks.sides),
+            channels=self.segmenter.channels,
+            slice_axis=self.prepared.config.data.slice_axis,
+        )
 
     def _test_dice(self) -> dict[str, dict[str, float]]:
         """Dice of every answer on the test set, mean over domains."""
@@ -199,29 +206,37 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
 
 def recommend(
     segmenter: Segmenter, probe: Probe, augment: Augment, *, seed: int
-) -> tuple[Branch, str]:
-    """Which branch to deploy, by evidence that needs no test label, and why in one sentence.
+) -> tuple[Answer, str]:
+    """Which branch to deploy, student or teacher, by evidence that needs no test label, and why.
 
-    For each branch: its Dice on the labeled images times the Dice between its answers on unlabeled
-    images as they are and under the strong view. The larger wins.
+    For each answer: its Dice on the labeled images times the Dice between what it says of unlabeled
+    images as they are and under strong views. The largest wins; among equals a student.
     """
-    branches = [a[0] for a in segmenter.answers() if a[1] == "student"]
-    if len(branches) == 1:
-        return branches[0], "the only branch of this run"
-    students: list[Answer] = [(b, "student") for b in branches]
+    answers = sorted(segmenter.answers(), key=lambda answer: answer[1])
+    if len(answers) == 1:
+        return answers[0], "the only answer of this run"
     generator = torch.Generator().manual_seed(seed)
     plain = torch.from_numpy(probe.unlabeled).movedim(-1, 1)
-    strong = strong_views(plain, augment, generator).movedim(1, -1).numpy()
-    known = _predict(segmenter, probe.labeled, students)
-    calm, shaken = (_predict(segmenter, x, students) for x in (probe.unlabeled, strong))
+    known = _predict(segmenter, probe.labeled, answers)
+    calm = _predict(segmenter, probe.unlabeled, answers)
+    steady: dict[Answer, list[float]] = {a: [] for a in answers}
+    for _ in range(SHAKES if len(plain) else 0):
+        strong = strong_views(plain, augment, generator).movedim(1, -1).numpy()
+        shaken = _predict(segmenter, strong, answers)
+        for a in answers:
+            steady[a].append(_dice(segmenter, calm[a], shaken[a]))
     evidence = {
-        a[0]: _dice(segmenter, known[a], probe.labels)
-        * (_dice(segmenter, calm[a], shaken[a]) if len(probe.unlabeled) else 1.0)
-        for a in students
+        a: _dice(segmenter, known[a], probe.labels) * (_mean(steady[a]) or 1.0) for a in answers
     }
-    best = max(evidence, key=lambda branch: evidence[branch])
-    rows = ", ".join(f"{branch} {value:.3f}" for branch, value in evidence.items())
-    return best, f"labeled Dice x steadiness under the strong view: {rows}"
+    best = max(answers, key=lambda answer: evidence[answer])
+    rows = ", ".join(f"{name_of(a)} {value:.3f}" for a, value in evidence.items())
+    return best, f"labeled Dice x steadiness under strong views: {rows}"
+
+
+def name_of(answer: Answer) -> str:
+    """`medsam` for its student, `medsam teacher`."""
+    branch, role = answer
+    return branch if role == "student" else f"{branch} {role}"
 
 
 def deployed_by_paper(segmenter: Segmenter) -> Branch:

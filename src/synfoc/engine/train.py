@@ -198,15 +198,15 @@ class Trainer:
             start = time.perf_counter()  # looking up is not training time
 
     def finish(self) -> None:
-        """Say what came out, with the branch that the evidence of the best step recommends."""
+        """Say what came out, with the answer that the evidence of the best step recommends."""
         if self.fabric.is_global_zero:
             load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
-            branch, why = self.judge.recommend()
+            answer, why = self.judge.recommend()
             self.journal.end(
                 self.progress,
                 rule=self.judge.rule,
                 precision=self.precision,
-                branch=branch,
+                answer=answer,
                 why=why,
             )
 

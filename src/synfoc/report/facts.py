@@ -149,4 +149,5 @@ def _recommended(view: RunView) -> str:
     if view.recommended is None:
         return ""
     why = view.summary.get("why")
-    return BRANCH_NAMES[view.recommended] + (f": {why}" if why else "")
+    role = "" if view.answer[1] == "student" else f" ({view.answer[1]})"
+    return BRANCH_NAMES[view.recommended] + role + (f": {why}" if why else "")

@@ -18,7 +18,7 @@ from synfoc.report.facts import changes_html, facts_html, repeat_html
 from synfoc.report.figures import curves_figure, scores_figure
 from synfoc.report.notes import checks, headline
 from synfoc.report.pictures import example_html, legend_html
-from synfoc.report.tables import MEASURES, NONE, ScoreTable, class_table, score_table
+from synfoc.report.tables import MEASURES, NONE, ScoreTable, class_table, row_name, score_table
 from synfoc.report.view import BRANCH_NAMES, RunView, load_views
 from synfoc.storage import write_text
 
@@ -142,7 +142,7 @@ def _table(table: ScoreTable) -> str:
         )
         name = escape(row.run) if row.run != before else ""
         first = ' class="first"' if name else ""
-        branch = f'<th scope="row">{BRANCH_NAMES[row.branch]}{star}</th>'
+        branch = f'<th scope="row">{row_name(row, [row.run])}{star}</th>'
         rows.append(f"<tr{first}><td>{name}</td>{branch}{cells}</tr>")
         before = row.run
     return (

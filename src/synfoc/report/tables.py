@@ -56,6 +56,12 @@ class Row:
     branch: str
     cells: tuple[Cell, ...]
     recommended: bool = False
+    role: str = "student"
+
+    @property
+    def answer(self) -> str:
+        """`medsam`, or `medsam teacher`."""
+        return self.branch if self.role == "student" else f"{self.branch} {self.role}"
 
 
 @dataclass(frozen=True)
@@ -84,7 +90,7 @@ class ScoreTable:
                 f"{cell.text} ({cell.interval})" if intervals and cell.interval else cell.text
                 for cell in row.cells
             ]
-            body.append([row.run, row.branch + (" *" if row.recommended else ""), *cells])
+            body.append([row.run, row.answer + (" *" if row.recommended else ""), *cells])
         return [head, *body]
 
 
@@ -96,7 +102,7 @@ def score_table(
     Args:
         views: runs; those without scores are left out.
         measure: dice, jaccard, hd95 or asd.
-        role: student or teacher.
+        role: student or teacher. Among students stands a teacher that a run recommends.
     """
     scored = [v for v in views if v.branches]
     domains = list(dict.fromkeys(d for v in scored for b in v.branches for d in _domains(v, b)))
@@ -108,8 +114,11 @@ def score_table(
         means.append(MEAN_OTHER)
     rows = []
     for view in scored:
-        for branch in view.branches:
-            scores = view.scores(branch, role)
+        shown = [(branch, role) for branch in view.branches]
+        if role == "student" and view.answer[1] == "teacher" and view.recommended in view.branches:
+            shown.insert(view.branches.index(view.recommended) + 1, view.answer)
+        for branch, as_role in shown:
+            scores = view.scores(branch, as_role)
             if not scores:
                 continue
             per_domain = {d: _cell(scores["domains"].get(d, {}), measure) for d in domains}
@@ -117,8 +126,8 @@ def score_table(
             if len(means) > 1:
                 head.append(_mean([per_domain[d] for d in others]))
             cells = (*head, *per_domain.values())
-            marked = branch == view.recommended and len(view.branches) > 1
-            rows.append(Row(view.name, branch, cells, marked))
+            marked = (branch, as_role) == view.answer and len(view.branches) > 1
+            rows.append(Row(view.name, branch, cells, marked, as_role))
     unit = "%" if measure in PERCENT else _unit(scored)
     columns = (*means, *(d if standing[d] else "all cases" for d in domains))
     marks = (*("" for _ in means), *(standing[d] for d in domains))
@@ -147,6 +156,7 @@ def class_table(view: RunView, branch: str, role: str = "student") -> list[list[
 def row_name(row: Row, runs: Sequence[str]) -> str:
     """Run and branch in as few words as tell the rows apart."""
     branch = BRANCH_NAMES.get(row.branch, row.branch)
+    branch += "" if row.role == "student" else " (teacher)"
     if len(runs) == 1:
         return branch
     return row.run if row.run.endswith(branch) else f"{row.run}: {branch}"
@@ -197,7 +207,7 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
         f"{v.metrics.get('cases')} test cases; empty masks: {v.metrics.get('empty_policy')}"
         for v in views
     ]
-    for line in [*said, "* the branch that the run recommends"]:
+    for line in [*said, "* what the run recommends"]:
         console.print(line, style="dim", markup=False, highlight=False)
 
 

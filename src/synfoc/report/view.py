@@ -104,6 +104,12 @@ class RunView:
         named = self.metrics.get("recommended") or self.summary.get("recommended")
         return named if named in BRANCHES else None
 
+    @property
+    def answer(self) -> tuple[str, str]:
+        """The recommended branch ("" where there is none) and its role."""
+        source = self.metrics if self.metrics.get("recommended") else self.summary
+        return self.recommended or "", source.get("recommended_role") or "student"
+
     def scores(self, branch: str, role: str = "student") -> dict[str, Any]:
         """`{mean_over_domains, domains}` of one branch; {} where there are none."""
         found: dict[str, Any] = self.metrics.get("branches", {}).get(branch, {}).get(role, {})
