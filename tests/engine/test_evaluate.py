@@ -131,8 +131,8 @@ def test_cases_csv_has_a_row_per_case_class_branch_and_role(run: Path) -> None:
     assert len(rows) == 4 * 1 * 3 * 2
     (one,) = [r for r in rows if r["domain"] == "B" and (r["branch"], r["role"]) == MEDSAM]
     assert list(one) == [
-        "case", "domain", "class", "branch", "role", "dice", "jaccard", "hd95", "asd", "unit",
-        "empty",
+        "case", "patient", "domain", "class", "branch", "role", "dice", "jaccard", "hd95", "asd",
+        "unit", "empty",
     ]  # fmt: skip
     assert (one["class"], float(one["dice"]), one["unit"]) == ("organ", 0.666667, "px")
 
