@@ -163,21 +163,25 @@ def curves_figure(view: RunView) -> str:
         return svg(figure, f"Learning curves of {view.name}")
 
 
-def scores_figure(table: ScoreTable, looks: Sequence[Look] | None = None) -> str:
+def scores_figure(
+    table: ScoreTable, looks: Sequence[Look] | None = None, *, label: str | None = None
+) -> str:
     """Scores per column with 95 % intervals as SVG: one dot per row; "" without rows.
 
     Args:
         table: one measure.
         looks: how each row is drawn; None: color by branch, shape by run.
+        label: what a screen reader says; differs between the figures of a page.
     """
     if not table.rows:
         return ""
     if looks is None:
         runs = list(dict.fromkeys(row.run for row in table.rows))
         looks = [_look(row, runs) for row in table.rows]
+    label = label or f"{table.title} per domain with 95 percent intervals"
     entries = len(table.rows)
     step = 0.72 / entries
-    with mpl.rc_context(STYLE | {"svg.hashsalt": f"scores {table.title}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"scores {label}"}):
         height = 0.7 + len(table.columns) * max(0.34, 0.15 * entries)
         figure = Figure(figsize=(10.2, height), layout="constrained")
         axes = figure.add_subplot()
@@ -193,7 +197,7 @@ def scores_figure(table: ScoreTable, looks: Sequence[Look] | None = None) -> str
             axes.axhline(line, color=FAINT, linewidth=0.5, alpha=0.35)
         axes.set_xlabel(table.title)
         figure.legend(loc="outside upper left", ncols=min(4, entries))
-        return svg(figure, f"{table.title} per domain with 95 percent intervals")
+        return svg(figure, label)
 
 
 def _look(row: Row, runs: Sequence[str]) -> Look:
