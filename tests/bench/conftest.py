@@ -17,7 +17,7 @@ from synfoc.storage import append_line, write_json, write_text
 # domain -> case -> patient
 CASES = {"A": {"a1": "p1", "a2": "p1", "a3": "p2"}, "B": {"b1": "q1", "b2": "q2"}}
 SUITE: dict[str, Any] = {
-    "name": "eyes & more",
+    "name": "eyes-and-more",
     "data": {
         "eyes": {
             "title": "Eyes_1 & 50 %",

@@ -181,15 +181,23 @@ def test_no_difference_without_the_reference() -> None:
 
 
 def test_the_order_of_cells_does_not_matter() -> None:
-    forward = cells()
-    backward = dict(reversed(list(forward.items())))
-    found = [compare(s, [OURS, SUP], ["A-2", "B-2"], SUP)[0] for s in (forward, backward)]
+    parts = {
+        (r, "A-2", n): random_scores(n, 0.2 * (r == OURS)) for r in (SUP, OURS) for n in (1, 2)
+    }
+    backward = dict(reversed(list(parts.items())))
+    found = [compare(see("eyes", p), [OURS, SUP], ["A-2"], SUP)[0] for p in (parts, backward)]
     a, b = (one.mean for one in found)
     assert a is not None
     assert b is not None
     for metric in a:
-        assert vars(a[metric]) == pytest.approx(vars(b[metric]))
-    assert vars(found[0].difference) == pytest.approx(vars(found[1].difference))
+        assert a[metric].seeds == b[metric].seeds
+        for name in ("value", "sd", "low", "high"):
+            assert getattr(a[metric], name) == pytest.approx(getattr(b[metric], name), rel=1e-12)
+    one, other = (x.difference for x in found)
+    assert one is not None
+    assert other is not None
+    assert one.p == other.p
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
 
 
 def test_wilcoxon_by_hand() -> None:

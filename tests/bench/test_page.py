@@ -46,8 +46,8 @@ def test_everything_is_written(make_suite: MakeSuite, read_page: ReadPage) -> No
     }
     assert all(path.is_file() for path in written)
     html, text = read_page(written[-1])
-    assert "SynFoC: recommended is first on Eyes_1 & 50 % with a mean Dice of 67.5 %" in text
-    assert "it is the reference; the next, SynFoC: U-Net with 62.5 %, is outside" in text
+    assert "SynFoC (recommended) is first on Eyes_1 & 50 % with a mean Dice of 67.5 %" in text
+    assert "it is the reference; the next method, Supervised with 52.5 %, is outside" in text
     assert "Protocol paper: the checkpoint is the one that was best on the test set" in text
     assert "2 seeds: few to tell runs from luck" in text
     assert "What failed" not in text
@@ -83,10 +83,10 @@ def test_nothing_done_yet(make_suite: MakeSuite, read_page: ReadPage) -> None:
 
 
 def test_failures_are_listed_with_their_error(make_suite: MakeSuite, read_page: ReadPage) -> None:
-    states = {"eyes/A-2/sup/seed1": "failed", "eyes/B-2/sup/seed2": "open"}
+    states = {"eyes/A-2/sup/seed1": "failed", "eyes/B-2/sup/seed2": "open"}  # no seed has both
     _, text = read_page(write_results(make_suite(states=states))[-1])
     assert "What failed eyes/A-2/sup/seed1 no memory <left>" in text
-    assert "1 rows have no mean yet. 6 of 8 cells are done." in text
+    assert "1 of 3 rows have no mean yet. 6 of 8 cells are done." in text
     assert "2 cells are missing, so parts of the tables are, too." in text
 
 
@@ -97,15 +97,20 @@ def test_the_headline_says_whether_the_second_is_within_the_interval(
     """5 points apart: outside an interval of tenths, within one of tens of points."""
     changes = {"methods": {"synfoc": {"branches": ["recommended"]}}}
     text = headline(gather(make_suite(changes, dice=by_method(noise))))
-    assert "it is the reference; the next, Supervised with" in text
+    assert "it is the reference; the next method, Supervised with" in text
     assert f"is {where} that interval." in text
 
 
 def test_the_headline_names_the_reference_where_another_is_first(make_suite: MakeSuite) -> None:
     changes = {"reference": "sup"}
     text = headline(gather(make_suite(changes)))
-    assert text.startswith("SynFoC: recommended is first")
+    assert text.startswith("SynFoC (recommended) is first")
     assert "the reference, Supervised with 52.5 %, is outside that interval." in text
+
+
+def test_the_headline_tells_rows_of_unlike_seeds(make_suite: MakeSuite) -> None:
+    text = headline(gather(make_suite(states={"eyes/B-2/sup/seed2": "open"})))
+    assert text.endswith("Not all rows have the same seeds yet. 7 of 8 cells are done.")
 
 
 def test_over_several_data_sets(make_suite: MakeSuite, read_page: ReadPage) -> None:

@@ -43,7 +43,7 @@ def test_the_numbers_of_one_table(make_suite: MakeSuite) -> None:
     table = tables(make_suite())["honest_eyes"]
     assert table.columns == (
         *("A-2", "B-2", "mean Dice (%)", "mean Jaccard (%)", "mean HD95 (px)", "mean ASD (px)"),
-        "Dice - SynFoC: recommended",
+        "Dice - SynFoC (recommended)",
     )
     assert [row.names for row in table.rows] == [
         ("Supervised", "U-Net"),

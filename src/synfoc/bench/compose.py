@@ -52,7 +52,7 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
         *(f"mean {MEASURES[m]} ({units[m]})" for m in MEASURES),
         f"Dice - {row_title(suite, reference_of(suite))}",
     )
-    up: list[bool | None] = [True] * len(comparison.columns) + [m in PERCENT for m in MEASURES]
+    largest = (*(True for _ in comparison.columns), *(m in PERCENT for m in MEASURES), None)
     has_paper = any(cell.paper is not None for row in rows for cell in row.cells)
     return Table(
         name=f"{comparison.protocol}_{key}",
@@ -60,14 +60,14 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
         f"{comparison.protocol}",
         heads=HEADS,
         columns=columns,
-        rows=mark_best(rows, [*up, None]),
+        rows=mark_best(rows, largest),
         notes=(
             _protocol(comparison),
             _size(comparison),
             "Columns: labeled images, as domain-number.",
-            *_common(results),
             *(_paper(comparison.protocol) if has_paper else ()),
         ),
+        reading=reading(results),
     )
 
 
@@ -91,7 +91,8 @@ def summary_table(results: Results, comparison: Comparison) -> Table:
         heads=HEADS,
         columns=columns,
         rows=mark_best(rows, [*[True] * (len(columns) - 1), None]),
-        notes=(_protocol(comparison), *_common(results)),
+        notes=(_protocol(comparison),),
+        reading=reading(results),
     )
 
 
@@ -147,6 +148,27 @@ def regret_table(results: Results) -> Table | None:
             "their last step, because nothing unlabeled speaks for another one.",
         ),
     )
+
+
+def reading(results: Results) -> tuple[str, ...]:
+    """How the tables of scores are to be read."""
+    suite = results.suite
+    seeds = len(suite.seeds)
+    spread = f"After ±: standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
+    shown = any("recommended" in method.branches for method in suite.methods.values())
+    chosen = (
+        "Recommended: the run's own choice of the branch, or under protocol paper MedSAM where the "
+        "run has it. "
+    )
+    return (
+        "Students; mean over classes, cases, then domains. " + (chosen if shown else "") + spread
+        + "a to b: 95 % bootstrap interval over test patients, drawn anew within each domain. "
+        "Difference: paired, the same patients drawn for both; p: Wilcoxon signed-rank test over "
+        "patients, of differences averaged over seeds and columns, corrected after Holm for the "
+        "rows of this table. Neither covers the draw of the labeled images or the seeds.",
+        "A dash: not there, because a cell is missing or failed. Means over columns are of the "
+        "seeds that have all of them; fewer seeds than planned are said.",
+    )  # fmt: skip
 
 
 def _cell(
@@ -211,26 +233,6 @@ def _size(comparison: Comparison) -> str:
     low, high = comparison.cases[0], comparison.cases[-1]
     cases = f"{low}" if low == high else f"{low} to {high}, by seed and labeled images,"
     return f"{cases} test cases of {comparison.domains} domains."
-
-
-def _common(results: Results) -> list[str]:
-    suite = results.suite
-    seeds = len(suite.seeds)
-    spread = f"After ±: standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
-    shown = any("recommended" in method.branches for method in suite.methods.values())
-    chosen = (
-        "Recommended: the run's own choice of the branch, or under protocol paper MedSAM where the "
-        "run has it. "
-    )
-    return [
-        "Students; mean over classes, cases, then domains. " + (chosen if shown else "") + spread
-        + "a to b: 95 % bootstrap interval over test patients, drawn anew within each domain. "
-        "Difference: paired, the same patients drawn for both; p: Wilcoxon signed-rank test over "
-        "patients, of differences averaged over seeds and columns, corrected after Holm for the "
-        "rows of this table. It does not cover the draw of the labeled images or the seeds.",
-        "A dash: not there, because a cell is missing or failed. Means over columns are of the "
-        "seeds that have all of them; fewer seeds than planned are said.",
-    ]  # fmt: skip
 
 
 def _paper(protocol: Protocol) -> list[str]:

@@ -115,9 +115,9 @@ def reference_of(suite: Suite) -> Row:
 
 
 def row_title(suite: Suite, row: Row) -> str:
-    """`SynFoC: fused`; the method's title alone where it has one row."""
+    """`SynFoC (fused)`; the method's title alone where it has one row."""
     method = suite.methods[row[0]]
-    return f"{method.title}: {ANSWERS[row[1]]}" if len(method.branches) > 1 else method.title
+    return f"{method.title} ({ANSWERS[row[1]]})" if len(method.branches) > 1 else method.title
 
 
 def data_title(suite: Suite, key: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from html import escape
 
 from synfoc.bench.compare import Compared
-from synfoc.bench.compose import PROTOCOLS
+from synfoc.bench.compose import PROTOCOLS, reading
 from synfoc.bench.figures import curves, dots
 from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
 from synfoc.bench.tables import Table, html
@@ -56,7 +56,9 @@ def headline(results: Results) -> str:
     if not ranked:
         return f"No method has all its labeled images with one seed yet.{left}"
     missing = len(first.rows) - len(ranked)
-    among = f" {missing} rows have no mean yet." if missing else ""
+    among = f" {missing} of {len(first.rows)} rows have no mean yet." if missing else ""
+    if len({row.mean["dice"].seeds for row in ranked if row.mean}) > 1:
+        among += " Not all rows have the same seeds yet."
     return _who(results, first, ranked) + among + left
 
 
@@ -75,7 +77,8 @@ def _who(results: Results, first: Comparison, ranked: Sequence[Compared]) -> str
     role = "the reference, "
     if best.row == reference:
         text += "; it is the reference"
-        other, role = (ranked[1] if len(ranked) > 1 else None), "the next, "
+        other = next((row for row in ranked if row.row[0] != reference[0]), None)
+        role = "the next method, "
     if other is None:
         return text + "."
     value = 100 * (other.mean["dice"].value if other.mean else 0.0)
@@ -105,6 +108,7 @@ def _about(results: Results) -> str:
         f"{results.count('done')} done, {results.count('failed')} failed.",
         *(f"Protocol {name}: {PROTOCOLS[name]}." for name in suite.protocols),
         f"Reference: {row_title(suite, reference_of(suite))}.",
+        *reading(results),
     ]
     return bullets(facts)
 

@@ -75,9 +75,9 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     lines = [line for line in read_lines(cell.run.log) if line.get("test")]
     if not lines:
         return None
-    branches = list(lines[-1]["test"])
+    branches: list[str] = list(lines[-1]["test"])
     named = cell.run.read_summary().get("recommended")
-    branch = named if named in branches else branches[0]
+    branch = str(named) if named in branches else branches[0]
     supervised = cell.cell.config.method.name == "supervised"
     kind: Kind = "labels alone" if supervised else "one network"
     if len(branches) > 1 and not supervised:
@@ -104,9 +104,9 @@ def pick(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int | None:
 
     None where any evaluation lacks the evidence.
     """
-    evidence = [[line.get(key) for key in keys] for line in lines]
-    if any(value is None for values in evidence for value in values):
+    if any(line.get(key) is None for line in lines for key in keys):
         return None
+    evidence = [[float(line[key]) for key in keys] for line in lines]
     return max(range(len(lines)), key=lambda i: (prod(evidence[i]), i))
 
 

@@ -86,6 +86,8 @@ class Table:
     rows: tuple[Row, ...]
     notes: tuple[str, ...] = ()
     """Sentences of the caption."""
+    reading: tuple[str, ...] = ()
+    """Sentences that the tables of a suite share; a page says them once."""
 
 
 NUMBERS = [f.name for f in fields(Cell) if f.name not in ("planned", "signed", "best")]
@@ -122,7 +124,7 @@ def markdown(table: Table) -> str:
     for row in table.rows:
         names = [_plain_markdown(name) for name in row.names]
         lines.append(markdown_line([*names, *map(_markdown_cell, row.cells)]))
-    caption = " ".join(_plain_markdown(note) for note in table.notes)
+    caption = " ".join(_plain_markdown(note) for note in (*table.notes, *table.reading))
     return "\n".join(lines) + "\n" + (f"\n{caption}\n" if caption else "")
 
 
@@ -133,7 +135,8 @@ def latex(table: Table) -> str:
         " & ".join([*map(_tex, row.names), *map(_tex_cell, row.cells)]) + r" \\"
         for row in table.rows
     ]
-    caption = " ".join(_tex(text) for text in (f"{table.title}.", *table.notes))
+    texts = (f"{table.title}.", *table.notes, *table.reading)
+    caption = " ".join(_tex(text) for text in texts)
     # A minus sign, which is a hyphen outside mathematics.
     body = "\n".join(re.sub(r"(?<![\w.}])-(?=\d)", "$-$", row) for row in rows)
     return "\n".join(
@@ -176,7 +179,7 @@ def as_csv(table: Table) -> str:
 
 
 def html(table: Table) -> str:
-    """The table and its caption, for a page with report/page.css."""
+    """The table and its caption without `reading`, for a page with report/page.css."""
     names = (*table.heads, *table.columns)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows, before = [], ""
@@ -210,8 +213,9 @@ def _markdown_cell(cell: Cell) -> str:
 
 
 def _html_cell(cell: Cell) -> str:
-    text = f"<b>{escape(cell.text)}</b>" if cell.best else escape(cell.text)
-    return f"<td>{text}{''.join(f'<small>{escape(words)}</small>' for words in cell.beside)}</td>"
+    text = escape(cell.text if cell.words else cell.text.replace(" ", "\u00a0"))
+    beside = "".join(f"<small>{escape(words)}</small>" for words in cell.beside)
+    return f"<td>{f'<b>{text}</b>' if cell.best else text}{beside}</td>"
 
 
 def _tex_cell(cell: Cell) -> str:
