@@ -5,10 +5,12 @@ from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import settings
 from jaxtyping import install_import_hook
+from PIL import Image
 
 settings.register_profile("here", deadline=None, derandomize=True)  # noisy machines
 settings.load_profile("here")
@@ -94,3 +96,25 @@ def read_page() -> Callable[[Path], tuple[str, str]]:
         return html, parsed.text
 
     return read
+
+
+@pytest.fixture(scope="session")
+def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two scanners, each 8 training and 3 test images of a bright square; labels for all."""
+    side = 32
+    root = tmp_path_factory.mktemp("data") / "two squares é"
+    rng = np.random.default_rng(5)
+    for domain, dark in (("alpha", 0), ("beta", 90)):
+        for split, count in (("train", 8), ("test", 3)):
+            for name in ("image", "mask"):
+                (root / domain / split / name).mkdir(parents=True)
+            for i in range(count):
+                label = np.zeros((side, side), np.uint8)
+                y, x = rng.integers(2, 14, 2)
+                label[y : y + 14, x : x + 14] = 1
+                image = label * 100 + dark + rng.integers(0, 60, label.shape)
+                Image.fromarray(image.astype(np.uint8)).save(
+                    root / domain / split / f"image/{i}.png"
+                )
+                Image.fromarray(label).save(root / domain / split / f"mask/{i}.png")
+    return root

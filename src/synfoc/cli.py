@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
 import typer
 from typer import Argument, Option
 
-from synfoc.errors import UserError
+from synfoc.errors import Interrupted, UserError
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -74,6 +74,13 @@ class ImageFormat(str, Enum):
 
     png = "png"
     nifti = "nifti"
+
+
+class Engine(str, Enum):
+    """Where the cells of a suite run."""
+
+    local = "local"
+    slurm = "slurm"
 
 
 class Published(str, Enum):
@@ -252,6 +259,48 @@ def report(
 
 
 @app.command()
+def bench(
+    suite: Annotated[Path, Argument(metavar="SUITE.yaml", help="What is compared.")],
+    data: Annotated[
+        Path, Option(help="Folder that the data sets of the suite are below.")
+    ] = Path(),
+    out: Annotated[
+        OptionalPath, Option("--out", "-o", help="Folder of the suite. [bench/NAME]")
+    ] = None,
+    changes: SetOption = None,
+    engine: Annotated[Engine, Option(help="Processes here, or jobs of a cluster.")] = Engine.local,
+    workers: Annotated[int, Option(min=1, help="Cells at a time on this machine.")] = 1,
+    slurm: Annotated[
+        Optional[list[str]],  # noqa: UP045
+        Option(metavar="KEY=VALUE", help="Option of the jobs, e.g. partition=gpu, time=240."),
+    ] = None,
+    device: DeviceOption = Device.auto,
+    tables: Annotated[bool, Option("--tables", help="Run nothing; make the tables anew.")] = False,
+) -> None:
+    """Compare methods: run every cell of a suite, or go on with them, then make the tables."""
+    from synfoc.bench.run import run_suite
+
+    failures, files = run_suite(
+        suite,
+        root=data,
+        out=out,
+        changes=tuple(changes or ()),
+        engine=engine.value,
+        workers=workers,
+        slurm=slurm or (),
+        device=device.value,
+        tables_only=tables,
+        console=_console(),
+    )
+    for name, error in failures.items():
+        print(f"synfoc: cell {name} failed: {error}", file=sys.stderr)
+    for file in files:
+        print(f"tables -> {file}")
+    if failures:
+        raise typer.Exit(1)
+
+
+@app.command()
 def demo(
     out: Annotated[Path, Option("--out", "-o", help="New folder for data, runs, report.")] = Path(
         "demo"
@@ -383,9 +432,7 @@ def main() -> NoReturn:
     except BrokenPipeError:  # `synfoc ... | head` is no error
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(0)
-    except Exception as error:
-        if type(error).__name__ != "Interrupted":  # its module would load torch for --help
-            raise
+    except Interrupted as error:
         print(f"synfoc: {error}", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)

@@ -7,6 +7,7 @@ nearest key. A run folder holds the resolved copy, which repeats the run.
 from __future__ import annotations
 
 import difflib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -298,7 +299,7 @@ def parse_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise user_error(error.errors()[0], source, Config) from None
+        raise user_error(error.errors()[0], source, _known_keys(Config)) from None
 
 
 def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
@@ -328,16 +329,15 @@ def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
     return found
 
 
-def user_error(error: ErrorDetails, source: str, model: type[BaseModel]) -> UserError:
+def user_error(error: ErrorDetails, source: str, known: Sequence[str]) -> UserError:
     """What pydantic found wrong in a file, in our form; an unknown key names the nearest one."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        known = _known_keys(model)
         near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
         return UserError(
             f"{source}: unknown key {key}",
             found=f"{key} = {error['input']!r}",
-            expected=f"a key of the {model.__name__.lower()} (docs/cli.md lists them)",
+            expected="a key that exists (docs/cli.md, suites/small.yaml)",
             fix=f"did you mean {near}?",
         )
     return UserError(

@@ -1,4 +1,4 @@
-"""The one exception that a user may see: bad input, told so that it can be acted on."""
+"""The exceptions that a user may see: bad input, told so that it can be acted on, and a stop."""
 
 
 class UserError(Exception):
@@ -11,3 +11,7 @@ class UserError(Exception):
         self.what, self.found, self.expected, self.fix = what, str(found), expected, fix
         rows = {"found": found, "expected": expected, "fix": fix}
         super().__init__("\n".join([what, *(f"  {k:<9} {v}" for k, v in rows.items())]))
+
+
+class Interrupted(Exception):  # noqa: N818 (not an error: everything is saved)
+    """Ctrl-C or SIGTERM came; everything is saved, and the message says how to go on."""

@@ -1,4 +1,4 @@
-"""Suite folders with plausible content, made without training."""
+"""A suite of small squares, each cell of which takes a second, and suite folders made by hand."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.scores import COLUMNS
@@ -16,7 +17,7 @@ from synfoc.storage import append_line, write_json, write_text
 
 # domain -> case -> patient
 CASES = {"A": {"a1": "p1", "a2": "p1", "a3": "p2"}, "B": {"b1": "q1", "b2": "q2"}}
-SUITE: dict[str, Any] = {
+EYES: dict[str, Any] = {
     "name": "eyes-and-more",
     "data": {
         "eyes": {
@@ -124,7 +125,7 @@ def merged(tree: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any
 def make_suite(tmp_path: Path) -> Callable[..., SuiteFolder]:
     """Write the folder of a suite.
 
-    `make_suite({changes of SUITE}, dice=..., states={cell name: "failed" | "begun" | "open"})`;
+    `make_suite({changes of EYES}, dice=..., states={cell name: "failed" | "begun" | "open"})`;
     cells not named are done; `states=None`: none is.
     """
 
@@ -136,7 +137,7 @@ def make_suite(tmp_path: Path) -> Callable[..., SuiteFolder]:
         states: Mapping[str, str] | None = {},
         cases: Any = CASES,
     ) -> SuiteFolder:
-        suite = Suite.model_validate(merged(SUITE, changes or {}))
+        suite = Suite.model_validate(merged(EYES, changes or {}))
         folder = SuiteFolder.begin(tmp_path / name, suite, tmp_path / "data")
         for cell in folder.cells:
             state = "open" if states is None else states.get(cell.cell.name, "done")
@@ -149,3 +150,44 @@ def make_suite(tmp_path: Path) -> Callable[..., SuiteFolder]:
         return folder
 
     return make
+
+
+SUITE = {
+    "name": "squares",
+    "base": {
+        "method": {"batch": 2, "branches": "unet"},
+        "unet": {"side": 32, "width": 4},
+        "train": {
+            "steps": 6,
+            "precision": "fp32",
+            "log_every": 2,
+            "evaluate_every": 3,
+            "evaluate_images": 4,
+            "checkpoint_every": 2,
+        },
+    },
+    "data": {
+        "squares": {
+            "path": ".",
+            "labeled": [{"domain": "alpha", "count": 4}, {"domain": "beta", "count": 4}],
+        }
+    },
+    "methods": {
+        "supervised": {"title": "Supervised U-Net", "settings": {"method": {"name": "supervised"}}},
+        "synfoc": {"title": "U-Net alone", "branches": ["recommended"]},
+    },
+    "seeds": [1],
+    "protocols": ["honest", "paper"],
+}
+
+
+@pytest.fixture
+def suite_file(tmp_path: Path) -> Callable[..., Path]:
+    """Write the suite with some keys replaced."""
+
+    def write(**changes: object) -> Path:
+        path = tmp_path / "suite.yaml"
+        path.write_text(yaml.safe_dump(SUITE | changes))
+        return path
+
+    return write

@@ -8,10 +8,11 @@ from pathlib import Path
 import pytest
 
 from synfoc.bench.published import Published, load_published
-from synfoc.bench.suite import Answering, DataSet, MethodRow
+from synfoc.bench.suite import Answering, DataSet, MethodRow, load_suite
 from synfoc.config import Labeled
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "paper_results.csv"
+SUITES = Path(__file__).resolve().parents[2] / "suites"
 PROSTATE = ("BIDMC", "BMC", "HK", "I2CVB", "RUNMC", "UCL")
 ALL: tuple[Answering, ...] = ("recommended", "unet", "medsam", "fused")
 
@@ -26,8 +27,12 @@ def data(name: str | None, *domains: str, count: int | None = 20) -> DataSet:
     return DataSet(path=Path("x"), labeled=labeled, published=name)
 
 
-def method(name: str | None, *branches: Answering) -> MethodRow:
-    return MethodRow(title="x", published=name, branches=branches or ("recommended",))
+def method(**published: str) -> MethodRow:
+    return MethodRow.model_validate({"title": "x", "published": published})
+
+
+OURS = method(medsam="SynFoC (MedSAM)", unet="SynFoC (U-Net)")
+SUPERVISED = method(unet="SupOnly")
 
 
 @pytest.mark.skipif(not SHARED.is_file(), reason="needs the shared folder beside the project")
@@ -38,7 +43,7 @@ def test_the_packaged_file_is_the_shared_one() -> None:
 
 def test_a_row_of_table_3(published: Published) -> None:
     """SynFoC on Prostate: MedSAM 88.54 at RUNMC and 87.16 on average, U-Net 86.90."""
-    prostate, ours = data("prostate", *PROSTATE), method("SynFoC", *ALL)
+    prostate, ours = data("prostate", *PROSTATE), OURS
     runmc = Labeled(domain="RUNMC", count=20)
     assert published.column(prostate, runmc, ours, "medsam") == 88.54
     assert published.mean(prostate, ours, "medsam") == 87.16
@@ -51,7 +56,7 @@ def test_a_row_of_table_3(published: Published) -> None:
 def test_a_domain_with_two_names(published: Published) -> None:
     """The paper's HCRUDB is our I2CVB."""
     found = published.column(
-        data("prostate", "I2CVB"), Labeled(domain="I2CVB", count=20), method("SynFoC"), "medsam"
+        data("prostate", "I2CVB"), Labeled(domain="I2CVB", count=20), OURS, "medsam"
     )
     assert found == 84.89
 
@@ -59,42 +64,53 @@ def test_a_domain_with_two_names(published: Published) -> None:
 def test_classes_are_averaged(published: Published) -> None:
     """SupOnly on Domain1 of Fundus: cup 59.54 and disc 73.89."""
     fundus = data("fundus", *(f"Domain{i}" for i in range(1, 5)))
-    found = published.column(fundus, fundus.labeled[0], method("SupOnly"), "recommended")
+    found = published.column(fundus, fundus.labeled[0], SUPERVISED, "recommended")
     assert found == pytest.approx((59.54 + 73.89) / 2)
-    assert published.mean(fundus, method("SupOnly"), "recommended") == 61.63
+    assert published.mean(fundus, SUPERVISED, "recommended") == 61.63
 
 
 def test_fewer_domains_have_the_mean_of_what_is_printed_for_them(published: Published) -> None:
     """SynFoC (MedSAM): RUNMC 88.54, BMC 85.74. Distances are printed for all six only."""
     two = data("prostate", "RUNMC", "BMC")
-    ours = method("SynFoC", *ALL)
+    ours = OURS
     assert published.mean(two, ours, "medsam") == pytest.approx((88.54 + 85.74) / 2)
     assert published.mean(two, ours, "medsam", "hd95") is None
 
 
 @pytest.mark.parametrize(
-    ("name", "branches", "found"),
+    ("names", "found"),
     [
-        ("SynFoC (MedSAM)", ALL, [88.54, None, 88.54, None]),
-        ("SynFoC (U-Net)", ("unet", "medsam"), [88.09, None]),
-        ("SynFoC (MedSAM)", ("unet", "medsam"), [None, 88.54]),
-        ("SynFoC", ALL, [88.54, 88.09, 88.54, None]),
-        ("SupOnly", ("unet",), [22.11]),
-        ("SupOnly", ("recommended", "unet"), [22.11, None]),
-        ("SupOnly?", ("unet",), [None]),
-        (None, ("unet",), [None]),
+        ({"medsam": "SynFoC (MedSAM)", "unet": "SynFoC (U-Net)"}, [88.54, 88.09, 88.54, None]),
+        ({"unet": "SupOnly"}, [22.11, 22.11, None, None]),
+        ({"recommended": "SupOnly", "medsam": "SynFoC (MedSAM)"}, [22.11, None, 88.54, None]),
+        ({"unet": "SupOnly?"}, [None] * 4),
+        ({}, [None] * 4),
     ],
 )
-def test_which_row_of_a_method_a_name_stands_for(
-    published: Published,
-    name: str | None,
-    branches: tuple[Answering, ...],
-    found: list[float | None],
+def test_which_row_a_branch_stands_beside(
+    published: Published, names: dict[str, str], found: list[float | None]
 ) -> None:
+    """The paper deploys MedSAM, so `recommended` stands beside it, or beside the only network."""
     prostate = data("prostate", "RUNMC")
-    row = method(name, *branches)
-    values = [published.column(prostate, prostate.labeled[0], row, b) for b in branches]
-    assert values == found
+    assert [
+        published.column(prostate, prostate.labeled[0], method(**names), branch) for branch in ALL
+    ] == found
+
+
+def test_a_row_that_is_printed_as_a_mean_only(published: Published) -> None:
+    """Fusion by a constant: 85.93 over the six sites, and nothing for some of them."""
+    constant = method(medsam="fusion: constant 0.5")
+    assert published.mean(data("prostate", *PROSTATE), constant, "medsam") == 85.93
+    assert published.mean(data("prostate", "RUNMC"), constant, "medsam") is None
+
+
+@pytest.mark.parametrize("path", sorted(SUITES.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_name_in_our_suites_is_in_the_paper(published: Published, path: Path) -> None:
+    suite = load_suite(path)
+    for known in suite.data.values():
+        for row in suite.methods.values():
+            for branch in row.published if known.published else ():
+                assert published.mean(known, row, branch) is not None, (row.title, branch)
 
 
 @pytest.mark.parametrize(
@@ -103,15 +119,22 @@ def test_which_row_of_a_method_a_name_stands_for(
 )
 def test_other_labels_have_no_published_number(published: Published, labeled: Labeled) -> None:
     prostate = data("prostate", "RUNMC")
-    assert published.column(prostate, labeled, method("SupOnly"), "recommended") is None
+    assert published.column(prostate, labeled, SUPERVISED, "recommended") is None
 
 
-def test_choices_of_different_size_have_no_published_mean(published: Published) -> None:
-    mixed = DataSet(
-        path=Path("x"),
-        labeled=(Labeled(domain="RUNMC", count=20), Labeled(domain="BMC", count=10)),
-        published="prostate",
-    )
-    assert published.mean(mixed, method("SupOnly"), "recommended") is None
-    unknown = data(None, "RUNMC")
-    assert published.mean(unknown, method("SupOnly"), "recommended") is None
+def test_choices_of_different_size_have_the_mean_of_their_columns(published: Published) -> None:
+    """BUSI, SupOnly on average: what is printed for 64 and for 129 labeled images, Dice alone."""
+    labeled = [Labeled(domain=d, count=n) for n in (64, 129) for d in ("benign", "malignant")]
+    both = DataSet(path=Path("x"), labeled=tuple(labeled), published="busi")
+    columns = [published.column(both, one, SUPERVISED, "unet") for one in labeled]
+    assert None not in columns
+    expected = sum(value or 0.0 for value in columns) / 4
+    assert published.mean(both, SUPERVISED, "unet") == pytest.approx(expected)
+    assert published.mean(both, SUPERVISED, "unet", "hd95") is None
+
+
+def test_what_is_not_in_the_paper_has_no_mean(published: Published) -> None:
+    labeled = (Labeled(domain="RUNMC", count=20), Labeled(domain="BMC", count=10))
+    mixed = DataSet(path=Path("x"), labeled=labeled, published="prostate")
+    assert published.mean(mixed, SUPERVISED, "unet") is None
+    assert published.mean(data(None, "RUNMC"), SUPERVISED, "unet") is None

@@ -27,10 +27,11 @@ def texts(table: Table, row: int) -> list[str]:
     return [cell.text for cell in table.rows[row].cells]
 
 
-def prostate(*domains: str, published: str = "SynFoC", **more: Any) -> dict[str, Any]:
+def prostate(*domains: str) -> dict[str, Any]:
     labeled = [{"domain": domain, "count": 20} for domain in domains]
     eyes = {"labeled": labeled, "published": "prostate"}
-    return {"data": {"eyes": eyes}, "methods": {"synfoc": {"published": published}}, **more}
+    names = {"medsam": "SynFoC (MedSAM)", "unet": "SynFoC (U-Net)"}
+    return {"data": {"eyes": eyes}, "methods": {"synfoc": {"published": names}}}
 
 
 def test_the_numbers_of_one_table(make_suite: MakeSuite) -> None:

@@ -5,36 +5,13 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
 
 from synfoc.config import Config, parse_config
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
 
 SIDE = 32
-
-
-@pytest.fixture(scope="session")
-def squares(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Two scanners, each 8 training and 3 test images of a bright square; labels for all."""
-    root = tmp_path_factory.mktemp("data") / "two squares é"
-    rng = np.random.default_rng(5)
-    for domain, dark in (("alpha", 0), ("beta", 90)):
-        for split, count in (("train", 8), ("test", 3)):
-            for name in ("image", "mask"):
-                (root / domain / split / name).mkdir(parents=True)
-            for i in range(count):
-                label = np.zeros((SIDE, SIDE), np.uint8)
-                y, x = rng.integers(2, 14, 2)
-                label[y : y + 14, x : x + 14] = 1
-                image = label * 100 + dark + rng.integers(0, 60, label.shape)
-                Image.fromarray(image.astype(np.uint8)).save(
-                    root / domain / split / f"image/{i}.png"
-                )
-                Image.fromarray(label).save(root / domain / split / f"mask/{i}.png")
-    return root
 
 
 @pytest.fixture

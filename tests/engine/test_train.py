@@ -13,8 +13,8 @@ from torch import Tensor
 from synfoc.config import Config, load_config
 from synfoc.engine import train as module
 from synfoc.engine.checkpoint import load_run, network_state
-from synfoc.engine.train import Interrupted, train
-from synfoc.errors import UserError
+from synfoc.engine.train import train
+from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Release, Step
 from synfoc.models.build import Networks
 from synfoc.runs import RunFolder

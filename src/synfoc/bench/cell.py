@@ -23,8 +23,8 @@ from filelock import FileLock, Timeout
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
 from synfoc.engine.evaluate import evaluate
-from synfoc.engine.train import Interrupted, train
-from synfoc.errors import UserError
+from synfoc.engine.train import train
+from synfoc.errors import Interrupted, UserError
 from synfoc.storage import replacing, write_json
 
 LOCK_SECONDS = 120

@@ -18,8 +18,6 @@ from synfoc.config import Labeled
 from synfoc.images.paper_sets import PAPER_SETS
 
 MEAN = "mean"
-BRANCHES = {"unet": "U-Net", "medsam": "MedSAM", "recommended": "MedSAM"}
-"""How the paper calls the rows of its own method; it deploys MedSAM."""
 Tables: TypeAlias = dict[tuple[str, int, str], dict[tuple[str, str], dict[str, float]]]
 """(data set, labels, method) -> (labeled domain, metric) -> class -> value."""
 
@@ -44,40 +42,36 @@ class Published:
     ) -> float | None:
         """Mean over the labeled choices of the data set, in percent or px.
 
-        As printed, where these are the choices of the paper's table; of fewer choices the mean of
-        what is printed for them, which is Dice alone. None where a number is missing.
+        As printed, where these are the choices of one of the paper's tables; of others the mean of
+        what is printed for each, which is Dice alone. None where a number is missing.
         """
         counts = {labeled.count for labeled in data.labeled}
         domains = {labeled.domain for labeled in data.labeled}
-        count = next(iter(counts))
-        if len(counts) > 1 or count is None:
-            return None
-        table = self._table(data, count, method, branch)
-        if domains == {domain for domain, _ in table} - {MEAN}:
+        count = next(iter(counts)) if len(counts) == 1 else None
+        if count is not None and domains == self._domains(str(data.published), count):
+            table = self._table(data, count, method, branch)
             return _mean(list(table.get((MEAN, metric), {}).values()))
         columns = [self.column(data, labeled, method, branch) for labeled in data.labeled]
         known = [value for value in columns if value is not None]
         return _mean(known) if metric == "dice" and len(known) == len(columns) else None
+
+    def _domains(self, data: str, labels: int) -> set[str]:
+        """The labeled domains of the paper's table; some of its rows are printed as a mean only."""
+        tables = (t for (d, n, _), t in self.tables.items() if (d, n) == (data, labels))
+        return {domain for table in tables for domain, _ in table} - {MEAN}
 
     def _table(
         self, data: DataSet, labels: int, method: MethodRow, branch: Answering
     ) -> dict[tuple[str, str], dict[str, float]]:
         """What is printed for one row; {} where the paper has no such row.
 
-        A name as `SynFoC` stands for `SynFoC (MedSAM)` and `SynFoC (U-Net)`, by branch. A name that
-        is printed in full is the method's first row's, and of no other branch than it names.
+        `recommended` stands beside MedSAM, which the paper deploys, or the only network there is.
         """
-        if data.published is None or method.published is None:
-            return {}
-        found = self.tables.get(
-            (data.published, labels, f"{method.published} ({BRANCHES.get(branch, branch)})")
-        )
-        if found is not None:
-            return found
-        named = next((b for b, n in BRANCHES.items() if method.published.endswith(f"({n})")), None)
-        if branch not in (method.branches[0], named) or {branch, named} == {"unet", "medsam"}:
-            return {}
-        return self.tables.get((data.published, labels, method.published), {})
+        names = method.published
+        name = names.get(branch)
+        if branch == "recommended" and name is None:
+            name = names.get("medsam", names.get("unet"))
+        return self.tables.get((str(data.published), labels, str(name)), {})
 
 
 def load_published() -> Published:

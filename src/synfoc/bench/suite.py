@@ -31,6 +31,8 @@ class DataSet(Section):
     title: str | None = None
     labeled: Annotated[tuple[Labeled, ...], Field(min_length=1)]
     """One column of the table each."""
+    config: Path | None = None
+    """A config whose settings this data set begins with; relative to the suite's file."""
     settings: Tree = Field(default_factory=dict)
     published: str | None = None
     """Name of this data set in the paper's tables."""
@@ -44,8 +46,8 @@ class MethodRow(Section):
     branches: Annotated[tuple[Answering, ...], Field(min_length=1)] = ("recommended",)
     """Whose scores are shown. `recommended`: the run's own choice under `honest`; under `paper`
     the foundation model, as in the paper, or the only network there is."""
-    published: str | None = None
-    """Name of this method in the paper's tables."""
+    published: dict[Answering, str] = Field(default_factory=dict)
+    """Branch -> name of this method in the paper's tables."""
 
 
 class Suite(Section):
@@ -133,10 +135,11 @@ def load_suite(path: Path, changes: tuple[str, ...] = ()) -> Suite:
     try:
         suite = Suite.model_validate(tree)
     except ValidationError as error:
-        raise user_error(error.errors()[0], str(path), Suite) from None
+        raise user_error(error.errors()[0], str(path), _known(tree)) from None
     for change in changes:
         suite = suite.model_copy(update={"base": changed(suite.base, change)})
-    return suite
+    data = {key: _with_config(data, path.parent) for key, data in suite.data.items()}
+    return suite.model_copy(update={"data": data})
 
 
 def cells_of(suite: Suite, root: Path) -> list[Cell]:
@@ -158,6 +161,29 @@ def cells_of(suite: Suite, root: Path) -> list[Cell]:
         for labeled in data.labeled
         for method in suite.methods
     ]
+
+
+def _with_config(data: DataSet, beside: Path) -> DataSet:
+    """The data set with the settings of its config file written out."""
+    if data.config is None:
+        return data
+    tree = read_tree(
+        beside / data.config,
+        "config",
+        example="configs/fundus.yaml",
+        expected="sections of a config",
+    )
+    return data.model_copy(update={"config": None, "settings": _merged(tree, data.settings)})
+
+
+def _known(tree: Tree) -> list[str]:
+    """Every key that this suite may have."""
+    found = list(Suite.model_fields)
+    for section, model in (("data", DataSet), ("methods", MethodRow)):
+        entries = tree.get(section)
+        for key in entries if isinstance(entries, dict) else ():
+            found += [f"{section}.{key}.{name}" for name in model.model_fields]
+    return found
 
 
 def _config(suite: Suite, root: Path, key: str, labeled: Labeled, method: str, seed: int) -> Config:

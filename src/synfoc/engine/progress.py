@@ -75,14 +75,14 @@ class Display:
         start, first = self._first
         if done <= first:
             return "ETA --:--"
-        seconds = int((now - start) / (done - first) * (self.total - done))
-        hours, minutes = divmod(seconds // 60, 60)
-        clock = (
-            f"{hours}:{minutes:02d}:{seconds % 60:02d}"
-            if hours
-            else f"{minutes}:{seconds % 60:02d}"
-        )
-        return f"ETA {clock}"
+        return f"ETA {clock((now - start) / (done - first) * (self.total - done))}"
+
+
+def clock(seconds: float) -> str:
+    """A time span for a person: 4:05 or 1:04:05."""
+    hours, minutes = divmod(int(seconds) // 60, 60)
+    rest = f"{int(seconds) % 60:02d}"
+    return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
 
 
 @contextmanager

@@ -38,7 +38,7 @@ from synfoc.engine.parallel import anywhere, make_fabric, set_up
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
 from synfoc.engine.select import Judge
-from synfoc.errors import UserError
+from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Step
 from synfoc.models.build import build_networks
 from synfoc.runs import RunFolder
@@ -49,15 +49,6 @@ if TYPE_CHECKING:
 
 BAD_STEPS = 20
 """So many losses in a row that are not finite end the run."""
-
-
-class Interrupted(Exception):  # noqa: N818 (not an error: everything is saved)
-    """Ctrl-C or SIGTERM came; the run is saved at this step."""
-
-    def __init__(self, run: Path, step: int) -> None:
-        self.run, self.step = run, step
-        name = shlex.quote(str(run))
-        super().__init__(f"stopped at step {step}; go on with: synfoc train --resume {name}")
 
 
 def train(
@@ -264,7 +255,10 @@ class Trainer:
         if due(settings.evaluate_every) or due(settings.checkpoint_every):
             self.fabric.barrier()
         if stop and not is_last:
-            raise Interrupted(self.folder.path, progress.step)
+            name = shlex.quote(str(self.folder.path))
+            raise Interrupted(
+                f"stopped at step {progress.step}; go on with: synfoc train --resume {name}"
+            )
 
 
 def _not_finite(line: Mapping[str, Any], times: int) -> UserError:

@@ -1,0 +1,86 @@
+"""A suite from beginning to end: its cells on this machine or on a cluster, then its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from filelock import FileLock, Timeout
+from rich.console import Console
+
+from synfoc.bench.folder import SuiteFolder
+from synfoc.bench.results import write_results
+from synfoc.bench.slurm import parse_slurm_options, run_on_slurm
+from synfoc.bench.suite import load_suite
+from synfoc.bench.workers import run_here
+from synfoc.errors import Interrupted, UserError
+
+
+def run_suite(
+    suite: Path,
+    *,
+    root: Path = Path(),
+    out: Path | None = None,
+    changes: tuple[str, ...] = (),
+    engine: Literal["local", "slurm"] = "local",
+    workers: int = 1,
+    slurm: Sequence[str] = (),
+    device: str = "auto",
+    tables_only: bool = False,
+    console: Console | None = None,
+) -> tuple[dict[str, str], list[Path]]:
+    """Run what is left to do of a suite and write its tables.
+
+    Args:
+        suite: YAML file.
+        root: folder that its data sets are below.
+        out: folder of the suite; None: bench/NAME.
+        changes: `key.sub=value`, of every cell's config.
+        engine: processes on this machine, or jobs of a cluster.
+        workers: cells at a time on this machine.
+        slurm: `key=value`, options of the jobs.
+        device: auto, cpu or cuda.
+        tables_only: run nothing.
+        console: where progress is shown.
+
+    Returns:
+        Name -> error of the cells that failed, and the files that were written.
+
+    Raises:
+        UserError: a suite that cannot be run, or another process is running it.
+        Interrupted: Ctrl-C or SIGTERM; all cells are saved, and the tables hold what is done.
+    """
+    found = load_suite(suite, changes)
+    path = out or Path("bench") / found.name
+    folder = SuiteFolder.begin(path, found, root)
+    finished = True
+    if not tables_only:
+        try:
+            with FileLock(path / ".lock", timeout=0):
+                if engine == "slurm":
+                    options = parse_slurm_options(slurm)
+                    run_on_slurm(folder, device=device, options=options, console=console)
+                else:
+                    finished = run_here(
+                        folder, workers=workers, device=device, gpus=_gpus(device), console=console
+                    )
+        except Timeout:
+            raise UserError(
+                f"{path} is in use",
+                found="another `synfoc bench` that runs this suite",
+                expected="one at a time",
+                fix="wait for it, or choose another --out",
+            ) from None
+    files = write_results(folder)
+    if not finished:
+        raise Interrupted("stopped, all cells are saved; go on with the same command")
+    return folder.failures(), files
+
+
+def _gpus(device: str) -> int:
+    if device == "cpu":
+        return 0
+    import torch
+
+    return torch.cuda.device_count()

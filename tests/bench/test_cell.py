@@ -1,0 +1,145 @@
+"""One cell: run to its end, gone on with, failed, left alone while another process has it."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from synfoc.bench import cell as module
+from synfoc.bench.cell import DONE, FAILED, STOPPED, run_cell
+from synfoc.bench.folder import SuiteFolder, unfinished
+from synfoc.bench.suite import load_suite
+from synfoc.errors import Interrupted, UserError
+from synfoc.storage import read_lines
+
+SuiteFile = Callable[..., Path]
+NAME = "squares/alpha-4/synfoc/seed1"
+
+
+@pytest.fixture
+def folder(suite_file: SuiteFile, squares: Path, tmp_path: Path) -> SuiteFolder:
+    return SuiteFolder.begin(tmp_path / "out", load_suite(suite_file()), squares)
+
+
+def test_a_cell_leaves_a_run_and_its_scores_under_each_protocol(folder: SuiteFolder) -> None:
+    cell = folder.find(NAME)
+    assert cell.state == "open"
+    assert run_cell(folder.path, NAME) == DONE
+    assert cell.state == "done"
+    evaluations = [line for line in read_lines(cell.run.log) if "test" in line]
+    assert [line["step"] for line in evaluations] == [3, 6]
+    assert set(evaluations[0]["test"]) == {"unet"}
+    best = max(evaluations, key=lambda line: (line["test_dice"], line["step"]))
+    paper = json.loads(cell.metrics("paper").read_text())
+    assert (paper["protocol"], paper["checkpoint"]) == ("paper", "best_on_test")
+    assert paper["step"] == best["step"]
+    mean = paper["branches"]["unet"]["student"]["mean_over_domains"]["dice"]
+    assert mean == pytest.approx(best["test_dice"], abs=1e-6)
+    honest = json.loads(cell.metrics("honest").read_text())
+    assert honest == cell.run.read_metrics()
+    assert cell.scores("honest").read_bytes() == cell.run.cases.read_bytes()
+
+
+def test_a_stopped_cell_goes_on_where_it_was(
+    folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Stopped after its first checkpoint and run again, it has the scores of an unbroken one."""
+    cell = folder.find(NAME)
+    train = module.train
+
+    def stop_early(config: object, out: Path, *, resume: bool = False) -> Path:
+        from synfoc.engine.train import Trainer
+
+        before = Trainer._look_up
+
+        def look_up(self: Trainer, *given: object) -> None:
+            before(self, *given)  # type: ignore[arg-type]
+            if self.progress.step == 3:
+                raise Interrupted("stopped")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Trainer, "_look_up", look_up)
+            return train(config, out, resume=resume)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train", stop_early)
+        assert run_cell(folder.path, NAME) == STOPPED
+    assert cell.state == "begun"
+    assert run_cell(folder.path, NAME) == DONE
+    broken = cell.scores("honest").read_bytes()
+    shutil.rmtree(cell.run.path)
+    assert run_cell(folder.path, NAME) == DONE
+    assert cell.scores("honest").read_bytes() == broken
+
+
+def test_a_cell_killed_before_its_first_checkpoint_begins_anew(folder: SuiteFolder) -> None:
+    cell = folder.find(NAME)
+    cell.run.path.mkdir(parents=True)
+    (cell.run.path / "environment.json").write_text("{}")
+    assert run_cell(folder.path, NAME) == DONE
+
+
+def test_a_done_cell_is_left_alone(folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    cell = folder.find(NAME)
+    cell.done.parent.mkdir(parents=True)
+    cell.done.write_text("{}")
+    monkeypatch.setattr(module, "train", None)
+    assert run_cell(folder.path, NAME) == DONE
+
+
+def test_why_a_cell_failed_is_written_down_and_forgotten_when_it_works(
+    folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> Path:
+        raise ValueError("shapes differ")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "train", broken)
+        assert run_cell(folder.path, NAME) == FAILED
+    assert folder.failures() == {NAME: "ValueError: shapes differ"}
+    assert "Traceback" in json.loads(folder.find(NAME).failure.read_text())["traceback"]
+    assert unfinished(folder.cells)[-1].cell.name == NAME, "failed cells come last"
+    assert run_cell(folder.path, NAME) == DONE
+    assert folder.failures() == {}
+
+
+def test_a_cell_of_another_process_is_not_touched(
+    folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cell = folder.find(NAME)
+    cell.lock.parent.mkdir(parents=True)
+    monkeypatch.setattr(module, "LOCK_SECONDS", 0.1)
+    with FileLock(cell.lock):
+        assert run_cell(folder.path, NAME) == FAILED
+    assert "another process" in folder.failures()[NAME]
+
+
+def test_an_unknown_cell(folder: SuiteFolder) -> None:
+    with pytest.raises(UserError, match="has no cell nobody"):
+        run_cell(folder.path, "nobody")
+
+
+def test_methods_may_be_added_and_done_cells_must_not_change(
+    folder: SuiteFolder, suite_file: SuiteFile, squares: Path
+) -> None:
+    cell = folder.find(NAME)
+    cell.done.parent.mkdir(parents=True)
+    settings = cell.cell.config.model_dump(mode="json")
+    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+    more = load_suite(suite_file(seeds=[1, 2]))
+    assert len(SuiteFolder.begin(folder.path, more, squares).cells) == 8
+    other = load_suite(suite_file(), ("train.steps=9",))
+    with pytest.raises(UserError, match=r"train.steps = 9 in the suite"):
+        SuiteFolder.begin(folder.path, other, squares)
+
+
+def test_a_folder_of_something_else_is_refused(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.doc").write_text("")
+    with pytest.raises(UserError, match="not the folder of a suite"):
+        SuiteFolder.begin(tmp_path / "full", load_suite(suite_file()), squares)
