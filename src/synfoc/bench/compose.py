@@ -144,8 +144,8 @@ def regret_table(results: Results) -> Table | None:
             "The rule as used is the one by which the run kept its checkpoint; the last row of two "
             "networks is the choice of the branch at that step. The best of many evaluations is "
             "itself lucky, so part of every regret is noise.",
-            "A rule is shown where all runs of a kind have its evidence: runs on labels alone take "
-            "their last step, because nothing unlabeled speaks for another one.",
+            "A rule is shown where all runs of a kind wrote down its evidence: agreement needs two "
+            "networks. Runs on labels alone keep their last step, whatever else is shown for them.",
         ),
     )
 

@@ -39,7 +39,7 @@ class RunRegret:
     cell: str
     data: str
     kind: Kind
-    """Two networks agree or not; one has only its teacher; labels alone leave no evidence."""
+    """Two networks agree or not, one has only its teacher; labels alone: a supervised run."""
     branch: str
     """The branch that the run recommended, whose checkpoint is chosen."""
     rules: Mapping[str, float]
