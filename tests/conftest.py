@@ -1,5 +1,8 @@
 """What every test shares: shape checks on the pure parts, the shared folder, quiet threads."""
 
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +41,61 @@ def shared_data() -> Path:
 def generator() -> torch.Generator:
     """A seeded generator for the random numbers of one test."""
     return torch.Generator().manual_seed(7)
+
+
+VOID = {"meta", "input", "br", "hr", "img"}
+
+
+class Wellformed(HTMLParser):
+    """Collects text and ids; fails on a tag that is not closed in order."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.open: list[str] = []
+        self.ids: list[str] = []
+        self.words: list[str] = []
+        self.feed(html)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag not in VOID:
+            self.open.append(tag)
+        found = dict(attrs)
+        if found.get("id"):
+            self.ids.append(str(found["id"]))
+        for name in ("src", "href", "xlink:href"):
+            assert (found.get(name) or "#").startswith(("data:", "#")), found
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.handle_starttag(tag, attrs)
+        self.handle_endtag(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in VOID:
+            assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] != "style":
+            self.words.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.words).split())
+
+
+@pytest.fixture
+def read_page() -> Callable[[Path], tuple[str, str]]:
+    """Read an HTML page: its source and its text, after checks that every page must pass."""
+
+    def read(page: Path) -> tuple[str, str]:
+        html = page.read_text(encoding="utf-8")
+        parsed = Wellformed(html)
+        assert len(parsed.ids) == len(set(parsed.ids))
+        assert not re.search(r"https?://|url\((?!#)|@import|<script|<link", html)
+        return html, parsed.text
+
+    return read
 
 
 @pytest.fixture(scope="session")

@@ -170,20 +170,25 @@ def bootstrap_means(
     as there are.
 
     Args:
-        values: one number per case.
+        values: (cases,), or (cases, k): k numbers per case, seen through the same draws.
         groups: the patient of each case; None: every case stands for itself.
         random: where the draws come from.
         resamples: length of the result.
+
+    Returns:
+        (resamples,) or (resamples, k).
     """
     index = np.arange(len(values))
     if groups is not None:
         names = {name: i for i, name in enumerate(dict.fromkeys(groups))}
         index = np.array([names[name] for name in groups])
-    sums, sizes = np.bincount(index, values), np.bincount(index)
+    columns = values.reshape(len(values), -1).T
+    sums = np.stack([np.bincount(index, column) for column in columns], axis=1)
+    sizes = np.bincount(index)
     count = len(sizes)
     drawn = random.multinomial(count, np.full(count, 1 / count), size=resamples)
-    means: NDArray[np.float64] = (drawn @ sums) / (drawn @ sizes)
-    return means
+    means: NDArray[np.float64] = (drawn @ sums) / (drawn @ sizes)[:, None]
+    return means.reshape(resamples, *values.shape[1:])
 
 
 def interval95(means: NDArray[np.float64]) -> tuple[float, float]:

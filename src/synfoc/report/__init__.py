@@ -5,5 +5,6 @@ tables.py    scores for the terminal, for Markdown and for the page
 figures.py   scores with intervals and learning curves, as inline SVG
 pictures.py  cases with contours, as vectors over the image and as PNG files
 facts.py     the head of the page          notes.py   what a reader should check
+html.py      what every page has: head, policy, sections
 page.py      write_report: all of it in one HTML file
 """

@@ -29,12 +29,13 @@ from synfoc.report.view import RunView
 # Okabe and Ito's palette, told apart by people with any color vision.
 BLUE, ORANGE, GREEN, PURPLE, SKY = "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9"
 BRANCH_COLORS = {"unet": BLUE, "medsam": ORANGE, "fused": GREEN}
+MARKERS = "osD^v"
 # Stand-ins that become the page's own colors in the SVG.
 INK, FAINT = "#010203", "#040506"
 POINTS = 250
 PSEUDO, SPEED = "Dice of the pseudo-labels", "Seconds per step"
 
-_STYLE: dict[Any, Any] = {
+STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,
     "figure.facecolor": "none",
@@ -66,6 +67,16 @@ _STYLE: dict[Any, Any] = {
     "legend.borderaxespad": 0.2,
     "lines.linewidth": 1.6,
 }
+
+
+@dataclass(frozen=True)
+class Look:
+    """How one row of a table is drawn."""
+
+    name: str
+    color: str
+    marker: str
+    filled: bool = True
 
 
 @dataclass(frozen=True)
@@ -141,7 +152,7 @@ def curves_figure(view: RunView) -> str:
     best = view.summary.get("best_step") or view.metrics.get("step")
     columns = min(3, len(drawn))
     rows = -(-len(drawn) // columns)
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"curves {view.folder.path}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"curves {view.folder.path}"}):
         figure = Figure(
             figsize=(10.6 * max(columns, 2) / max(columns, 3), 2.45 * rows), layout="constrained"
         )
@@ -149,22 +160,33 @@ def curves_figure(view: RunView) -> str:
             axes = figure.add_subplot(rows, columns, i + 1)
             _draw(axes, panel, lines, best)
             axes.set_xlabel("step")
-        return _svg(figure, f"Learning curves of {view.name}")
+        return svg(figure, f"Learning curves of {view.name}")
 
 
-def scores_figure(table: ScoreTable) -> str:
-    """Dice per domain with 95 % intervals as SVG: one dot per run and branch; "" without scores."""
+def scores_figure(
+    table: ScoreTable, looks: Sequence[Look] | None = None, *, label: str | None = None
+) -> str:
+    """Scores per column with 95 % intervals as SVG: one dot per row; "" without rows.
+
+    Args:
+        table: one measure.
+        looks: how each row is drawn; None: color by branch, shape by run.
+        label: what a screen reader says; differs between the figures of a page.
+    """
     if not table.rows:
         return ""
+    if looks is None:
+        runs = list(dict.fromkeys(row.run for row in table.rows))
+        looks = [_look(row, runs) for row in table.rows]
+    label = label or f"{table.title} per domain with 95 percent intervals"
     entries = len(table.rows)
     step = 0.72 / entries
-    runs = list(dict.fromkeys(row.run for row in table.rows))
-    with mpl.rc_context(_STYLE | {"svg.hashsalt": f"scores {table.title}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"scores {label}"}):
         height = 0.7 + len(table.columns) * max(0.34, 0.15 * entries)
         figure = Figure(figsize=(10.2, height), layout="constrained")
         axes = figure.add_subplot()
-        for i, row in enumerate(table.rows):
-            _dots(axes, row, step * (i + 0.5) - 0.36, runs)
+        for i, (row, look) in enumerate(zip(table.rows, looks, strict=True)):
+            _dots(axes, row, step * (i + 0.5) - 0.36, look)
         marks = [f"\n{s}" if s else "" for s in table.standing]
         labels = [c + m for c, m in zip(table.columns, marks, strict=True)]
         axes.set_yticks(range(len(labels)), labels)
@@ -175,26 +197,31 @@ def scores_figure(table: ScoreTable) -> str:
             axes.axhline(line, color=FAINT, linewidth=0.5, alpha=0.35)
         axes.set_xlabel(table.title)
         figure.legend(loc="outside upper left", ncols=min(4, entries))
-        return _svg(figure, f"{table.title} per domain with 95 percent intervals")
+        return svg(figure, label)
 
 
-def _dots(axes: Axes, row: Row, shift: float, runs: Sequence[str]) -> None:
-    """Dots with whiskers; later runs are hollow and of another shape, for any color vision."""
-    color = BRANCH_COLORS.get(row.branch, BLUE)
+def _look(row: Row, runs: Sequence[str]) -> Look:
+    """Later runs are hollow and of another shape, for any color vision."""
     run = runs.index(row.run)
+    color = BRANCH_COLORS.get(row.branch, BLUE)
+    return Look(row_name(row, runs), color, MARKERS[run % len(MARKERS)], filled=run == 0)
+
+
+def _dots(axes: Axes, row: Row, shift: float, look: Look) -> None:
+    """Dots with whiskers."""
     found = [(c, i + shift) for i, c in enumerate(row.cells) if c.value is not None]
     for cell, at in found:
         if cell.low is not None and cell.high is not None:
-            axes.plot([cell.low, cell.high], [at, at], color=color, linewidth=1.1, alpha=0.8)
+            axes.plot([cell.low, cell.high], [at, at], color=look.color, linewidth=1.1, alpha=0.8)
     axes.plot(
         [cell.value or 0.0 for cell, _ in found],
         [at for _, at in found],
         linestyle="none",
-        marker="osD^v"[run % 5],
+        marker=look.marker,
         markersize=5,
-        color=color,
-        markerfacecolor=color if run == 0 else "none",
-        label=row_name(row, runs),
+        color=look.color,
+        markerfacecolor=look.color if look.filled else "none",
+        label=look.name,
     )
 
 
@@ -256,7 +283,7 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line], best: int | None) -> 
         legend.set_in_layout(False)
 
 
-def _svg(figure: Figure, label: str) -> str:
+def svg(figure: Figure, label: str) -> str:
     """The figure as an `<svg>` that can stand inside HTML5: no prolog, no names of the outside."""
     buffer = io.StringIO()
     FigureCanvasSVG(figure)

@@ -2,27 +2,23 @@
 
     headline, facts, changed constants -> scores -> cases -> curves -> what to check -> repeat it
 
-No script, no font, no address of the outside: a content policy in the page forbids the rest.
+How a page is built and what it may not hold: html.py.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
 from collections.abc import Sequence
-from datetime import date
 from html import escape
-from importlib.resources import files
 from pathlib import Path
 
 from synfoc.report.facts import changes_html, facts_html, repeat_html
 from synfoc.report.figures import curves_figure, scores_figure
+from synfoc.report.html import bullets, document, fold, section
 from synfoc.report.notes import checks, headline
 from synfoc.report.pictures import example_html, legend_html
 from synfoc.report.tables import MEASURES, NONE, ScoreTable, class_table, row_name, score_table
 from synfoc.report.view import BRANCH_NAMES, RunView, load_views
 from synfoc.storage import write_text
-
-POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def write_report(out: Path, runs: Sequence[Path], *, title: str | None = None) -> Path:
@@ -43,54 +39,15 @@ def write_report(out: Path, runs: Sequence[Path], *, title: str | None = None) -
     views = load_views(runs)
     title = title or " and ".join(view.name for view in views)
     sections = (
+        section("What was run", facts_html(views) + changes_html(views)),
         _scores(views),
         *(_cases(view, i, opened=i == 0) for i, view in enumerate(views)),
         *(_curves(view, opened=i == 0) for i, view in enumerate(views)),
-        _section("What to check", _list(checks(views))),
-        _section("Repeat it", "".join(repeat_html(view) for view in views)),
+        section("What to check", bullets(checks(views))),
+        section("Repeat it", "".join(repeat_html(view) for view in views)),
     )
-    write_text(out, _page(title, views, "".join(sections)))
+    write_text(out, document(title, headline(views), "".join(sections)))
     return out
-
-
-def _page(title: str, views: Sequence[RunView], body: str) -> str:
-    css = files("synfoc.report").joinpath("page.css").read_text(encoding="utf-8")
-    made = f"synfoc {importlib.metadata.version('synfoc')}, {date.today().isoformat()}"
-    return f"""<!DOCTYPE html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="{POLICY}">
-<title>{escape(title)}</title>
-<style>
-{css}</style>
-</head>
-<body>
-<header>
-<h1>{escape(title)}</h1>
-<p class="headline">{escape(headline(views))}</p>
-</header>
-<main>
-{_section("What was run", facts_html(views) + changes_html(views))}{body}</main>
-<footer>{escape(made)}</footer>
-</body>
-</html>
-"""
-
-
-def _section(title: str, body: str) -> str:
-    return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>\n" if body else ""
-
-
-def _list(items: Sequence[str]) -> str:
-    return "<ul>" + "".join(f"<li>{escape(item)}</li>" for item in items) + "</ul>"
-
-
-def _fold(title: str, body: str, *, opened: bool = False) -> str:
-    mark = " open" if opened else ""
-    return f"<details{mark}><summary>{escape(title)}</summary>\n{body}\n</details>\n"
 
 
 def _scores(views: Sequence[RunView]) -> str:
@@ -117,10 +74,10 @@ def _scores(views: Sequence[RunView]) -> str:
     )
     body = (
         f'{_table(dice)}<p class="note">{escape(note)}</p><figure>{scores_figure(dice)}</figure>'
-        + _fold("Jaccard and surface distances", others, opened=True)
-        + _fold("Every class by itself", classes)
+        + fold("Jaccard and surface distances", others, opened=True)
+        + fold("Every class by itself", classes)
     )
-    return _section("Scores", body + (_fold("Teachers", teachers) if teachers else ""))
+    return section("Scores", body + (fold("Teachers", teachers) if teachers else ""))
 
 
 def _table(table: ScoreTable) -> str:
@@ -186,7 +143,7 @@ def _cases(view: RunView, number: int, *, opened: bool) -> str:
     text = f"Best, median and worst test case of each domain by the Dice of {chosen}. "
     text += "The number is the Dice of the case in percent, mean over classes."
     body = f'<p class="note">{escape(text)}</p>{"".join(parts)}'
-    return _section(f"Cases: {view.name}", body if opened else _fold("Show these cases", body))
+    return section(f"Cases: {view.name}", body if opened else fold("Show these cases", body))
 
 
 def _curves(view: RunView, *, opened: bool) -> str:
@@ -197,4 +154,4 @@ def _curves(view: RunView, *, opened: bool) -> str:
     text += "λ weighs the unlabeled losses; α is the U-Net's share of the fused pseudo-label, "
     text += "α = φ self × φ mutual."
     body = f'<figure>{figure}</figure><p class="note">{escape(text)}</p>'
-    return _section(f"Learning: {view.name}", body if opened else _fold("Show these curves", body))
+    return section(f"Learning: {view.name}", body if opened else fold("Show these curves", body))

@@ -38,14 +38,14 @@ class Cell:
     @property
     def text(self) -> str:
         """One decimal, the precision that a test set of some dozen cases carries."""
-        return NONE if self.value is None else _one_decimal(self.value)
+        return NONE if self.value is None else one_decimal(self.value)
 
     @property
     def interval(self) -> str:
         """The 95 % interval, `79.2 to 86.0`, or an empty text."""
         if self.low is None or self.high is None:
             return ""
-        return f"{_one_decimal(self.low)} to {_one_decimal(self.high)}"
+        return f"{one_decimal(self.low)} to {one_decimal(self.high)}"
 
 
 @dataclass(frozen=True)
@@ -165,13 +165,16 @@ def row_name(row: Row, runs: Sequence[str]) -> str:
 def markdown(table: ScoreTable, *, intervals: bool = True) -> str:
     """The table as Markdown, the best number of each column bold."""
     head, *body = table.texts(intervals=intervals)
-    lines = [_line([table.title, *head[1:]]), _line(["---", "---", *["---:"] * (len(head) - 2)])]
+    lines = [
+        markdown_line([table.title, *head[1:]]),
+        markdown_line(["---", "---", *["---:"] * (len(head) - 2)]),
+    ]
     for row, texts in zip(table.rows, body, strict=True):
         cells = [
             f"**{text}**" if cell.best else text
             for cell, text in zip(row.cells, texts[2:], strict=True)
         ]
-        lines.append(_line([*texts[:2], *cells]))
+        lines.append(markdown_line([*texts[:2], *cells]))
     return "\n".join(lines) + "\n"
 
 
@@ -211,7 +214,8 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
         console.print(line, style="dim", markup=False, highlight=False)
 
 
-def _one_decimal(value: float) -> str:
+def one_decimal(value: float) -> str:
+    """83.1; never -0.0."""
     return f"{round(value, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
 
 
@@ -290,7 +294,7 @@ def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
     for column in columns:
         values = [cell.value for cell in column if cell.value is not None]
         # Compared as printed: equal to one decimal is equal.
-        best.append(_one_decimal(pick(values)) if len(values) > 1 else "")
+        best.append(one_decimal(pick(values)) if len(values) > 1 else "")
     return [
         replace(
             row,
@@ -303,5 +307,6 @@ def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
     ]
 
 
-def _line(cells: Sequence[str]) -> str:
+def markdown_line(cells: Sequence[str]) -> str:
+    """One row of a Markdown table."""
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"

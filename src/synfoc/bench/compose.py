@@ -1,0 +1,242 @@
+"""Results -> the tables of a suite: which rows and columns, and what their captions say."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from synfoc.bench.compare import Compared, Difference, Estimate
+from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
+from synfoc.bench.published import Published
+from synfoc.bench.regret import DEFAULT, DEFAULT_OF_LABELS, RULES, Kind, Loss, summarize
+from synfoc.bench.suite import Protocol
+from synfoc.bench.tables import Cell, Row, Table, mark_best
+from synfoc.report.tables import MEASURES, PERCENT
+
+PROTOCOLS: dict[Protocol, str] = {
+    "honest": "checkpoint and branch were chosen without test labels; scored at the original size, "
+    "in mm where spacing is known, a volume as one case, symmetric ASD",
+    "paper": "the checkpoint is the one that was best on the test set, as the paper's authors "
+    "chose theirs, which flatters; scored slice by slice in pixels of the U-Net's side, one-sided "
+    "ASD; to be compared with the paper's numbers and with nothing else",
+}
+HEADS = ("method", "answer")
+
+
+def data_table(results: Results, comparison: Comparison, published: Published) -> Table:
+    """All methods on one data set, in the form of the paper's tables.
+
+    Columns: Dice per labeled choice, then means over them of Dice, Jaccard, HD95 and ASD, then the
+    difference to the reference.
+    """
+    suite, key = results.suite, str(comparison.data)
+    data, planned = suite.data[key], len(suite.seeds)
+    rows = []
+    for row in comparison.rows:
+        method, branch = suite.methods[row.row[0]], row.row[1]
+        choices = [
+            _cell(found, "dice", planned, published.column(data, labeled, method, branch))
+            for found, labeled in zip(row.columns, data.labeled, strict=True)
+        ]
+        means = [
+            _cell(
+                row.mean, m, planned, published.mean(data, method, branch, m), interval=m == "dice"
+            )
+            for m in MEASURES
+        ]
+        cells = (*choices, *means, _difference(results, row))
+        rows.append(Row((method.title, results.answer(row.row)), cells))
+    unit = {"mixed": "mm or px", "": "px"}.get(comparison.unit, comparison.unit)
+    units = {m: "%" if m in PERCENT else unit for m in MEASURES}
+    columns = (
+        *comparison.columns,
+        *(f"mean {MEASURES[m]} ({units[m]})" for m in MEASURES),
+        f"Dice - {row_title(suite, reference_of(suite))}",
+    )
+    largest = (*(True for _ in comparison.columns), *(m in PERCENT for m in MEASURES), None)
+    has_paper = any(cell.paper is not None for row in rows for cell in row.cells)
+    return Table(
+        name=f"{comparison.protocol}_{key}",
+        title=f"{data_title(suite, key)}: Dice (%) by labeled images, protocol "
+        f"{comparison.protocol}",
+        heads=HEADS,
+        columns=columns,
+        rows=mark_best(rows, largest),
+        notes=(
+            _protocol(comparison),
+            _size(comparison),
+            "Columns: labeled images, as domain-number.",
+            *(_paper(comparison.protocol) if has_paper else ()),
+        ),
+        reading=reading(results),
+    )
+
+
+def summary_table(results: Results, comparison: Comparison) -> Table:
+    """Mean Dice of all methods over labeled choices, per data set and over data sets."""
+    suite, planned = results.suite, len(results.suite.seeds)
+    rows = []
+    for row in comparison.rows:
+        cells = [_cell(found, "dice", planned) for found in row.columns]
+        cells.append(_cell(row.mean, "dice", planned, interval=True))
+        names = suite.methods[row.row[0]].title, results.answer(row.row)
+        rows.append(Row(names, (*cells, _difference(results, row))))
+    columns = (
+        *(data_title(suite, key) for key in comparison.columns),
+        "mean over data sets",
+        f"Dice - {row_title(suite, reference_of(suite))}",
+    )
+    return Table(
+        name=f"summary_{comparison.protocol}",
+        title=f"All data sets: mean Dice (%) over labeled images, protocol {comparison.protocol}",
+        heads=HEADS,
+        columns=columns,
+        rows=mark_best(rows, [*[True] * (len(columns) - 1), None]),
+        notes=(_protocol(comparison),),
+        reading=reading(results),
+    )
+
+
+def states_table(results: Results) -> Table:
+    """How many cells of each method and data set are done; what failed and what is missing."""
+    suite = results.suite
+    cells = [cell.cell for cell in results.folder.cells]
+    rows = []
+    for method, titled in suite.methods.items():
+        mine = [c for c in cells if c.method == method]
+        per_data = [[c.name for c in mine if c.data == key] for key in suite.data]
+        texts = [_state(results, names) for names in ([c.name for c in mine], *per_data)]
+        rows.append(Row((titled.title, texts[0]), tuple(Cell(words=text) for text in texts[1:])))
+    return Table(
+        name="cells",
+        title=f"Cells: {results.count('done')} of {len(results.states)} done",
+        heads=("method", "all"),
+        columns=tuple(data_title(suite, key) for key in suite.data),
+        rows=tuple(rows),
+        notes=("A cell is one run: data set, labeled images, method, seed.",),
+    )
+
+
+def regret_table(results: Results) -> Table | None:
+    """What choosing without test labels cost; None where no run watched its test set."""
+    found = results.regrets
+    if not found:
+        return None
+    keys = [key for key in results.suite.data if any(r.data == key for r in found)]
+    groups = [summarize([r for r in found if r.data == key]) for key in keys] + [summarize(found)]
+    per_group = [{(loss.kind, loss.choice): loss for loss in losses} for losses in groups]
+    rows = [
+        Row(
+            (loss.kind, _choice(loss.kind, loss.choice)),
+            (*(c for group in per_group for c in _loss(group.get(at))), Cell(words=str(loss.runs))),
+        )
+        for at, loss in per_group[-1].items()
+    ]
+    names = [*(data_title(results.suite, key) for key in keys), "all"]
+    return Table(
+        name="regret",
+        title="Points of Dice lost by choosing without test labels",
+        heads=("runs", "choice"),
+        columns=(*(f"{name}: {what}" for name in names for what in ("mean", "largest")), "runs"),
+        rows=tuple(rows),
+        notes=(
+            "Best test Dice of any evaluation minus that at the step which the rule picked, for "
+            "the branch that the run recommended (student, mean over domains, protocol paper). "
+            "The rule as used is the one by which the run kept its checkpoint; the last row of two "
+            "networks is the choice of the branch at that step. The best of many evaluations is "
+            "itself lucky, so part of every regret is noise.",
+            "A rule is shown where all runs of a kind wrote down its evidence: agreement needs two "
+            "networks. Runs on labels alone keep their last step, whatever else is shown for them.",
+        ),
+    )
+
+
+def reading(results: Results) -> tuple[str, ...]:
+    """How the tables of scores are to be read."""
+    suite = results.suite
+    seeds = len(suite.seeds)
+    spread = f"After ±: standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
+    shown = any("recommended" in method.branches for method in suite.methods.values())
+    chosen = (
+        "Recommended: the run's own choice of the branch, or under protocol paper MedSAM where the "
+        "run has it. "
+    )
+    return (
+        "Students; mean over classes, cases, then domains. " + (chosen if shown else "") + spread
+        + "a to b: 95 % bootstrap interval over test patients, drawn anew within each domain. "
+        "Difference: paired, the same patients drawn for both; p: Wilcoxon signed-rank test over "
+        "patients, of differences averaged over seeds and columns, corrected after Holm for the "
+        "rows of this table. Neither covers the draw of the labeled images or the seeds.",
+        "A dash: not there, because a cell is missing or failed. Means over columns are of the "
+        "seeds that have all of them; fewer seeds than planned are said.",
+    )  # fmt: skip
+
+
+def _cell(
+    found: Mapping[str, Estimate] | None,
+    metric: str,
+    planned: int,
+    paper: float | None = None,
+    *,
+    interval: bool = False,
+) -> Cell:
+    if found is None:
+        return Cell(paper=paper)
+    factor, one = 100 if metric in PERCENT else 1, found[metric]
+    return Cell(
+        value=one.value * factor,
+        sd=None if one.sd is None else one.sd * factor,
+        low=one.low * factor if interval else None,
+        high=one.high * factor if interval else None,
+        seeds=len(one.seeds),
+        planned=planned,
+        paper=paper,
+    )
+
+
+def _difference(results: Results, row: Compared) -> Cell:
+    if row.row == reference_of(results.suite):
+        return Cell(words="reference")
+    found: Difference | None = row.difference
+    if found is None:
+        return Cell()
+    return Cell(
+        value=100 * found.value, low=100 * found.low, high=100 * found.high, p=found.p_holm,
+        seeds=len(found.seeds), planned=len(results.suite.seeds), signed=True,
+    )  # fmt: skip
+
+
+def _loss(loss: Loss | None) -> tuple[Cell, Cell]:
+    return (Cell(loss.mean), Cell(loss.worst)) if loss else (Cell(), Cell())
+
+
+def _choice(kind: Kind, name: str) -> str:
+    if name not in RULES:
+        return "branch, not step"
+    used = DEFAULT_OF_LABELS if kind == "labels alone" else DEFAULT
+    return f"{name} (as used)" if name == used else name
+
+
+def _state(results: Results, names: Sequence[str]) -> str:
+    states = [results.states[name] for name in names]
+    text = f"{states.count('done')} of {len(names)}"
+    failed, begun = states.count("failed"), states.count("begun")
+    return text + (f", {failed} failed" if failed else "") + (f", {begun} begun" if begun else "")
+
+
+def _protocol(comparison: Comparison) -> str:
+    return f"Protocol {comparison.protocol}: {PROTOCOLS[comparison.protocol]}."
+
+
+def _size(comparison: Comparison) -> str:
+    if not comparison.cases:
+        return "No cell is done."
+    low, high = comparison.cases[0], comparison.cases[-1]
+    cases = f"{low}" if low == high else f"{low} to {high}, by seed and labeled images,"
+    return f"{cases} test cases of {comparison.domains} domains."
+
+
+def _paper(protocol: Protocol) -> list[str]:
+    words = "Numbers marked paper: printed by Ma et al. (CVPR 2025), not measured here"
+    if protocol == "paper":
+        return [f"{words}; their settings, data preparation and length of training may differ."]
+    return [f"{words}; under their protocol, not this one: test labels chose their checkpoints."]

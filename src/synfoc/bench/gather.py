@@ -1,0 +1,160 @@
+"""A suite in any state -> everything that its tables, figures and results.json show."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from synfoc.bench.compare import Compared, Row, Seen, compare, see
+from synfoc.bench.folder import State, SuiteFolder
+from synfoc.bench.regret import RunRegret, regrets
+from synfoc.bench.scores import Scores, read_scores
+from synfoc.bench.suite import Answering, Protocol, Suite, label_name
+
+ANSWERS: dict[Answering, str] = {
+    "recommended": "recommended",
+    "unet": "U-Net",
+    "medsam": "MedSAM",
+    "fused": "fused",
+}
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """All methods on one data set, or over all of them, under one protocol."""
+
+    protocol: Protocol
+    data: str | None
+    """Key of the data set; None: the columns are data sets, and their means are over all."""
+    columns: tuple[str, ...]
+    """Labeled choices, or keys of data sets."""
+    rows: tuple[Compared, ...]
+    unit: str = ""
+    """Of the distances: px, mm or mixed."""
+    cases: tuple[int, ...] = ()
+    """Numbers of test cases, one where all cells have the same."""
+    domains: int = 0
+
+    @property
+    def ranked(self) -> list[Compared]:
+        """Rows that have a mean, best Dice first."""
+        return sorted(
+            (row for row in self.rows if row.mean is not None),
+            key=lambda row: -row.mean["dice"].value if row.mean else 0.0,
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """What a suite has shown so far."""
+
+    folder: SuiteFolder
+    comparisons: tuple[Comparison, ...]
+    """By protocol, then data set."""
+    summaries: tuple[Comparison, ...]
+    """Over data sets, by protocol; none for a suite of one data set."""
+    states: Mapping[str, State]
+    """Name of each cell -> how far it is."""
+    failures: Mapping[str, str]
+    regrets: tuple[RunRegret, ...]
+
+    @property
+    def suite(self) -> Suite:
+        """What is compared."""
+        return self.folder.suite
+
+    @property
+    def first(self) -> Comparison:
+        """The widest comparison of the first protocol, of which the headline speaks."""
+        return (self.summaries or self.comparisons)[0]
+
+    def answer(self, row: Row) -> str:
+        """Who answers in a row: `recommended` or a branch; of runs of one network, that one."""
+        for cell in self.folder.cells:
+            alone = cell.cell.config.method.branches
+            if cell.cell.method == row[0] and row[1] == "recommended" and alone != "both":
+                return ANSWERS[alone]
+        return ANSWERS[row[1]]
+
+    def count(self, state: State) -> int:
+        """Cells in this state."""
+        return sum(found == state for found in self.states.values())
+
+
+def gather(folder: SuiteFolder) -> Results:
+    """Read and compare all that is done.
+
+    Raises:
+        UserError: a file of a cell that is done is missing or damaged, or methods were scored on
+            different cases.
+    """
+    comparisons, summaries = [], []
+    for protocol in folder.suite.protocols:
+        found = _protocol(folder.suite, protocol, read_scores(folder, protocol))
+        comparisons += found
+        if len(found) > 1:
+            summaries.append(_summary(folder.suite, protocol, found))
+    return Results(
+        folder=folder,
+        comparisons=tuple(comparisons),
+        summaries=tuple(summaries),
+        states={cell.cell.name: cell.state for cell in folder.cells},
+        failures=folder.failures(),
+        regrets=tuple(regrets(folder)),
+    )
+
+
+def rows_of(suite: Suite) -> list[Row]:
+    """(method, branch) of every row of a table."""
+    return [(key, branch) for key, method in suite.methods.items() for branch in method.branches]
+
+
+def reference_of(suite: Suite) -> Row:
+    """The row that the others are tested against: the first of its method."""
+    return suite.against, suite.methods[suite.against].branches[0]
+
+
+def row_title(suite: Suite, row: Row) -> str:
+    """`SynFoC (fused)`; the method's title alone where it has one row."""
+    method = suite.methods[row[0]]
+    return f"{method.title} ({ANSWERS[row[1]]})" if len(method.branches) > 1 else method.title
+
+
+def data_title(suite: Suite, key: str) -> str:
+    """Title of a data set."""
+    return suite.data[key].title or key
+
+
+def _protocol(suite: Suite, protocol: Protocol, scores: Scores) -> list[Comparison]:
+    found = []
+    for key, data in suite.data.items():
+        here = {at: scored for at, scored in scores.items() if at.data == key}
+        seen = see(key, here)
+        columns = tuple(label_name(labeled) for labeled in data.labeled)
+        by_row: dict[tuple[Row, str, int], Seen] = {
+            ((at.method, at.branch), at.labeled, at.seed): one for at, one in seen.items()
+        }
+        units = {scored.unit for scored in here.values()}
+        comparison = Comparison(
+            protocol=protocol,
+            data=key,
+            columns=columns,
+            rows=compare(by_row, rows_of(suite), columns, reference_of(suite)),
+            unit=next(iter(units)) if len(units) == 1 else "mixed" if units else "",
+            cases=tuple(sorted({len(scored.cases) for scored in here.values()})),
+            domains=max((len(scored.domains()) for scored in here.values()), default=0),
+        )
+        found.append(comparison)
+    return found
+
+
+def _summary(suite: Suite, protocol: Protocol, found: list[Comparison]) -> Comparison:
+    seen = {
+        (row.row, str(one.data), seed): whole
+        for one in found
+        for row in one.rows
+        for seed, whole in row.whole.items()
+    }
+    columns = tuple(str(one.data) for one in found)
+    rows = compare(seen, rows_of(suite), columns, reference_of(suite))
+    return Comparison(protocol, None, columns, rows)

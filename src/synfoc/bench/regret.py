@@ -1,0 +1,130 @@
+"""What choosing without test labels costs: Dice lost against the best choice on the test set.
+
+A run that watched its test set wrote, at every evaluation, the evidence that needs no test label
+and the Dice that the test set would have shown. So any rule can be tried afterwards: it picks the
+step at which its product of evidence is largest (of equals the latest), and its regret is the best
+test Dice over all evaluations minus that at the step it picked. Dice: student, mean over domains,
+scored as in the protocol `paper`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Literal, TypeAlias
+
+from synfoc.bench.folder import CellFolder, SuiteFolder
+from synfoc.storage import read_lines
+
+Kind: TypeAlias = Literal["two networks", "one network", "labels alone"]
+
+RULES: dict[str, tuple[str, ...]] = {
+    "last": (),
+    "score": ("score",),
+    "labeled Dice": ("labeled_dice",),
+    "agreement": ("agreement",),
+    "stability": ("stability",),
+    "labeled Dice x agreement": ("labeled_dice", "agreement"),
+    "labeled Dice x stability": ("labeled_dice", "stability"),
+}
+"""Rule -> what it multiplies. `score` is the rule of `train.rule: honest`."""
+DEFAULT, DEFAULT_OF_LABELS = "score", "last"
+
+
+@dataclass(frozen=True)
+class RunRegret:
+    """One run: points of Dice (0..100) lost by each rule."""
+
+    cell: str
+    data: str
+    kind: Kind
+    """Two networks agree or not, one has only its teacher; labels alone: a supervised run."""
+    branch: str
+    """The branch that the run recommended, whose checkpoint is chosen."""
+    rules: Mapping[str, float]
+    """Rule -> points; a rule whose evidence this run has not is left out."""
+    branch_choice: float | None
+    """At the step of the default rule: best branch minus the recommended one; None where the run
+    has one branch."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """Regret of one choice over several runs, in points."""
+
+    kind: Kind
+    choice: str
+    mean: float
+    worst: float
+    runs: int
+
+
+def regrets(folder: SuiteFolder) -> list[RunRegret]:
+    """Every run of the suite that is done and watched its test set."""
+    found = (run_regret(cell) for cell in folder.cells if cell.state == "done")
+    return [regret for regret in found if regret is not None]
+
+
+def run_regret(cell: CellFolder) -> RunRegret | None:
+    """One run; None where it did not watch its test set.
+
+    Raises:
+        UserError: its log or summary is damaged.
+    """
+    lines = [line for line in read_lines(cell.run.log) if line.get("test")]
+    if not lines:
+        return None
+    branches: list[str] = list(lines[-1]["test"])
+    named = cell.run.read_summary().get("recommended")
+    branch = str(named) if named in branches else branches[0]
+    supervised = cell.cell.config.method.name == "supervised"
+    kind: Kind = "labels alone" if supervised else "one network"
+    if len(branches) > 1 and not supervised:
+        kind = "two networks"
+    picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}
+    dice = [_dice(line, branch) for line in lines]
+    default = picked[DEFAULT_OF_LABELS if supervised else DEFAULT]
+    choice = None
+    if len(branches) > 1 and default is not None:
+        best = max(_dice(lines[default], b) for b in branches)
+        choice = best - dice[default]
+    return RunRegret(
+        cell=cell.cell.name,
+        data=cell.cell.data,
+        kind=kind,
+        branch=branch,
+        rules={rule: max(dice) - dice[i] for rule, i in picked.items() if i is not None},
+        branch_choice=choice,
+    )
+
+
+def pick(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int | None:
+    """Index of the evaluation that a rule picks, of equals the latest.
+
+    None where any evaluation lacks the evidence.
+    """
+    if any(line.get(key) is None for line in lines for key in keys):
+        return None
+    evidence = [[float(line[key]) for key in keys] for line in lines]
+    return max(range(len(lines)), key=lambda i: (prod(evidence[i]), i))
+
+
+def summarize(found: Sequence[RunRegret]) -> list[Loss]:
+    """Mean and largest regret per kind of run and choice; within a kind all rules see all runs."""
+    losses = []
+    for kind in dict.fromkeys(regret.kind for regret in found):
+        runs = [regret for regret in found if regret.kind == kind]
+        choices = {rule: [r.rules[rule] for r in runs if rule in r.rules] for rule in RULES}
+        choices["branch"] = [r.branch_choice for r in runs if r.branch_choice is not None]
+        losses += [
+            Loss(kind, choice, sum(values) / len(values), max(values), len(values))
+            for choice, values in choices.items()
+            if values and len(values) == len(runs)
+        ]
+    return losses
+
+
+def _dice(line: Mapping[str, Any], branch: str) -> float:
+    """Percent."""
+    return 100 * float(line["test"][branch]["student"])

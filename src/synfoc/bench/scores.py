@@ -1,0 +1,176 @@
+"""Score files of a suite -> arrays: one row per test case for every answer that a table shows.
+
+Only cells that are done, only students. No torch.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from synfoc.bench.folder import CellFolder, SuiteFolder
+from synfoc.bench.suite import Answering, Protocol
+from synfoc.errors import UserError
+from synfoc.storage import read_json
+
+METRICS = ("dice", "jaccard", "hd95", "asd")
+COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit")
+
+
+class Key(NamedTuple):
+    """One answer of one cell."""
+
+    data: str
+    labeled: str
+    method: str
+    branch: Answering
+    """As the suite asks for it: `recommended` stays `recommended`."""
+    seed: int
+
+
+@dataclass(frozen=True)
+class CaseScores:
+    """Scores of one student on the n test cases of a cell, sorted by domain and case."""
+
+    cases: tuple[tuple[str, str], ...]
+    """(domain, case)."""
+    patients: tuple[str, ...]
+    values: NDArray[np.float64]
+    """(n, 4): Dice and Jaccard in [0, 1], HD95 and ASD in `unit`; means over classes."""
+    unit: str
+    """mm, px, or mixed."""
+    branch: str
+    """The branch that answered: unet, medsam or fused."""
+
+    def domains(self) -> list[str]:
+        """Names of the domains, sorted."""
+        return list(dict.fromkeys(domain for domain, _ in self.cases))
+
+
+Scores: TypeAlias = dict[Key, CaseScores]
+
+
+def read_scores(folder: SuiteFolder, protocol: Protocol) -> Scores:
+    """Scores of all cells that are done, for the branches that the suite shows.
+
+    A branch that a run does not have is left out.
+
+    Raises:
+        UserError: a score file is missing or damaged, or two methods that must be compared case by
+            case were scored on different cases.
+    """
+    found: Scores = {}
+    first: dict[tuple[str, str, int], tuple[str, CaseScores]] = {}
+    for cell in folder.cells:
+        if cell.state != "done":
+            continue
+        at = cell.cell
+        for branch, scores in _answers(cell, folder, protocol):
+            name, other = first.setdefault((at.data, at.labeled, at.seed), (at.name, scores))
+            _check_same_cases(at.name, scores, name, other)
+            found[Key(at.data, at.labeled, at.method, branch, at.seed)] = scores
+    return found
+
+
+def read_cell(path: Path) -> dict[str, CaseScores]:
+    """Branch -> scores of its student, from one file with the columns of evaluation/cases.csv.
+
+    Raises:
+        UserError: there is no such file, or it is damaged.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return _collect(csv.reader(file))
+    except FileNotFoundError:
+        found = "no such file"
+    except (ValueError, IndexError, StopIteration, UnicodeDecodeError, csv.Error) as error:
+        found = str(error) or "an empty file"
+    raise UserError(
+        f"cannot read the scores {path}",
+        found=found,
+        expected="a CSV with the columns " + ", ".join(COLUMNS),
+        fix="delete bench/cell.json beside it and run the suite again: the cell is scored anew",
+    )
+
+
+def answering(branch: Answering, recommended: str | None, had: Mapping[str, object]) -> str:
+    """The branch of a run that stands behind a row of the table.
+
+    Args:
+        branch: what the suite shows.
+        recommended: the run's own choice; None under the protocol `paper`, which deploys the
+            foundation model or the only network there is.
+        had: the branches that the run has.
+    """
+    if branch != "recommended":
+        return branch
+    if recommended in had:
+        return str(recommended)
+    return "medsam" if "medsam" in had else "unet"
+
+
+def _answers(
+    cell: CellFolder, folder: SuiteFolder, protocol: Protocol
+) -> Iterator[tuple[Answering, CaseScores]]:
+    had = read_cell(cell.scores(protocol))
+    metrics = read_json(cell.metrics(protocol), "scores of a cell")
+    recommended = metrics.get("recommended") if protocol == "honest" else None
+    for branch in folder.suite.methods[cell.cell.method].branches:
+        name = answering(branch, recommended, had)
+        if name in had:
+            yield branch, had[name]
+
+
+def _collect(rows: Iterator[list[str]]) -> dict[str, CaseScores]:
+    head = next(rows)
+    case, patient, domain, _, branch, role, *metrics, unit = (head.index(name) for name in COLUMNS)
+    sums: dict[str, dict[tuple[str, str], NDArray[np.float64]]] = {}
+    patients: dict[tuple[str, str], str] = {}
+    units: set[str] = set()
+    for row in rows:
+        if row[role] != "student":
+            continue
+        key = (row[domain], row[case])
+        patients[key] = row[patient]
+        units.add(row[unit])
+        # The last number counts the classes.
+        numbers = np.array([*(float(row[at]) for at in metrics), 1.0])
+        per_case = sums.setdefault(row[branch], {})
+        per_case[key] = per_case[key] + numbers if key in per_case else numbers
+    return {name: _sorted(name, per_case, patients, units) for name, per_case in sums.items()}
+
+
+def _sorted(
+    branch: str,
+    sums: Mapping[tuple[str, str], NDArray[np.float64]],
+    patients: Mapping[tuple[str, str], str],
+    units: set[str],
+) -> CaseScores:
+    cases = tuple(sorted(sums))
+    table = np.stack([sums[key] for key in cases])
+    return CaseScores(
+        cases=cases,
+        patients=tuple(patients[key] for key in cases),
+        values=table[:, :-1] / table[:, -1:],
+        unit=next(iter(units)) if len(units) == 1 else "mixed",
+        branch=branch,
+    )
+
+
+def _check_same_cases(name: str, scores: CaseScores, other_name: str, other: CaseScores) -> None:
+    if (scores.cases, scores.patients) == (other.cases, other.patients):
+        return
+    extra = sorted(set(scores.cases) ^ set(other.cases))
+    raise UserError(
+        f"cells {name} and {other_name} were scored on different test cases",
+        found=f"{len(extra)} cases that only one of them has" if extra else "other patients",
+        expected="the same data for all methods, so that they can be compared case by case",
+        fix=f"delete the folder of the one that is out of date below cells/ ({name}, or "
+        f"{other_name}) and run the suite again",
+    )

@@ -1,0 +1,239 @@
+"""A table as one content for Markdown, LaTeX, CSV and HTML.
+
+Two columns of names, then numbers. Text has one decimal; the CSV has every number by itself.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from html import escape
+
+from synfoc.report.tables import NONE, markdown_line, one_decimal
+
+PAPER = "paper"
+TEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
+    "`": r"\textasciigrave{}", "±": r"$\pm$", "×": r"$\times$", NONE: "--",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number with what stands beside it, in percent, points, px or mm; or words instead."""
+
+    value: float | None = None
+    sd: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    seeds: int | None = None
+    """Seeds that the number is of."""
+    paper: float | None = None
+    """The number printed in the paper."""
+    words: str = ""
+    planned: int | None = None
+    """Seeds of the suite; said where `seeds` are fewer."""
+    signed: bool = False
+    best: bool = False
+
+    @property
+    def text(self) -> str:
+        """`83.1 ± 0.4`, `+1.2`, the words, or a dash."""
+        if self.words or self.value is None:
+            return self.words or NONE
+        number = _signed(self.value) if self.signed else one_decimal(self.value)
+        return number if self.sd is None else f"{number} ± {one_decimal(self.sd)}"
+
+    @property
+    def beside(self) -> list[str]:
+        """Interval, p, seeds where some are missing, and the paper's number."""
+        found = []
+        if self.value is not None and self.low is not None and self.high is not None:
+            show = _signed if self.signed else one_decimal
+            found.append(f"{show(self.low)} to {show(self.high)}")
+        if self.p is not None:
+            found.append("p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}")
+        if self.seeds is not None and self.planned is not None and self.seeds < self.planned:
+            found.append(f"{self.seeds} of {self.planned} seeds")
+        if self.paper is not None:
+            found.append(f"{PAPER} {one_decimal(self.paper)}")
+        return found
+
+
+@dataclass(frozen=True)
+class Row:
+    """Two names and one cell per column."""
+
+    names: tuple[str, str]
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """What one table says, whatever the format."""
+
+    name: str
+    """Of its files, without suffix."""
+    title: str
+    heads: tuple[str, str]
+    columns: tuple[str, ...]
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+    """Sentences of the caption."""
+    reading: tuple[str, ...] = ()
+    """Sentences that the tables of a suite share; a page says them once."""
+
+
+NUMBERS = [f.name for f in fields(Cell) if f.name not in ("planned", "signed", "best")]
+
+
+def mark_best(rows: Sequence[Row], largest: Sequence[bool | None]) -> tuple[Row, ...]:
+    """Mark the best number of each column, ties as printed included.
+
+    Args:
+        rows: rows with one cell per column.
+        largest: per column True: the largest is best, False: the smallest, None: no mark.
+    """
+    marked = [list(row.cells) for row in rows]
+    for column, up in enumerate(largest):
+        values = [v for row in rows if (v := row.cells[column].value) is not None]
+        if up is None or len(values) < 2:
+            continue
+        best = one_decimal(max(values) if up else min(values))
+        for cells in marked:
+            value = cells[column].value
+            if value is not None and one_decimal(value) == best:
+                cells[column] = replace(cells[column], best=True)
+    return tuple(replace(row, cells=tuple(cells)) for row, cells in zip(rows, marked, strict=True))
+
+
+def markdown(table: Table) -> str:
+    """Title, table, caption; the best number of each column bold."""
+    head = [*table.heads, *table.columns]
+    lines = [
+        f"**{_plain_markdown(table.title)}**\n",
+        markdown_line([_plain_markdown(name) for name in head]),
+        markdown_line(["---", "---", *["---:"] * len(table.columns)]),
+    ]
+    for row in table.rows:
+        names = [_plain_markdown(name) for name in row.names]
+        lines.append(markdown_line([*names, *map(_markdown_cell, row.cells)]))
+    caption = " ".join(_plain_markdown(note) for note in (*table.notes, *table.reading))
+    return "\n".join(lines) + "\n" + (f"\n{caption}\n" if caption else "")
+
+
+def latex(table: Table) -> str:
+    r"""A `table` for booktabs (`\usepackage{booktabs}`); all text is escaped."""
+    head = " & ".join(_tex(name) for name in (*table.heads, *table.columns))
+    rows = [
+        " & ".join([*map(_tex, row.names), *map(_tex_cell, row.cells)]) + r" \\"
+        for row in table.rows
+    ]
+    texts = (f"{table.title}.", *table.notes, *table.reading)
+    caption = " ".join(_tex(text) for text in texts)
+    # A minus sign, which is a hyphen outside mathematics.
+    body = "\n".join(re.sub(r"(?<![\w.}])-(?=\d)", "$-$", row) for row in rows)
+    return "\n".join(
+        [
+            r"\begin{table}",
+            r"\centering\footnotesize",
+            rf"\caption{{{caption}}}",
+            rf"\begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
+            r"\toprule",
+            rf"{head} \\",
+            r"\midrule",
+            *([body] if body else []),
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def as_csv(table: Table) -> str:
+    """One line per row; per column `COLUMN` (its value), `COLUMN sd`, `COLUMN low` and so on.
+
+    Only what some row has; an empty field where this row has nothing.
+    """
+    wanted = [
+        (at, name)
+        for at in range(len(table.columns))
+        for name in NUMBERS
+        if any(getattr(row.cells[at], name) not in (None, "") for row in table.rows)
+    ]
+    buffer = io.StringIO()
+    writer = csv.writer(buffer, lineterminator="\n")
+    heads = [table.columns[at] + ("" if name == "value" else f" {name}") for at, name in wanted]
+    writer.writerow([*table.heads, *heads])
+    for row in table.rows:
+        numbers = [_number(getattr(row.cells[at], name)) for at, name in wanted]
+        writer.writerow([*row.names, *numbers])
+    return buffer.getvalue()
+
+
+def html(table: Table) -> str:
+    """The table and its caption without `reading`, for a page with report/page.css."""
+    names = (*table.heads, *table.columns)
+    head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
+    rows, before = [], ""
+    for row in table.rows:
+        first, second = row.names
+        name = escape(first) if first != before else ""
+        mark = ' class="first"' if name else ""
+        cells = "".join(map(_html_cell, row.cells))
+        rows.append(f'<tr{mark}><td>{name}</td><th scope="row">{escape(second)}</th>{cells}</tr>')
+        before = first
+    notes = f'<p class="note">{escape(" ".join(table.notes))}</p>' if table.notes else ""
+    return (
+        f'<div class="wide"><table class="scores"><caption>{escape(table.title)}</caption>'
+        f"<thead><tr>{head}</tr></thead>\n<tbody>"
+        + "\n".join(rows)
+        + "</tbody></table></div>\n"
+        + notes
+    )
+
+
+def _signed(value: float) -> str:
+    text = one_decimal(value)
+    return text if text.startswith("-") or text == "0.0" else f"+{text}"
+
+
+def _markdown_cell(cell: Cell) -> str:
+    text = _plain_markdown(cell.text)
+    if cell.best:
+        text = f"**{text}**"
+    return f"{text} ({'; '.join(cell.beside)})" if cell.beside else text
+
+
+def _html_cell(cell: Cell) -> str:
+    text = escape(cell.text if cell.words else cell.text.replace(" ", "\u00a0"))
+    beside = "".join(f"<small>{escape(words)}</small>" for words in cell.beside)
+    return f"<td>{f'<b>{text}</b>' if cell.best else text}{beside}</td>"
+
+
+def _tex_cell(cell: Cell) -> str:
+    text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
+    beside = _tex("; ".join(cell.beside))
+    return rf"{text} {{\scriptsize ({beside})}}" if beside else text
+
+
+def _tex(text: str) -> str:
+    return "".join(TEX.get(letter, letter) for letter in text)
+
+
+def _plain_markdown(text: str) -> str:
+    """Names as they are: no emphasis, code or HTML from them."""
+    return re.sub(r"([\\`*_<\[\]])", r"\\\1", text)
+
+
+def _number(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return "" if value is None else str(value)

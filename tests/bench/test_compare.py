@@ -1,0 +1,261 @@
+"""Means, intervals, differences and tests, against numbers that a person can check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import product
+from math import erf, sqrt
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+from synfoc.bench.compare import (
+    Row,
+    Seen,
+    average,
+    compare,
+    estimate,
+    holm,
+    minus,
+    see,
+    wilcoxon,
+)
+from synfoc.bench.scores import CaseScores
+
+SUP: Row = ("sup", "unet")
+OURS: Row = ("ours", "recommended")
+
+
+def scores(dice: dict[str, Sequence[float]], patients: Sequence[str] | None = None) -> CaseScores:
+    """Domain -> Dice of its cases; each its own patient where nothing is said."""
+    cases = tuple((domain, f"{i}") for domain, values in dice.items() for i in range(len(values)))
+    flat = np.array([value for values in dice.values() for value in values])
+    values = np.stack([flat, flat / 2, 10 * (1 - flat), 1 - flat], axis=1)
+    return CaseScores(cases, tuple(patients or [case for _, case in cases]), values, "px", "unet")
+
+
+def random_scores(seed: int, shift: float = 0.0, cases: int = 20) -> CaseScores:
+    random = np.random.default_rng(seed)
+    return scores({d: (random.uniform(0.2, 0.7, cases) + shift).tolist() for d in "AB"})
+
+
+def test_domains_count_equally() -> None:
+    """A: (.2 + .4 + .6) / 3 = .4; B: .8; mean .6. The mean over the four cases would be .5."""
+    seen = see("eyes", {"x": scores({"A": [0.2, 0.4, 0.6], "B": [0.8]})})["x"]
+    assert seen.means.tolist() == pytest.approx([0.6, 0.3, 4.0, 0.4])
+
+
+def test_two_seeds_by_hand() -> None:
+    """.60 and .64: mean .62, standard deviation .04 / sqrt 2 = .0283."""
+    seen = see("eyes", {seed: scores({"A": [dice]}) for seed, dice in ((1, 0.60), (2, 0.64))})
+    found = estimate(seen)
+    assert found is not None
+    dice = found["dice"]
+    assert (dice.value, dice.sd) == (pytest.approx(0.62), pytest.approx(0.02828, abs=1e-5))
+    assert (dice.low, dice.high) == (pytest.approx(0.62), pytest.approx(0.62))
+    assert dice.seeds == (1, 2)
+    one = estimate({1: seen[1]})
+    assert one is not None
+    assert one["dice"].sd is None
+    assert estimate({}) is None
+
+
+@given(st.integers(0, 1000))
+def test_the_interval_contains_the_mean(seed: int) -> None:
+    found = estimate({1: see("eyes", {"x": random_scores(seed)})["x"]})
+    assert found is not None
+    for one in found.values():
+        assert one.low <= one.value <= one.high
+
+
+def test_slices_of_one_patient_are_drawn_together() -> None:
+    """Ten equal slices of each of 6 patients: the interval is that of 6 cases, not of 60."""
+    six = np.linspace(0.3, 0.8, 6)
+    sixty = np.repeat(six, 10).tolist()
+    patients = [f"p{i // 10}" for i in range(60)]
+    parts = {
+        "six": scores({"A": six.tolist()}, [f"p{i}" for i in range(6)]),
+        "together": scores({"A": sixty}, patients),
+        "apart": scores({"A": sixty}),
+    }
+    width = {}
+    for name, part in parts.items():
+        found = estimate({1: see("eyes", {name: part})[name]})
+        assert found is not None
+        width[name] = found["dice"].high - found["dice"].low
+    assert width["together"] == pytest.approx(width["six"], rel=1e-9)
+    assert width["apart"] < width["six"] / 2
+
+
+def test_differences_are_paired() -> None:
+    """Hard cases are hard for both: a constant gain of .1 has no interval at all."""
+    seen = see("eyes", {"a": random_scores(1, 0.1), "b": random_scores(1)})
+    gain = minus(seen["a"], seen["b"])
+    found = estimate({1: gain})
+    assert found is not None
+    assert found["dice"].low == pytest.approx(0.1)
+    assert found["dice"].high == pytest.approx(0.1)
+    assert seen["a"].draws[:, 0].std() > 0.01
+
+
+def test_equal_patients_are_drawn_equally_in_every_call() -> None:
+    """Two choices of labeled images share their test patients: their mean is no surer than one."""
+    first = see("eyes", {"x": random_scores(1)})["x"]
+    second = see("eyes", {"y": random_scores(2), "x": random_scores(1)})["x"]
+    assert np.allclose(first.draws, second.draws)
+    other_set = see("hearts", {"x": random_scores(1)})["x"]
+    assert not np.allclose(first.draws, other_set.draws)
+    assert np.allclose(average([first, second]).draws, first.draws)
+
+
+def test_seeds_with_other_test_patients_are_averaged_per_patient() -> None:
+    """Where each seed holds out its own patients: p0 in both, p1 in one."""
+    a = see("eyes", {"x": scores({"A": [0.2, 0.4]}, ["p0", "p1"])})["x"]
+    b = see("eyes", {"x": scores({"A": [0.6]}, ["p0"])})["x"]
+    both = average([a, b])
+    assert both.patients == pytest.approx({("eyes", "A", "p0"): 0.4, ("eyes", "A", "p1"): 0.4})
+    assert both.means[0] == pytest.approx((0.3 + 0.6) / 2)
+
+
+def cells(missing: Sequence[tuple[Row, str, int]] = ()) -> dict[tuple[Row, str, int], Seen]:
+    found = {}
+    for column in ("A-2", "B-2"):
+        keys = [(row, column, seed) for row in (SUP, OURS) for seed in (1, 2)]
+        parts = {
+            key: random_scores(7, 0.2 * (key[0] == OURS) + 0.01 * key[2])
+            for key in keys
+            if key not in missing
+        }
+        found |= see("eyes", parts)
+    return found
+
+
+def test_all_cells_there() -> None:
+    """The gain is .2 in every cell."""
+    ours, sup = compare(cells(), [OURS, SUP], ["A-2", "B-2"], SUP)
+    assert sup.difference is None
+    assert ours.mean is not None
+    assert sup.mean is not None
+    assert ours.mean["dice"].value - sup.mean["dice"].value == pytest.approx(0.2)
+    gain = ours.difference
+    assert gain is not None
+    assert (gain.value, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
+    assert (gain.patients, gain.seeds) == (40, (1, 2))
+    assert gain.p == gain.p_holm < 1e-6
+
+
+def test_a_mean_takes_only_seeds_that_have_all_columns() -> None:
+    """Ours has no seed 2 on B-2: column A-2 is of both seeds, mean and difference of seed 1."""
+    ours, sup = compare(cells([(OURS, "B-2", 2)]), [OURS, SUP], ["A-2", "B-2"], SUP)
+    first, second = ours.columns
+    assert first is not None
+    assert second is not None
+    assert ours.mean is not None
+    assert (first["dice"].seeds, second["dice"].seeds) == ((1, 2), (1,))
+    assert ours.mean["dice"].seeds == (1,)
+    assert ours.mean["dice"].sd is None
+    assert ours.difference is not None
+    assert ours.difference.seeds == (1,)
+    assert ours.difference.value == pytest.approx(0.2)
+    assert sup.mean is not None
+    assert sup.mean["dice"].seeds == (1, 2)
+
+
+def test_without_a_whole_seed_there_is_no_mean() -> None:
+    lost = [(OURS, "B-2", 2), (OURS, "A-2", 1)]
+    ours, _ = compare(cells(lost), [OURS, SUP], ["A-2", "B-2"], SUP)
+    assert (ours.mean, ours.difference) == (None, None)
+    assert None not in ours.columns
+    nothing = compare({}, [OURS, SUP], ["A-2", "B-2"], SUP)
+    assert [(c.columns, c.mean, c.difference) for c in nothing] == [((None, None), None, None)] * 2
+
+
+def test_no_difference_without_the_reference() -> None:
+    lost = [(SUP, column, seed) for column in ("A-2", "B-2") for seed in (1, 2)]
+    ours, _ = compare(cells(lost), [OURS, SUP], ["A-2", "B-2"], SUP)
+    assert ours.mean is not None
+    assert ours.difference is None
+
+
+def test_the_order_of_cells_does_not_matter() -> None:
+    parts = {
+        (r, "A-2", n): random_scores(n, 0.2 * (r == OURS)) for r in (SUP, OURS) for n in (1, 2)
+    }
+    backward = dict(reversed(list(parts.items())))
+    found = [compare(see("eyes", p), [OURS, SUP], ["A-2"], SUP)[0] for p in (parts, backward)]
+    a, b = (one.mean for one in found)
+    assert a is not None
+    assert b is not None
+    for metric in a:
+        assert a[metric].seeds == b[metric].seeds
+        for name in ("value", "sd", "low", "high"):
+            assert getattr(a[metric], name) == pytest.approx(getattr(b[metric], name), rel=1e-12)
+    one, other = (x.difference for x in found)
+    assert one is not None
+    assert other is not None
+    assert one.p == other.p
+    assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
+
+
+def test_wilcoxon_by_hand() -> None:
+    """Five gains: 2 of the 32 ways to set signs are as extreme, p = .0625. Zeros are left out."""
+    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
+    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5, 0.0]) == pytest.approx(2 / 32)
+    assert wilcoxon([-0.1] * 4) == pytest.approx(2 / 16)
+    assert wilcoxon([0.0, 0.0]) == 1.0
+    assert wilcoxon([]) == 1.0
+    assert wilcoxon([0.3]) == 1.0
+
+
+@given(st.lists(st.integers(-6, 6).filter(bool), min_size=1, max_size=9))
+def test_wilcoxon_equals_counting_all_signs(differences: list[int]) -> None:
+    """The share of sign patterns whose smaller rank sum is not above ours; ties share a rank."""
+    sizes = [abs(d) for d in differences]
+    ranks = [sum(o < s for o in sizes) + (sizes.count(s) + 1) / 2 for s in sizes]
+    total = sum(ranks)
+
+    def statistic(pattern: Sequence[bool]) -> float:
+        plus = sum(rank for rank, up in zip(ranks, pattern, strict=True) if up)
+        return min(plus, total - plus)
+
+    ours = statistic([d > 0 for d in differences])
+    patterns = list(product((False, True), repeat=len(sizes)))
+    share = sum(statistic(pattern) <= ours for pattern in patterns) / len(patterns)
+    assert wilcoxon([d / 10 for d in differences]) == pytest.approx(share)
+
+
+def test_wilcoxon_without_ties_is_scipys() -> None:
+    differences = np.random.default_rng(0).normal(0.3, 1, 40)
+    exact = stats.wilcoxon(differences, method="exact").pvalue
+    assert wilcoxon(differences.tolist()) == pytest.approx(exact)
+
+
+def test_wilcoxon_of_many_is_the_normal_approximation() -> None:
+    """80 differences of distinct size, the larger 50 gains: z by hand, no correction."""
+    differences = [0.01 * i if i > 30 else -0.01 * i for i in range(1, 81)]
+    plus = sum(range(31, 81))
+    n = 80
+    z = (plus - n * (n + 1) / 4) / sqrt(n * (n + 1) * (2 * n + 1) / 24)
+    assert wilcoxon(differences) == pytest.approx(2 * (1 - 0.5 * (1 + erf(z / sqrt(2)))), rel=1e-6)
+
+
+def test_holm_by_hand() -> None:
+    """.01 x 3, .03 x 2, .04 x 1, and none below the one before it: .03, .06, .06."""
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.6, 0.7]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+@given(st.lists(st.floats(0, 1), max_size=8))
+def test_holm_keeps_the_order_and_is_never_below_p(p: list[float]) -> None:
+    """And equals the definition: the largest of (m - j + 1) p_(j) over all j up to one's own."""
+    corrected = holm(p)
+    order = sorted(range(len(p)), key=lambda i: p[i])
+    assert [corrected[i] for i in order] == sorted(corrected)
+    for rank, i in enumerate(order):
+        assert corrected[i] >= p[i]
+        steps = ((len(p) - j) * p[order[j]] for j in range(rank + 1))
+        assert corrected[i] == pytest.approx(min(1.0, max(steps)))

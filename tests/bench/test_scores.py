@@ -1,0 +1,127 @@
+"""Score files -> arrays: what is read, what stands for `recommended`, what is refused."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from synfoc.bench.folder import SuiteFolder
+from synfoc.bench.scores import Key, answering, read_cell, read_scores
+from synfoc.bench.suite import Cell
+from synfoc.errors import UserError
+
+MakeSuite = Callable[..., SuiteFolder]
+HEAD = "case,patient,domain,class,branch,role,dice,jaccard,hd95,asd,unit,empty\n"
+
+
+def test_one_case_is_the_mean_over_its_classes(tmp_path: Path) -> None:
+    """Cup 0.6 and disc 0.8: 0.7. The teacher is not read, and cases are sorted by domain."""
+    path = tmp_path / "honest.csv"
+    path.write_text(
+        HEAD
+        + "e2,p,B,cup,unet,student,0.6,0.5,4,2,px,\n"
+        + "e2,p,B,disc,unet,student,0.8,0.7,2,1,px,\n"
+        + "e2,p,B,cup,unet,teacher,0,0,0,0,px,\n"
+        + "e1,q,A,cup,unet,student,1,1,0,0,mm,\n"
+        + "e1,q,A,disc,unet,student,1,1,0,0,mm,\n"
+    )
+    found = read_cell(path)
+    assert list(found) == ["unet"]
+    scores = found["unet"]
+    assert scores.cases == (("A", "e1"), ("B", "e2"))
+    assert scores.patients == ("q", "p")
+    assert scores.domains() == ["A", "B"]
+    assert scores.values.tolist() == [[1, 1, 0, 0], pytest.approx([0.7, 0.6, 3, 1.5])]
+    assert scores.unit == "mixed"
+
+
+@pytest.mark.parametrize(
+    ("text", "found"),
+    [
+        ("", "an empty file"),
+        ("case,patient\n", "domain"),
+        (HEAD + "e1,q,A,cup,unet,student,0.5,0.4\n", "range"),
+        (HEAD + "e1,q,A,cup,unet,student,much,0.4,1,1,px,\n", "much"),
+    ],
+)
+def test_a_damaged_file_is_told(tmp_path: Path, text: str, found: str) -> None:
+    path = tmp_path / "honest.csv"
+    path.write_text(text)
+    with pytest.raises(UserError, match=f"(?s)cannot read the scores.*{found}"):
+        read_cell(path)
+
+
+def test_a_missing_file_is_told(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no such file"):
+        read_cell(tmp_path / "honest.csv")
+
+
+@pytest.mark.parametrize(
+    ("branch", "recommended", "had", "answers"),
+    [
+        ("unet", "fused", ("unet", "medsam", "fused"), "unet"),
+        ("recommended", "fused", ("unet", "medsam", "fused"), "fused"),
+        ("recommended", None, ("unet", "medsam", "fused"), "medsam"),
+        ("recommended", None, ("unet",), "unet"),
+        ("recommended", "fused", ("medsam",), "medsam"),
+    ],
+)
+def test_who_answers(branch: str, recommended: str, had: tuple[str, ...], answers: str) -> None:
+    """`paper` passes no recommendation: then the foundation model, or the only network."""
+    assert answering(branch, recommended, dict.fromkeys(had)) == answers  # type: ignore[arg-type]
+
+
+def test_recommended_is_the_runs_choice_under_honest_and_medsam_under_paper(
+    make_suite: MakeSuite,
+) -> None:
+    folder = make_suite()
+    at = Key("eyes", "A-2", "synfoc", "recommended", 1)
+    assert read_scores(folder, "honest")[at].branch == "fused"
+    assert read_scores(folder, "paper")[at].branch == "medsam"
+    assert read_scores(folder, "honest")[at._replace(branch="unet")].branch == "unet"
+
+
+def test_cells_that_are_not_done_are_left_out(make_suite: MakeSuite) -> None:
+    """8 cells, 4 of them with two rows: 12 answers; one cell of each kind less: 9."""
+    states = {"eyes/A-2/sup/seed1": "failed", "eyes/B-2/synfoc/seed2": "begun"}
+    found = read_scores(make_suite(states=states), "honest")
+    assert len(found) == 12 - 1 - 2
+    assert not [key for key in found if key.method == "sup" and key[1::3] == ("A-2", 1)]
+
+
+def test_a_branch_that_a_run_does_not_have_is_left_out(make_suite: MakeSuite) -> None:
+    changes = {"methods": {"sup": {"title": "S", "branches": ["unet", "medsam"]}}}
+    settings = {"method": {"name": "supervised", "branches": "unet"}}
+    changes["methods"]["sup"]["settings"] = settings
+    found = read_scores(make_suite(changes), "honest")
+    assert {key.branch for key in found if key.method == "sup"} == {"unet"}
+
+
+def test_methods_scored_on_different_cases_are_refused(make_suite: MakeSuite) -> None:
+    folder = make_suite()
+    cell = folder.find("eyes/B-2/synfoc/seed2")
+    path = cell.scores("honest")
+    path.write_text("".join(x for x in path.read_text().splitlines(True) if "b2" not in x))
+    with pytest.raises(UserError, match=r"(?s)eyes/B-2/synfoc/seed2.*1 cases that only one"):
+        read_scores(folder, "honest")
+    assert read_scores(folder, "paper")
+
+
+def test_other_patients_are_refused(make_suite: MakeSuite) -> None:
+    folder = make_suite()
+    path = folder.find("eyes/B-2/synfoc/seed2").scores("honest")
+    path.write_text(path.read_text().replace("q2", "q9"))
+    with pytest.raises(UserError, match="other patients"):
+        read_scores(folder, "honest")
+
+
+def test_numbers_arrive(make_suite: MakeSuite) -> None:
+    def dice(cell: Cell, branch: str, domain: str, case: str, protocol: str) -> float:
+        return 0.25 if case == "a2" else 0.5
+
+    found = read_scores(make_suite(dice=dice), "paper")
+    scores = found[Key("eyes", "A-2", "sup", "recommended", 2)]
+    assert scores.values[:, 0].tolist() == pytest.approx([0.5, 0.25, 0.5, 0.5, 0.5])
+    assert scores.unit == "px"
