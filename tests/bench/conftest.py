@@ -105,7 +105,7 @@ def write_evaluation(folder: CellFolder, step: int) -> None:
             "stability": None if supervised else evidence,
             "test_dice": test,
             "test": {
-                branch: {"student": test + 0.01 * i, "teacher": 0.9}
+                branch: {"student": test + 0.01 * i} | ({} if supervised else {"teacher": 0.0})
                 for i, branch in enumerate(branches_of(folder.cell))
             },
         },

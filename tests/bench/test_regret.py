@@ -47,10 +47,10 @@ def test_a_run_of_two_networks(make_suite: MakeSuite) -> None:
     """
     found = run_regret(make_suite().find("eyes/A-2/synfoc/seed1"))
     assert found is not None
-    assert (found.kind, found.branch) == ("two networks", "fused")
+    assert (found.kind, found.answer) == ("two networks", ("fused", "student"))
     late = {"last", "labeled Dice"}
     assert found.rules == pytest.approx({rule: 5.0 if rule in late else 2.0 for rule in RULES})
-    assert found.branch_choice == pytest.approx(0.0)
+    assert found.answer_choice == pytest.approx(0.0)
 
 
 def test_the_choice_of_the_branch_at_the_default_step(make_suite: MakeSuite) -> None:
@@ -59,14 +59,14 @@ def test_the_choice_of_the_branch_at_the_default_step(make_suite: MakeSuite) -> 
     write_json(cell.run.summary, {"recommended": "unet"})
     found = run_regret(cell)
     assert found is not None
-    assert found.branch_choice == pytest.approx(2.0)
+    assert found.answer_choice == pytest.approx(2.0)
     assert found.rules["score"] == pytest.approx(2.0)
 
 
 def test_labels_alone_have_no_evidence(make_suite: MakeSuite) -> None:
     found = run_regret(make_suite().find("eyes/A-2/sup/seed1"))
     assert found is not None
-    assert (found.kind, found.branch_choice) == ("labels alone", None)
+    assert (found.kind, found.answer_choice) == ("labels alone", None)
     assert found.rules == pytest.approx({"last": 5.0, "score": 5.0, "labeled Dice": 5.0})
 
 
@@ -94,7 +94,7 @@ def test_mean_and_largest(make_suite: MakeSuite) -> None:
     score = by_choice["two networks", "score"]
     assert (score.mean, score.worst, score.runs) == (pytest.approx(1.5), pytest.approx(2.0), 4)
     assert ("labels alone", "agreement") not in by_choice
-    assert ("labels alone", "branch") not in by_choice
+    assert ("labels alone", "answer") not in by_choice
 
 
 def test_the_table(make_suite: MakeSuite) -> None:
@@ -105,7 +105,7 @@ def test_the_table(make_suite: MakeSuite) -> None:
     )
     rows = {row.names: [cell.text for cell in row.cells] for row in table.rows}
     assert rows["two networks", "score (as used)"] == ["2.0", "2.0", "2.0", "2.0", "4"]
-    assert rows["two networks", "branch, not step"] == ["0.0", "0.0", "0.0", "0.0", "4"]
+    assert rows["two networks", "branch and role, not step"] == ["0.0", "0.0", "0.0", "0.0", "4"]
     assert rows["labels alone", "last (as used)"][-1] == "4"
     assert "labels alone" in " ".join(table.notes)
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.scores import Key, answering, read_cell, read_scores
-from synfoc.bench.suite import Cell
+from synfoc.bench.suite import Answering, Cell
 from synfoc.errors import UserError
 
 MakeSuite = Callable[..., SuiteFolder]
@@ -17,7 +18,7 @@ HEAD = "case,patient,domain,class,branch,role,dice,jaccard,hd95,asd,unit,empty\n
 
 
 def test_one_case_is_the_mean_over_its_classes(tmp_path: Path) -> None:
-    """Cup 0.6 and disc 0.8: 0.7. The teacher is not read, and cases are sorted by domain."""
+    """Cup 0.6 and disc 0.8: 0.7. The teacher is another answer; cases are sorted by domain."""
     path = tmp_path / "honest.csv"
     path.write_text(
         HEAD
@@ -28,8 +29,8 @@ def test_one_case_is_the_mean_over_its_classes(tmp_path: Path) -> None:
         + "e1,q,A,disc,unet,student,1,1,0,0,mm,\n"
     )
     found = read_cell(path)
-    assert list(found) == ["unet"]
-    scores = found["unet"]
+    assert list(found) == [("unet", "student"), ("unet", "teacher")]
+    scores = found["unet", "student"]
     assert scores.cases == (("A", "e1"), ("B", "e2"))
     assert scores.patients == ("q", "p")
     assert scores.domains() == ["A", "B"]
@@ -61,16 +62,21 @@ def test_a_missing_file_is_told(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("branch", "recommended", "had", "answers"),
     [
-        ("unet", "fused", ("unet", "medsam", "fused"), "unet"),
-        ("recommended", "fused", ("unet", "medsam", "fused"), "fused"),
-        ("recommended", None, ("unet", "medsam", "fused"), "medsam"),
-        ("recommended", None, ("unet",), "unet"),
-        ("recommended", "fused", ("medsam",), "medsam"),
+        ("unet", "fused teacher", ("unet", "medsam", "fused"), "unet student"),
+        ("recommended", "fused student", ("unet", "medsam", "fused"), "fused student"),
+        ("recommended", "fused teacher", ("unet", "medsam", "fused"), "fused teacher"),
+        ("recommended", None, ("unet", "medsam", "fused"), "medsam student"),
+        ("recommended", None, ("unet",), "unet student"),
+        ("recommended", "fused student", ("medsam",), "medsam student"),
     ],
 )
-def test_who_answers(branch: str, recommended: str, had: tuple[str, ...], answers: str) -> None:
+def test_who_answers(
+    branch: Answering, recommended: str | None, had: tuple[str, ...], answers: str
+) -> None:
     """`paper` passes no recommendation: then the foundation model, or the only network."""
-    assert answering(branch, recommended, dict.fromkeys(had)) == answers  # type: ignore[arg-type]
+    named: Any = tuple(recommended.split()) if recommended else None
+    there = {(b, role): None for b in had for role in ("student", "teacher")}
+    assert answering(branch, named, there) == tuple(answers.split())
 
 
 def test_recommended_is_the_runs_choice_under_honest_and_medsam_under_paper(
@@ -78,9 +84,9 @@ def test_recommended_is_the_runs_choice_under_honest_and_medsam_under_paper(
 ) -> None:
     folder = make_suite()
     at = Key("eyes", "A-2", "synfoc", "recommended", 1)
-    assert read_scores(folder, "honest")[at].branch == "fused"
-    assert read_scores(folder, "paper")[at].branch == "medsam"
-    assert read_scores(folder, "honest")[at._replace(branch="unet")].branch == "unet"
+    assert read_scores(folder, "honest")[at].answer == ("fused", "student")
+    assert read_scores(folder, "paper")[at].answer == ("medsam", "student")
+    assert read_scores(folder, "honest")[at._replace(branch="unet")].answer == ("unet", "student")
 
 
 def test_cells_that_are_not_done_are_left_out(make_suite: MakeSuite) -> None:

@@ -140,9 +140,9 @@ def regret_table(results: Results) -> Table | None:
         rows=tuple(rows),
         notes=(
             "Best test Dice of any evaluation minus that at the step which the rule picked, for "
-            "the branch that the run recommended (student, mean over domains, protocol paper). "
-            "The rule as used is the one by which the run kept its checkpoint; the last row of two "
-            "networks is the choice of the branch at that step. The best of many evaluations is "
+            "what the run recommended (mean over domains, protocol paper). "
+            "The rule as used is the one by which the run kept its checkpoint; the last row is "
+            "the choice of branch and role at that step. The best of many evaluations is "
             "itself lucky, so part of every regret is noise.",
             "A rule is shown where all runs of a kind wrote down its evidence: agreement needs two "
             "networks. Runs on labels alone keep their last step, whatever else is shown for them.",
@@ -211,7 +211,7 @@ def _loss(loss: Loss | None) -> tuple[Cell, Cell]:
 
 def _choice(kind: Kind, name: str) -> str:
     if name not in RULES:
-        return "branch, not step"
+        return "branch and role, not step"
     used = DEFAULT_OF_LABELS if kind == "labels alone" else DEFAULT
     return f"{name} (as used)" if name == used else name
 

@@ -3,7 +3,7 @@
 A run that watched its test set wrote, at every evaluation, the evidence that needs no test label
 and the Dice that the test set would have shown. So any rule can be tried afterwards: it picks the
 step at which its product of evidence is largest (of equals the latest), and its regret is the best
-test Dice over all evaluations minus that at the step it picked. Dice: student, mean over domains,
+test Dice over all evaluations minus that at the step it picked. Dice: mean over domains,
 scored as in the protocol `paper`.
 """
 
@@ -15,6 +15,7 @@ from math import prod
 from typing import Any, Literal, TypeAlias
 
 from synfoc.bench.folder import CellFolder, SuiteFolder
+from synfoc.bench.scores import Answer
 from synfoc.storage import read_lines
 
 Kind: TypeAlias = Literal["two networks", "one network", "labels alone"]
@@ -40,13 +41,13 @@ class RunRegret:
     data: str
     kind: Kind
     """Two networks agree or not, one has only its teacher; labels alone: a supervised run."""
-    branch: str
-    """The branch that the run recommended, whose checkpoint is chosen."""
+    answer: Answer
+    """What the run recommended, whose checkpoint is chosen."""
     rules: Mapping[str, float]
     """Rule -> points; a rule whose evidence this run has not is left out."""
-    branch_choice: float | None
-    """At the step of the default rule: best branch minus the recommended one; None where the run
-    has one branch."""
+    answer_choice: float | None
+    """At the step of the default rule: the best answer, student or teacher, minus the recommended
+    one; None where the run has one answer."""
 
 
 @dataclass(frozen=True)
@@ -75,27 +76,29 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     lines = [line for line in read_lines(cell.run.log) if line.get("test")]
     if not lines:
         return None
-    branches: list[str] = list(lines[-1]["test"])
-    named = cell.run.read_summary().get("recommended")
-    branch = str(named) if named in branches else branches[0]
+    answers = [(branch, role) for branch, roles in lines[-1]["test"].items() for role in roles]
+    summary = cell.run.read_summary()
+    named = summary.get("recommended"), summary.get("recommended_role") or "student"
+    answer: Answer = named if named in answers else answers[0]
+    branches = {branch for branch, _ in answers}
     supervised = cell.cell.config.method.name == "supervised"
     kind: Kind = "labels alone" if supervised else "one network"
     if len(branches) > 1 and not supervised:
         kind = "two networks"
     picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}
-    dice = [_dice(line, branch) for line in lines]
+    dice = [_dice(line, answer) for line in lines]
     default = picked[DEFAULT_OF_LABELS if supervised else DEFAULT]
     choice = None
-    if len(branches) > 1 and default is not None:
-        best = max(_dice(lines[default], b) for b in branches)
+    if len(answers) > 1 and default is not None:
+        best = max(_dice(lines[default], a) for a in answers)
         choice = best - dice[default]
     return RunRegret(
         cell=cell.cell.name,
         data=cell.cell.data,
         kind=kind,
-        branch=branch,
+        answer=answer,
         rules={rule: max(dice) - dice[i] for rule, i in picked.items() if i is not None},
-        branch_choice=choice,
+        answer_choice=choice,
     )
 
 
@@ -116,7 +119,7 @@ def summarize(found: Sequence[RunRegret]) -> list[Loss]:
     for kind in dict.fromkeys(regret.kind for regret in found):
         runs = [regret for regret in found if regret.kind == kind]
         choices = {rule: [r.rules[rule] for r in runs if rule in r.rules] for rule in RULES}
-        choices["branch"] = [r.branch_choice for r in runs if r.branch_choice is not None]
+        choices["answer"] = [r.answer_choice for r in runs if r.answer_choice is not None]
         losses += [
             Loss(kind, choice, sum(values) / len(values), max(values), len(values))
             for choice, values in choices.items()
@@ -125,6 +128,7 @@ def summarize(found: Sequence[RunRegret]) -> list[Loss]:
     return losses
 
 
-def _dice(line: Mapping[str, Any], branch: str) -> float:
+def _dice(line: Mapping[str, Any], answer: Answer) -> float:
     """Percent."""
-    return 100 * float(line["test"][branch]["student"])
+    branch, role = answer
+    return 100 * float(line["test"][branch][role])

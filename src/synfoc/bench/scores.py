@@ -1,6 +1,6 @@
 """Score files of a suite -> arrays: one row per test case for every answer that a table shows.
 
-Only cells that are done, only students. No torch.
+Only cells that are done. No torch.
 """
 
 from __future__ import annotations
@@ -23,6 +23,10 @@ METRICS = ("dice", "jaccard", "hd95", "asd")
 COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit")
 
 
+Answer: TypeAlias = tuple[str, str]
+"""Branch and role, as in `engine.inference`, which would bring torch."""
+
+
 class Key(NamedTuple):
     """One answer of one cell."""
 
@@ -36,7 +40,7 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class CaseScores:
-    """Scores of one student on the n test cases of a cell, sorted by domain and case."""
+    """Scores of one answer on the n test cases of a cell, sorted by domain and case."""
 
     cases: tuple[tuple[str, str], ...]
     """(domain, case)."""
@@ -45,8 +49,8 @@ class CaseScores:
     """(n, 4): Dice and Jaccard in [0, 1], HD95 and ASD in `unit`; means over classes."""
     unit: str
     """mm, px, or mixed."""
-    branch: str
-    """The branch that answered: unet, medsam or fused."""
+    answer: Answer
+    """Who answered: unet, medsam or fused; student, or the teacher that a run recommended."""
 
     def domains(self) -> list[str]:
         """Names of the domains, sorted."""
@@ -78,8 +82,8 @@ def read_scores(folder: SuiteFolder, protocol: Protocol) -> Scores:
     return found
 
 
-def read_cell(path: Path) -> dict[str, CaseScores]:
-    """Branch -> scores of its student, from one file with the columns of evaluation/cases.csv.
+def read_cell(path: Path) -> dict[Answer, CaseScores]:
+    """Scores of every answer, from one file with the columns of evaluation/cases.csv.
 
     Raises:
         UserError: there is no such file, or it is damaged.
@@ -99,20 +103,23 @@ def read_cell(path: Path) -> dict[str, CaseScores]:
     )
 
 
-def answering(branch: Answering, recommended: str | None, had: Mapping[str, object]) -> str:
-    """The branch of a run that stands behind a row of the table.
+def answering(
+    branch: Answering, recommended: Answer | None, had: Mapping[Answer, object]
+) -> Answer:
+    """The answer of a run that stands behind a row of the table: a student, but where recommended.
 
     Args:
         branch: what the suite shows.
         recommended: the run's own choice; None under the protocol `paper`, which deploys the
             foundation model or the only network there is.
-        had: the branches that the run has.
+        had: the answers that the run has.
     """
     if branch != "recommended":
-        return branch
-    if recommended in had:
-        return str(recommended)
-    return "medsam" if "medsam" in had else "unet"
+        return branch, "student"
+    if recommended is not None and recommended in had:
+        return recommended
+    medsam = "medsam", "student"
+    return medsam if medsam in had else ("unet", "student")
 
 
 def _answers(
@@ -120,34 +127,34 @@ def _answers(
 ) -> Iterator[tuple[Answering, CaseScores]]:
     had = read_cell(cell.scores(protocol))
     metrics = read_json(cell.metrics(protocol), "scores of a cell")
-    recommended = metrics.get("recommended") if protocol == "honest" else None
+    recommended: Answer | None = None
+    if protocol == "honest" and metrics.get("recommended"):
+        recommended = metrics["recommended"], metrics.get("recommended_role") or "student"
     for branch in folder.suite.methods[cell.cell.method].branches:
         name = answering(branch, recommended, had)
         if name in had:
             yield branch, had[name]
 
 
-def _collect(rows: Iterator[list[str]]) -> dict[str, CaseScores]:
+def _collect(rows: Iterator[list[str]]) -> dict[Answer, CaseScores]:
     head = next(rows)
     case, patient, domain, _, branch, role, *metrics, unit = (head.index(name) for name in COLUMNS)
-    sums: dict[str, dict[tuple[str, str], NDArray[np.float64]]] = {}
+    sums: dict[Answer, dict[tuple[str, str], NDArray[np.float64]]] = {}
     patients: dict[tuple[str, str], str] = {}
     units: set[str] = set()
     for row in rows:
-        if row[role] != "student":
-            continue
         key = (row[domain], row[case])
         patients[key] = row[patient]
         units.add(row[unit])
         # The last number counts the classes.
         numbers = np.array([*(float(row[at]) for at in metrics), 1.0])
-        per_case = sums.setdefault(row[branch], {})
+        per_case = sums.setdefault((row[branch], row[role]), {})
         per_case[key] = per_case[key] + numbers if key in per_case else numbers
     return {name: _sorted(name, per_case, patients, units) for name, per_case in sums.items()}
 
 
 def _sorted(
-    branch: str,
+    answer: Answer,
     sums: Mapping[tuple[str, str], NDArray[np.float64]],
     patients: Mapping[tuple[str, str], str],
     units: set[str],
@@ -159,7 +166,7 @@ def _sorted(
         patients=tuple(patients[key] for key in cases),
         values=table[:, :-1] / table[:, -1:],
         unit=next(iter(units)) if len(units) == 1 else "mixed",
-        branch=branch,
+        answer=answer,
     )
 
 
