@@ -19,6 +19,7 @@ nodes=${2:-1}
 user=$(id -un)
 host=$(hostname -s)
 cpus=$(nproc)
+memory=$(awk "/^MemTotal/ { print int(\$2 / 1024) }" /proc/meminfo) # MB; without it every job that asks for some is refused
 ((cpus >= 2)) || cpus=2 # a cell of two tasks must fit
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -67,7 +68,7 @@ CONF
 names=("$host") # processes of a job find each other by this name
 ((nodes == 1)) || names=($(seq --format="$host-%g" "$nodes"))
 for name in "${names[@]}"; do
-  echo "NodeName=$name NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=$cpus State=UNKNOWN" >>"$dir/slurm.conf"
+  echo "NodeName=$name NodeHostname=$host NodeAddr=127.0.0.1 Port=$(free_port) CPUs=$cpus RealMemory=$memory State=UNKNOWN" >>"$dir/slurm.conf"
 done
 
 export SLURM_CONF=$dir/slurm.conf
