@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 
 from synfoc.batches.batch import Batch, Sides
@@ -44,7 +45,10 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
     meta, init = stored["meta"], stored["init"]
     networks = networks_of(init, classes=meta["K"], side=meta["S"], unet_side=meta["P"])
     config = parse_config(SETTINGS)
-    optimizers, fabric = make_optimizers(networks, config), Fabric(accelerator="cpu")
+    optimizers, fabric = (
+        make_optimizers(networks, config),
+        Fabric(accelerator="cpu", plugins=[LightningEnvironment()]),
+    )
     f = Models(
         UT=networks.unet, MS=networks.medsam,
         UT_hat=networks.unet_teacher, MS_hat=networks.medsam_teacher,

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 import torch
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import LightningEnvironment
 
 from synfoc.config import Config, parse_config
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
@@ -31,7 +32,10 @@ def networks_of(config: Config) -> Networks:
 
 def learned(networks: Networks, config: Config, factors: list[float]) -> list[torch.Tensor]:
     """Learn from a loss per factor; the students' parameters afterwards."""
-    optimizers, fabric = make_optimizers(networks, config), Fabric(accelerator="cpu")
+    optimizers, fabric = (
+        make_optimizers(networks, config),
+        Fabric(accelerator="cpu", plugins=[LightningEnvironment()]),
+    )
     for k, loss in enumerate(losses(networks, factors)):
         forget_gradients(optimizers)
         finite = learn(

@@ -1,14 +1,21 @@
 """Two processes give the losses of one, with the same global batch."""
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
-from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import SLURMEnvironment
 from torch import nn
 
 from synfoc.config import Config
-from synfoc.engine.parallel import GlobalBatchNorm2d, Sharded, make_fabric, share_batch_norm
+from synfoc.engine.parallel import (
+    GlobalBatchNorm2d,
+    Sharded,
+    make_fabric,
+    rank_of_process,
+    share_batch_norm,
+)
 from synfoc.errors import UserError
 
 Settings = Callable[..., Config]
@@ -24,14 +31,35 @@ def test_sharing_batch_norm_keeps_the_parameters_that_optimizers_hold() -> None:
     assert network[1][0].running_mean.tolist() == [2, 2, 2]
 
 
-def test_one_process_sees_its_network_unchanged() -> None:
+def test_one_process_sees_its_network_unchanged(settings: Settings) -> None:
     network, x = nn.Conv2d(1, 2, 3), torch.rand(2, 1, 8, 8)
-    assert torch.equal(Sharded(network, Fabric(accelerator="cpu", devices=1))(x), network(x))
+    fabric = make_fabric(settings(), torch.device("cpu"))
+    assert torch.equal(Sharded(network, fabric)(x), network(x))
 
 
 def test_a_batch_that_cannot_be_divided_is_refused(settings: Settings) -> None:
     with pytest.raises(UserError, match="a batch of 2 cannot be divided among 3 processes"):
         make_fabric(settings("train.devices=3"), torch.device("cpu"))
+
+
+def test_slurm_is_asked_only_for_runs_that_srun_started(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A run of one process inside an allocation of four tasks, and task 3 of a run of four."""
+    task = {"NTASKS": "4", "PROCID": "3", "LOCALID": "1", "NODEID": "1", "NNODES": "2"}
+    for name, value in task.items():
+        monkeypatch.setenv(f"SLURM_{name}", value)
+    (tmp_path / "srun").touch(mode=0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    alone = make_fabric(settings(), torch.device("cpu"))
+    assert (alone.world_size, alone.global_rank, rank_of_process(1)) == (1, 0, 0)
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "4")
+    monkeypatch.setenv("SLURM_NTASKS_PER_NODE", "2")
+    four = make_fabric(settings("method.batch=4", "train.devices=4"), torch.device("cpu"))
+    assert (four.world_size, four.global_rank, rank_of_process(4)) == (4, 3, 3)
+    assert isinstance(four.strategy.cluster_environment, SLURMEnvironment)
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert rank_of_process(2) == 1, "one of two that Fabric started itself"
 
 
 @pytest.mark.slow

@@ -3,6 +3,9 @@
     python -m synfoc.bench.cell OUT NAME [--device auto] [--with-parent]
 
 Exit status: 0 done, 1 failed (the reason is in NAME.failed.json), 130 stopped and saved.
+
+With `train.devices` above 1 every process of the run comes here. The first holds the lock, decides
+whether to go on with a run, scores and writes; the others wait for its word and train along.
 """
 
 from __future__ import annotations
@@ -22,10 +25,12 @@ from filelock import FileLock, Timeout
 
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
+from synfoc.config import Config
 from synfoc.engine.evaluate import evaluate
+from synfoc.engine.parallel import rank_of_process
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
-from synfoc.storage import replacing, write_json
+from synfoc.storage import read_json, replacing, write_json
 
 LOCK_SECONDS = 120
 """So long a cell may still be busy saving itself after its parent was killed."""
@@ -51,6 +56,8 @@ def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
     suite = SuiteFolder.open(out)
     cell = suite.find(name)
     cell.lock.parent.mkdir(parents=True, exist_ok=True)
+    if rank_of_process(cell.cell.config.train.devices) > 0:
+        return _train_along(cell, device)
     try:
         with FileLock(cell.lock, timeout=LOCK_SECONDS):
             if cell.state != "done":
@@ -73,13 +80,13 @@ def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
 def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> None:
     start = time.perf_counter()
     run = cell.run
-    config = cell.cell.config
-    config = config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
     if not run.summary.is_file():
         resume = (run.checkpoints / "last.safetensors").is_file()
         if not resume and run.path.exists():
             shutil.rmtree(run.path)  # killed before its first checkpoint
-        train(config, run.path, resume=resume)
+        if cell.cell.config.train.devices > 1:
+            write_json(_word(cell), {"launch": _launch(), "resume": resume})
+        train(_config(cell, device), run.path, resume=resume)
     # Backwards, so that metrics.json of the run is of the protocol that is named first.
     for protocol in reversed(protocols):
         checkpoint = "best_on_test" if protocol == "paper" else "best"
@@ -89,6 +96,44 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
         write_json(cell.metrics(protocol), metrics)
     settings = cell.cell.config.model_dump(mode="json")
     write_json(cell.done, {"settings": settings, "seconds": time.perf_counter() - start})
+    _word(cell).unlink(missing_ok=True)
+
+
+def _train_along(cell: CellFolder, device: str) -> int:
+    """Be one of the other processes of a cell; its first process tells what went wrong."""
+    end = time.monotonic() + 2 * LOCK_SECONDS
+    while time.monotonic() < end:
+        if cell.run.summary.is_file():
+            return DONE
+        word = read_json(_word(cell), "how a cell begins") if _word(cell).is_file() else {}
+        if word.get("launch") == _launch():
+            break
+        time.sleep(0.2)
+    else:
+        return FAILED
+    try:
+        train(_config(cell, device), cell.run.path, resume=bool(word["resume"]))
+    except Interrupted:
+        return STOPPED
+    except Exception:
+        traceback.print_exc()
+        return FAILED
+    return DONE
+
+
+def _config(cell: CellFolder, device: str) -> Config:
+    config = cell.cell.config
+    return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
+
+
+def _word(cell: CellFolder) -> Path:
+    """What the first process of a cell tells the others; they must not read the folder alone."""
+    return cell.lock.with_suffix(".start.json")
+
+
+def _launch() -> str:
+    """The same for all processes of one launch, another for a job that was requeued."""
+    return ".".join(os.environ.get(f"SLURM_{key}", "0") for key in ("JOB_ID", "RESTART_COUNT"))
 
 
 def _stop_with_parent() -> None:

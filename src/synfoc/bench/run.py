@@ -11,7 +11,8 @@ from rich.console import Console
 
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.results import write_results
-from synfoc.bench.slurm import parse_slurm_options, run_on_slurm
+from synfoc.bench.slurm import run_on_slurm
+from synfoc.bench.slurm_options import parse_slurm_options
 from synfoc.bench.suite import load_suite
 from synfoc.bench.workers import run_here
 from synfoc.errors import Interrupted, UserError

@@ -8,11 +8,18 @@ processes and data-parallel averaging divides them again, so that the gradients 
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Mapping
 
 import torch
 import torch.distributed as dist
 from lightning_fabric import Fabric
+from lightning_fabric.plugins.environments import (
+    ClusterEnvironment,
+    LightningEnvironment,
+    SLURMEnvironment,
+    TorchElasticEnvironment,
+)
 from lightning_fabric.strategies import DDPStrategy
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
@@ -42,16 +49,42 @@ def make_fabric(config: Config, device: torch.device) -> Fabric:
         )
     precision = choose_precision(config.train.precision, device)
     fp16 = precision == "fp16"
+    nodes = int(os.environ["SLURM_NNODES"]) if started_by_srun(devices) else 1
+    scaler = [SharedScaler("16-mixed", device.type)] if fp16 else []
     # Its remarks on precision and seeds are in our own first lines already.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)
     return Fabric(
         accelerator="cuda" if device.type == "cuda" else "cpu",
-        devices=devices,
+        devices=devices // nodes,
+        num_nodes=nodes,
         # Teachers and students keep their own batch-norm statistics, equal on all processes.
         strategy=DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto",
         precision=None if fp16 else FABRIC_PRECISION[precision],
-        plugins=[SharedScaler("16-mixed", device.type)] if fp16 else None,
+        plugins=[_environment(devices), *scaler],
     )
+
+
+def started_by_srun(devices: int) -> bool:
+    """Whether this process is one of so many tasks that Slurm started for one run.
+
+    A job of one task and a shell inside an allocation are not, whatever their variables say: these
+    tell what was reserved. Such a run starts its other processes itself.
+    """
+    return devices > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(devices)
+
+
+def rank_of_process(devices: int) -> int:
+    """Rank of this process in a run, known before Fabric is made; 0 is the one that writes."""
+    if devices == 1:
+        return 0
+    return int(os.environ.get("SLURM_PROCID" if started_by_srun(devices) else "LOCAL_RANK", "0"))
+
+
+def _environment(devices: int) -> ClusterEnvironment:
+    """Who started the processes. Fabric's own search takes any Slurm variable for srun."""
+    if TorchElasticEnvironment.detect():
+        return TorchElasticEnvironment()
+    return SLURMEnvironment() if started_by_srun(devices) else LightningEnvironment()
 
 
 def anywhere(fabric: Fabric, here: bool) -> bool:
