@@ -121,6 +121,11 @@ class Method(Section):
     batch: Count = 4
     """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a moving average of the student is asked in training; else none is kept."""
+        return self.name not in ("supervised", "fixmatch")
+
     @model_validator(mode="after")
     def _baselines_train_one_network(self) -> Method:
         if self.name not in ("synfoc", "supervised") and self.branches == "both":

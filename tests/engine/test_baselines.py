@@ -12,9 +12,12 @@ from torch import Tensor
 
 from synfoc.config import Config, MethodName
 from synfoc.engine import train as module
+from synfoc.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from synfoc.engine.evaluate import evaluate
 from synfoc.engine.method import lam_of
 from synfoc.engine.train import train
 from synfoc.errors import UserError
+from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
 
@@ -73,6 +76,38 @@ def test_a_resumed_baseline_equals_an_unbroken_one(
     broken = weights(tmp_path / "broken")
     assert whole.keys() == broken.keys()
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+@pytest.mark.parametrize("name", ["supervised", "fixmatch"])
+def test_nobody_is_scored_as_a_teacher_who_is_not_one(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
+    """The student alone is evaluated. Nothing tells its checkpoints apart: the last is the best."""
+    changes = (f"method.name={name}", "method.branches=unet", "data.monitor=true")
+    run = train(settings(*changes), tmp_path / "run")
+    assert set(evaluate(run, device="cpu")["branches"]["unet"]) == {"student"}
+    summary = json.loads(RunFolder(run).summary.read_text())
+    assert (summary["rule"], summary["best_step"]) == ("last", 6)
+    line = next(x for x in read_lines(RunFolder(run).log) if x.get("kind") == "evaluation")
+    assert line["stability"] is None
+    assert set(line["pseudo_dice"]) == {"unet"}
+
+
+def test_a_checkpoint_may_hold_a_teacher_that_nobody_asks(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Earlier versions kept one of every student; a teacher that is asked must be there."""
+
+    def networks(name: str) -> Networks:
+        config = settings(f"method.name={name}", "method.branches=unet")
+        return build_networks(config, classes=2, channels=1, generator=torch.Generator())
+
+    for name, file in (("uamt", "with"), ("fixmatch", "without")):
+        path = tmp_path / f"{file}.safetensors"
+        save_checkpoint(path, networks(name), {}, Progress(3), settings())
+    assert load_checkpoint(tmp_path / "with.safetensors", networks("fixmatch")).step == 3
+    with pytest.raises(UserError, match="belongs to other networks"):
+        load_checkpoint(tmp_path / "without.safetensors", networks("uamt"))
 
 
 @pytest.mark.parametrize("name", BASELINES)

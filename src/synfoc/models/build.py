@@ -1,4 +1,4 @@
-"""Config -> two students and their teachers; a run's frozen encoder -> file and back.
+"""Config -> students and the teachers that the method asks; what is frozen -> file and back.
 
 student U-Net     teacher U-Net: a copy
 student SAM       teacher SAM: its own LoRA, prompt encoder, mask decoder over the SAME encoder
@@ -52,7 +52,7 @@ SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
 
 @dataclass(frozen=True)
 class Networks:
-    """Students and teachers; None for a branch that is not trained."""
+    """Students and teachers; None for a branch that is not trained, a teacher that is not asked."""
 
     unet: UNet | None
     unet_teacher: UNet | None
@@ -88,7 +88,7 @@ def build_networks(
     """Build the networks that a config asks for, on the CPU.
 
     Args:
-        config: reads `method.branches`, `unet` and `medsam`.
+        config: reads `method`, `unet` and `medsam`.
         classes: K, foreground classes + 1.
         channels: of the U-Net's images; the foundation model takes 1 or 3.
         generator: on the CPU; draws all that no checkpoint gives.
@@ -108,14 +108,14 @@ def build_networks(
             unet = UNet(channels, classes, config.unet.width)
         # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
         unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    P = config.unet.side
+    P, taught = config.unet.side, config.method.has_teacher
     # Without a foundation model its sides are the U-Net's, so that nothing is resampled for it.
     sides = Sides(medsam.side, medsam.logits_side, P) if medsam else Sides(P, P, P)
     return Networks(
         unet=unet,
-        unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet else None,
+        unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet and taught else None,
         medsam=medsam,
-        medsam_teacher=medsam.twin() if medsam else None,
+        medsam_teacher=medsam.twin() if medsam and taught else None,
         sides=sides,
     )
 
@@ -159,14 +159,16 @@ def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
     loaded = []
     for file in files:
         tensors = read_tensors(file)
-        if "w_a_000" in tensors and networks.medsam and networks.medsam_teacher:
+        if "w_a_000" in tensors and networks.medsam:
             state = _published_state(tensors)
             networks.medsam.load_trained_state(state)
-            networks.medsam_teacher.load_trained_state(state)
+            if networks.medsam_teacher:
+                networks.medsam_teacher.load_trained_state(state)
             loaded.append("medsam")
-        elif "inc.double_conv.0.weight" in tensors and networks.unet and networks.unet_teacher:
+        elif "inc.double_conv.0.weight" in tensors and networks.unet:
             _load_unet(networks.unet, tensors, file)
-            networks.unet_teacher.load_state_dict(networks.unet.state_dict())
+            if networks.unet_teacher:
+                networks.unet_teacher.load_state_dict(networks.unet.state_dict())
             loaded.append("unet")
     if not loaded:
         raise UserError(
