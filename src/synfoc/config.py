@@ -18,7 +18,9 @@ from pydantic_core import ErrorDetails
 from synfoc.errors import UserError
 
 Interval: TypeAlias = tuple[float, float]
-MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt", "symgd", "bcp"]
+MethodName: TypeAlias = Literal[
+    "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp"
+]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -101,7 +103,7 @@ class Method(Section):
     """The paper's constants. A run that changes one says so on page 1 of its report."""
 
     name: MethodName = "synfoc"
-    """`supervised` trains on the labeled images alone. `fixmatch`, `uamt`, `symgd` and
+    """`supervised` trains on the labeled images alone. `fixmatch`, `unimatch`, `uamt`, `symgd` and
     `bcp` are baselines of one network (docs/method.md)."""
     branches: Literal["both", "unet", "medsam"] = "both"
     """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
@@ -124,7 +126,7 @@ class Method(Section):
     @property
     def has_teacher(self) -> bool:
         """Whether a moving average of the student is asked in training; else none is kept."""
-        return self.name not in ("supervised", "fixmatch")
+        return self.name not in ("supervised", "fixmatch", "unimatch")
 
     @model_validator(mode="after")
     def _baselines_train_one_network(self) -> Method:

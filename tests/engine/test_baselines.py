@@ -10,13 +10,15 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from synfoc.batches.batch import Batch
 from synfoc.config import Config, MethodName
 from synfoc.engine import train as module
 from synfoc.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from synfoc.engine.evaluate import evaluate
-from synfoc.engine.method import lam_of
+from synfoc.engine.method import lam_of, method_of
 from synfoc.engine.train import train
 from synfoc.errors import UserError
+from synfoc.methods.models import Models, keep
 from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
@@ -78,7 +80,7 @@ def test_a_resumed_baseline_equals_an_unbroken_one(
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
 
 
-@pytest.mark.parametrize("name", ["supervised", "fixmatch"])
+@pytest.mark.parametrize("name", ["supervised", "fixmatch", "unimatch"])
 def test_nobody_is_scored_as_a_teacher_who_is_not_one(
     settings: Settings, tmp_path: Path, name: str
 ) -> None:
@@ -117,11 +119,34 @@ def test_both_networks_at_once_are_refused(settings: Settings, name: str) -> Non
 
 
 def test_only_methods_with_a_ramp_have_one(settings: Settings) -> None:
-    """fixmatch and bcp weigh unlabeled images by 1 from the first step on; the log says so."""
-    for name in ("fixmatch", "bcp"):
+    """Three weigh unlabeled images by 1 from the first step on; the log says so."""
+    for name in ("fixmatch", "unimatch", "bcp"):
         config = settings(f"method.name={name}", "method.branches=unet")
         assert [lam_of(config, k) for k in (0, 5)] == [1, 1]
     assert lam_of(settings(), 0) < 0.01
+
+
+def test_the_second_strong_view_depends_on_the_seed_and_the_step_alone(
+    settings: Settings,
+) -> None:
+    """UniMatch draws it beside the batch's own."""
+    step_of = method_of(settings("method.name=unimatch", "method.branches=unet"))
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    Y, M = torch.zeros(2, 16, 16, dtype=torch.long), torch.zeros(2, 16, 16, dtype=torch.bool)
+    b = Batch(images, images, Y, Y, images, images, images, images, M)
+    seen: list[Tensor] = []
+
+    def student(view: Tensor, *seeds: Tensor) -> Tensor:
+        seen.append(view)
+        return torch.cat([view, 1 - view], 1)
+
+    for k in (3, 3, 4):
+        step_of(Models(UT=student, UT_drop=student), b, k, keep)
+    _, _, first, second, _ = seen[:5]
+    assert torch.equal(first, images)
+    assert not torch.equal(second, images)
+    assert torch.equal(second, seen[8])
+    assert not torch.equal(second, seen[13])
 
 
 def test_bcp_needs_pairs_on_every_device(settings: Settings) -> None:

@@ -40,6 +40,56 @@ def twin_fixmatch(
     }
 
 
+def dice_where(logits: list[Map], labels: list[Map], where: list[Map]) -> float:
+    """Dice loss of the pixels that count, all classes alike."""
+    K = len(logits[0])
+    overlap, size = [0.0] * K, [0.0] * K
+    for z, q, w in zip(logits, labels, where, strict=True):
+        P = probabilities(z)
+        for y, x in np.argwhere(w):
+            for k in range(K):
+                t = 1.0 if q[y, x] == k else 0.0
+                overlap[k] += P[k, y, x] * t
+                size[k] += P[k, y, x] ** 2 + t
+    return sum(1 - (2 * o + 1e-5) / (s + 1e-5) for o, s in zip(overlap, size, strict=True)) / K
+
+
+def twin_unimatch(
+    nets: Nets,
+    batch: Mapping[str, Map],
+    name: str,
+    *,
+    U_2: Map,
+    M_2: Map,
+    coins: Map,
+    scales: list[float],
+    tau: float,
+) -> dict[str, float]:
+    """Dropping features is here to see the image darker, by one scale per image."""
+    f, v = nets[name], views(batch, name)
+    P = [probabilities(f(u)) for u in v["U_w"]]
+    Q, nowhere = [best_class(p) for p in P], np.zeros(P[0].shape[1:])
+    W = [trusted(p, tau, nowhere) for p in P]
+    L_u = dice_where([f(u * s) for u, s in zip(v["U_w"], scales, strict=True)], Q, W)
+    for images, regions, coin in ((v["U_s"], batch["M"], coins[0]), (list(U_2), M_2, coins[1])):
+        seen, labels, where = [], [], []
+        for i, image in enumerate(images):
+            partner = (i + 1) % len(images)
+            region = regions[i] & coin[i]
+            M, m = by_nearest(region, image.shape[-1]), by_nearest(region, len(Q[i]))
+            seen.append(f(put_inside(images[partner], image, M)))
+            labels.append(put_inside(Q[partner], Q[i], m))
+            where.append(put_inside(W[partner], W[i], m))
+        L_u += dice_where(seen, labels, where) / 2
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    return {
+        "loss": L_x + L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": float(np.mean(W)),
+    }
+
+
 def twin_uamt(
     nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, normal: list[Map]
 ) -> dict[str, float]:

@@ -80,7 +80,7 @@ def test_a_branch_alone_has_no_other_network() -> None:
 
 
 @pytest.mark.parametrize("branches", ["unet", "medsam"])
-@pytest.mark.parametrize("name", ["supervised", "fixmatch"])
+@pytest.mark.parametrize("name", ["supervised", "fixmatch", "unimatch"])
 def test_a_method_that_asks_no_teacher_keeps_none(name: str, branches: str) -> None:
     changes = (f"method.name={name}", f"method.branches={branches}")
     n = networks(parse_config(config().model_dump(), changes))

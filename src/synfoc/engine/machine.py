@@ -114,6 +114,7 @@ PASSES: dict[str, tuple[float, float]] = {
     "synfoc": (2, 1.5),  # the U-Net student labels too, MedSAM's does not
     "supervised": (1, 0),
     "fixmatch": (2, 1),
+    "unimatch": (4, 1),
     "uamt": (2, 9),
     "symgd": (4, 3),
     "bcp": (1, 1),  # both mixtures are half a batch

@@ -13,7 +13,13 @@ from synfoc.runs import BRANCHES, RunFolder
 from synfoc.storage import read_json, read_lines
 
 BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
-METHOD_NAMES = {"fixmatch": "FixMatch", "uamt": "UA-MT", "symgd": "SymGD", "bcp": "BCP"}
+METHOD_NAMES = {
+    "fixmatch": "FixMatch",
+    "unimatch": "UniMatch",
+    "uamt": "UA-MT",
+    "symgd": "SymGD",
+    "bcp": "BCP",
+}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
 # Where our default differs from the paper, or where the paper has several values. Everything
