@@ -1,6 +1,7 @@
 """Baselines in the loop: each trains on either network, resumed runs equal unbroken ones."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from synfoc.batches.batch import Batch
 from synfoc.config import Config, MethodName
+from synfoc.engine import method as method_page
 from synfoc.engine import train as module
 from synfoc.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from synfoc.engine.evaluate import evaluate
@@ -25,6 +27,7 @@ from synfoc.storage import read_lines
 
 Settings = Callable[..., Config]
 BASELINES = [name for name in get_args(MethodName) if name not in ("synfoc", "supervised")]
+RUNS = [(n, b) for n in BASELINES for b in ("unet", "medsam") if (n, b) != ("semisam", "medsam")]
 
 
 @pytest.fixture(autouse=True)
@@ -36,8 +39,7 @@ def weights(run: Path) -> dict[str, Tensor]:
     return load_file(run / "checkpoints/last.safetensors")
 
 
-@pytest.mark.parametrize("branches", ["unet", "medsam"])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(("name", "branches"), RUNS)
 def test_each_baseline_trains_either_network(
     settings: Settings, tmp_path: Path, name: str, branches: str
 ) -> None:
@@ -147,6 +149,41 @@ def test_the_second_strong_view_depends_on_the_seed_and_the_step_alone(
     assert not torch.equal(second, images)
     assert torch.equal(second, seen[8])
     assert not torch.equal(second, seen[13])
+
+
+def test_semisam_trains_the_unet_alone(settings: Settings) -> None:
+    with pytest.raises(UserError, match="semisam trains one network"):
+        settings("method.name=semisam", "method.branches=medsam")
+
+
+def test_semisam_believes_its_guide_less_and_less(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """exp(-5 (k/6)^2) on 200 plateaus, while lambda rises."""
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr(
+        method_page, "semisam_step", lambda f, b, *, lam, mu, **_: seen.append((lam, mu))
+    )
+    step_of = method_of(settings("method.name=semisam", "method.branches=unet"))
+    for k in (0, 3, 5):
+        step_of(None, None, k, keep)  # type: ignore[arg-type]
+    lam, mu = zip(*seen, strict=True)
+    assert mu == pytest.approx((1, math.exp(-5 / 4), 0.0306), abs=1e-3)
+    assert lam == pytest.approx((math.exp(-5), math.exp(-5 / 4), 0.8655), abs=1e-3)
+
+
+def test_a_guide_is_kept_in_the_run_and_asked_by_training_alone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """base.safetensors holds it whole, no checkpoint any of it; evaluation goes without."""
+    changes = ("method.name=semisam", "method.branches=unet", "medsam.side=48")
+    run = train(settings(*changes), tmp_path / "run")
+    kept = {key.split(".")[0] for key in load_file(RunFolder(run).base)}
+    assert kept == {"image_encoder", "prompt_encoder", "mask_decoder"}
+    prefixes = {key.split("/")[0] for key in weights(run)}
+    assert prefixes == {"unet.student", "unet.teacher", "optimizer.unet"}
+    RunFolder(run).base.unlink()
+    assert set(evaluate(run, device="cpu")["branches"]) == {"unet"}
 
 
 def test_bcp_needs_pairs_on_every_device(settings: Settings) -> None:

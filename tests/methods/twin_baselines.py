@@ -253,3 +253,54 @@ def twin_bcp(
         f"L_u_{name}": L_u,
         "trusted": 0.0 if pretraining else 1.0,
     }
+
+
+def twin_semisam(
+    nets: Nets,
+    batch: Mapping[str, Map],
+    *,
+    sam: Callable[[Map, list[list[float]]], Map],
+    lam: float,
+    mu: float,
+    normal: Map,
+    nested: bool,
+) -> dict[str, Any]:
+    """For the U-Net; `drawn` are the classes that SAM drew anywhere."""
+    f, f_hat, v = nets["UT"], nets["UT_hat"], views(batch, "UT")
+    to_teacher = to_sam = count = 0.0
+    drawn = set()
+    for i, image in enumerate(v["U_w"]):
+        P = probabilities(f(image))
+        P_hat = probabilities(f_hat(image + np.clip(0.1 * normal[i], -0.2, 0.2)))
+        Q, K, side = best_class(P), len(P), P.shape[-1]
+        times = batch["U_w_MS"].shape[-1] / side
+        boxes, asked = [], []
+        for c in range(1, K):
+            part = np.array([[twin["in_part"](q, c, nested) for q in row] for row in Q])
+            places = np.argwhere(only_largest(part, 2))
+            asked.append(len(places) > 0)
+            top, left = places.min(0) if asked[-1] else (0, 0)
+            bottom, right = places.max(0) if asked[-1] else (0, 0)
+            boxes.append(
+                [left * times, top * times, (right + 1) * times - 1, (bottom + 1) * times - 1]
+            )
+        z = [twin["by_bilinear"](m, side) for m in sam(batch["U_w_MS"][i], boxes)]
+        areas = [sum(value > 0 for value in m.ravel()) for m in z]
+        for y in range(side):
+            for x in range(side):
+                here = [c for c in range(K - 1) if asked[c] and z[c][y, x] > 0]
+                label = min((areas[c], c + 1) for c in here)[1] if here else 0
+                drawn.add(label)
+                for k in range(K):
+                    count += 1
+                    to_teacher += (P[k, y, x] - P_hat[k, y, x]) ** 2
+                    to_sam += (P[k, y, x] - (k == label)) ** 2
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L_u = lam * to_teacher / count + mu * to_sam / count
+    return {
+        "loss": L_x + 0.1 / 2 * L_u,
+        "L_x_UT": L_x,
+        "L_u_UT": L_u,
+        "trusted": 1.0,
+        "drawn": drawn,
+    }

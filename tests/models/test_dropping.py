@@ -30,7 +30,7 @@ def test_an_image_keeps_its_channels_however_the_batch_is_divided() -> None:
 
 
 def test_a_unet_drops_all_its_levels_on_their_way_up() -> None:
-    """With one image of ones at each level, sums of the skips show what was dropped."""
+    """What the decoder is given, skips and the deepest level: channels doubled or at zero."""
     unet = UNet(1, 2, width=4).eval()
     x, seen = torch.rand(4, 1, 32, 32), []
     for up in (unet.up1, unet.up2, unet.up3, unet.up4):

@@ -171,6 +171,7 @@ def load_run(
         channels=channels,
         generator=torch.Generator().manual_seed(config.train.seed),
         base=folder.base if folder.base.is_file() else None,
+        guide=False,
     ).to(place)
     progress = load_checkpoint(find_checkpoint(folder, checkpoint), networks)
     return LoadedRun(

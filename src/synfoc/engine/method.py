@@ -13,6 +13,7 @@ from synfoc.methods.bcp import bcp_step
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models, Release, Step
 from synfoc.methods.schedules import ramp_up
+from synfoc.methods.semisam import semisam_step
 from synfoc.methods.single import single_medsam_step, single_unet_step
 from synfoc.methods.supervised import supervised_step
 from synfoc.methods.symgd import symgd_step
@@ -77,6 +78,16 @@ def _baseline_of(config: Config) -> Method:
             progress=k / steps,
             draws=draws_of_step(seed, k),
             tau=m.tau,
+            release=release,
+        )
+    if m.name == "semisam":
+        return lambda f, b, k, release: semisam_step(
+            f,
+            b,
+            lam=lam_of(config, k),
+            mu=ramp_up(steps - k, steps),
+            draws=draws_of_step(seed, k),
+            nested=config.data.nested,
             release=release,
         )
     assert m.name == "bcp"

@@ -158,7 +158,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 def set_up(
     networks: Networks, optimizers: Mapping[str, Optimizer], fabric: Fabric
 ) -> tuple[Models, dict[str, Optimizer]]:
-    """The four networks as the method calls them, and the students' optimizers, over all processes.
+    """The networks as the method calls them, and the students' optimizers, over all processes.
 
     Students and teachers are put in training mode: teachers normalize by the batch, too [authors'
     code].
@@ -177,6 +177,8 @@ def set_up(
             calls[name] = Sharded(module, fabric)
             if name in students:
                 calls[f"{name}_drop"] = calls[name]
+    if networks.guide is not None:
+        calls["SAM"] = Sharded(networks.guide, fabric)
     ready = fabric.setup_optimizers(*optimizers.values())
     ready = ready if isinstance(ready, tuple | list) else (ready,)
     return Models(**calls), dict(zip(optimizers, ready, strict=True))

@@ -14,12 +14,12 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from synfoc.batches.batch import Batch
 from synfoc.methods.branch import Branch, only_branch
+from synfoc.methods.components import largest_component
 from synfoc.methods.losses import part_dice
 from synfoc.methods.mixing import most_probable, nearest, paste
 from synfoc.methods.models import Models, Network, Step
@@ -98,15 +98,11 @@ def largest_components(q: Int[np.ndarray, "l l"], classes: int) -> Int[np.ndarra
         classes: K, with the background 0.
 
     Returns:
-        The same map, 0 where a smaller component was; pixels touch also by their corners, and of
-        two components of one size the first from the top stays [authors' code].
+        The same map, 0 where a smaller component was [authors' code].
     """
     kept = np.zeros_like(q)
     for k in range(1, classes):
-        components, count = ndimage.label(q == k, structure=np.ones((3, 3)))
-        if count:
-            largest = 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
-            kept[components == largest] = k
+        kept[largest_component(q == k)] = k
     return kept
 
 

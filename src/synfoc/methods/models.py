@@ -13,6 +13,10 @@ Network: TypeAlias = Callable[[Tensor], Tensor]
 Dropping: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 """The same with half of its features dropped: images, one seed per image (B,) -> logits."""
 
+Boxed: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Images (B, c, S, S), boxes (B, n, 4) as left, top, right, bottom in pixels of S -> the logits of
+what is in each box, (B, n, L, L); above 0 is inside."""
+
 
 def absent(images: Tensor, *more: Tensor) -> Tensor:
     """Stand in for a network that this run does not train: calling it is a mistake of ours.
@@ -25,7 +29,7 @@ def absent(images: Tensor, *more: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Models:
-    """Students UT (U-Net) and MS (MedSAM), and their teachers; `absent` where there is none."""
+    """Students UT (U-Net) and MS (MedSAM), their teachers, SAM; `absent` where there is none."""
 
     UT: Network = absent
     MS: Network = absent
@@ -33,6 +37,7 @@ class Models:
     MS_hat: Network = absent
     UT_drop: Dropping = absent
     MS_drop: Dropping = absent
+    SAM: Boxed = absent
 
 
 Release: TypeAlias = Callable[[Tensor], Tensor]

@@ -140,12 +140,17 @@ class PromptFreeSam(nn.Module):
             embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1), again)
         return embedding
 
-    def decode(self, embedding: Float[Tensor, "B d e e"]) -> Float[Tensor, "B K L L"]:
-        """All K mask logits of an embedding, given no prompt."""
+    def decode(
+        self, embedding: Float[Tensor, "B d e e"], prompts: Float[Tensor, "B t d"] | None = None
+    ) -> Float[Tensor, "B K L L"]:
+        """All K mask logits of an embedding, given no prompt, or t tokens of one per image."""
         decoder = self.mask_decoder
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = tokens.expand(len(embedding), -1, -1)
+        if prompts is not None:
+            tokens = torch.cat([tokens, prompts], dim=1)
         queries, keys = decoder.transformer(
-            point_embeddings=tokens.expand(len(embedding), 1, -1, -1),
+            point_embeddings=tokens[:, None],
             image_embeddings=embedding + self.prompt_encoder.no_mask_embed.weight[..., None, None],
             image_positional_embeddings=self.positions,
             attention_similarity=None,

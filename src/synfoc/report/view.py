@@ -19,6 +19,7 @@ METHOD_NAMES = {
     "uamt": "UA-MT",
     "symgd": "SymGD",
     "bcp": "BCP",
+    "semisam": "SemiSAM",
 }
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
@@ -59,6 +60,7 @@ _PRACTICAL = {
     "train.watch_test",
     "train.tensorboard",
 }
+_OF_GUIDE = {"medsam.weights", "medsam.side"}
 _PAPER_WORDS = {"medsam.weights": "MedSAM ViT-B", "train.rule": "best on the test set"}
 _UNLABELED_ONLY = {"method.name", "method.branches"}
 _UNLABELED_ONLY |= {"method.fusion", "method.alpha", "method.consistency", "method.tau"}
@@ -181,6 +183,7 @@ def changes(config: Config) -> list[Change]:
     for key, value in ours.items():
         section = key.partition(".")[0]
         unused = {"unet": "medsam", "medsam": "unet"}.get(section) == config.method.branches
+        unused &= not (config.method.has_guide and key in _OF_GUIDE)
         if section == "data" or key in skip or unused:
             continue
         allowed = accepted.get(key, (default[key],))
