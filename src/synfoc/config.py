@@ -18,7 +18,9 @@ from pydantic_core import ErrorDetails
 from synfoc.errors import UserError
 
 Interval: TypeAlias = tuple[float, float]
-MethodName: TypeAlias = Literal["synfoc", "supervised", "fixmatch", "uamt", "symgd", "bcp"]
+MethodName: TypeAlias = Literal[
+    "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp", "semisam"
+]
 Side = Annotated[int, Field(ge=16, le=4096)]
 Count = Annotated[int, Field(ge=1)]
 
@@ -101,11 +103,11 @@ class Method(Section):
     """The paper's constants. A run that changes one says so on page 1 of its report."""
 
     name: MethodName = "synfoc"
-    """`supervised` trains on the labeled images alone. `fixmatch`, `uamt`, `symgd` and
-    `bcp` are baselines of one network (docs/method.md)."""
+    """`supervised` trains on the labeled images alone. `fixmatch`, `unimatch`, `uamt`, `symgd`,
+    `bcp` and `semisam` are baselines of one network (docs/method.md)."""
     branches: Literal["both", "unet", "medsam"] = "both"
     """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
-    teacher; baselines need `unet` or `medsam`."""
+    teacher; baselines need `unet` or `medsam`, `semisam` needs `unet`."""
     fusion: Literal["smc", "constant", "linear", "self", "mutual", "cps"] = "smc"
     """How the two teachers' pseudo-labels are joined. [paper, Eq. 3-6 and Table 7]"""
     alpha: float = Field(0.5, ge=0, le=1)
@@ -121,8 +123,22 @@ class Method(Section):
     batch: Count = 4
     """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
 
+    @property
+    def has_teacher(self) -> bool:
+        """Whether a moving average of the student is asked in training; else none is kept."""
+        return self.name not in ("supervised", "fixmatch", "unimatch")
+
+    @property
+    def has_guide(self) -> bool:
+        """Whether training asks a foundation model that does not learn (section medsam)."""
+        return self.name == "semisam"
+
     @model_validator(mode="after")
     def _baselines_train_one_network(self) -> Method:
+        if self.name == "semisam" and self.branches != "unet":
+            raise ValueError(
+                "semisam trains one network: method.branches = unet (medsam guides it, unchanged)"
+            )
         if self.name not in ("synfoc", "supervised") and self.branches == "both":
             raise ValueError(
                 f"{self.name} trains one network: method.branches = unet or medsam, not both"

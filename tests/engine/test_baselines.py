@@ -1,6 +1,7 @@
 """Baselines in the loop: each trains on either network, resumed runs equal unbroken ones."""
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
@@ -10,16 +11,23 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from synfoc.batches.batch import Batch
 from synfoc.config import Config, MethodName
+from synfoc.engine import method as method_page
 from synfoc.engine import train as module
-from synfoc.engine.method import lam_of
+from synfoc.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from synfoc.engine.evaluate import evaluate
+from synfoc.engine.method import lam_of, method_of
 from synfoc.engine.train import train
 from synfoc.errors import UserError
+from synfoc.methods.models import Models, keep
+from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
 
 Settings = Callable[..., Config]
 BASELINES = [name for name in get_args(MethodName) if name not in ("synfoc", "supervised")]
+RUNS = [(n, b) for n in BASELINES for b in ("unet", "medsam") if (n, b) != ("semisam", "medsam")]
 
 
 @pytest.fixture(autouse=True)
@@ -31,8 +39,7 @@ def weights(run: Path) -> dict[str, Tensor]:
     return load_file(run / "checkpoints/last.safetensors")
 
 
-@pytest.mark.parametrize("branches", ["unet", "medsam"])
-@pytest.mark.parametrize("name", BASELINES)
+@pytest.mark.parametrize(("name", "branches"), RUNS)
 def test_each_baseline_trains_either_network(
     settings: Settings, tmp_path: Path, name: str, branches: str
 ) -> None:
@@ -75,6 +82,38 @@ def test_a_resumed_baseline_equals_an_unbroken_one(
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
 
 
+@pytest.mark.parametrize("name", ["supervised", "fixmatch", "unimatch"])
+def test_nobody_is_scored_as_a_teacher_who_is_not_one(
+    settings: Settings, tmp_path: Path, name: str
+) -> None:
+    """The student alone is evaluated. Nothing tells its checkpoints apart: the last is the best."""
+    changes = (f"method.name={name}", "method.branches=unet", "data.monitor=true")
+    run = train(settings(*changes), tmp_path / "run")
+    assert set(evaluate(run, device="cpu")["branches"]["unet"]) == {"student"}
+    summary = json.loads(RunFolder(run).summary.read_text())
+    assert (summary["rule"], summary["best_step"]) == ("last", 6)
+    line = next(x for x in read_lines(RunFolder(run).log) if x.get("kind") == "evaluation")
+    assert line["stability"] is None
+    assert set(line["pseudo_dice"]) == {"unet"}
+
+
+def test_a_checkpoint_may_hold_a_teacher_that_nobody_asks(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Earlier versions kept one of every student; a teacher that is asked must be there."""
+
+    def networks(name: str) -> Networks:
+        config = settings(f"method.name={name}", "method.branches=unet")
+        return build_networks(config, classes=2, channels=1, generator=torch.Generator())
+
+    for name, file in (("uamt", "with"), ("fixmatch", "without")):
+        path = tmp_path / f"{file}.safetensors"
+        save_checkpoint(path, networks(name), {}, Progress(3), settings())
+    assert load_checkpoint(tmp_path / "with.safetensors", networks("fixmatch")).step == 3
+    with pytest.raises(UserError, match="belongs to other networks"):
+        load_checkpoint(tmp_path / "without.safetensors", networks("uamt"))
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_both_networks_at_once_are_refused(settings: Settings, name: str) -> None:
     with pytest.raises(UserError, match=f"{name} trains one network"):
@@ -82,11 +121,69 @@ def test_both_networks_at_once_are_refused(settings: Settings, name: str) -> Non
 
 
 def test_only_methods_with_a_ramp_have_one(settings: Settings) -> None:
-    """fixmatch and bcp weigh unlabeled images by 1 from the first step on; the log says so."""
-    for name in ("fixmatch", "bcp"):
+    """Three weigh unlabeled images by 1 from the first step on; the log says so."""
+    for name in ("fixmatch", "unimatch", "bcp"):
         config = settings(f"method.name={name}", "method.branches=unet")
         assert [lam_of(config, k) for k in (0, 5)] == [1, 1]
     assert lam_of(settings(), 0) < 0.01
+
+
+def test_the_second_strong_view_depends_on_the_seed_and_the_step_alone(
+    settings: Settings,
+) -> None:
+    """UniMatch draws it beside the batch's own."""
+    step_of = method_of(settings("method.name=unimatch", "method.branches=unet"))
+    images = torch.rand(2, 1, 16, 16, generator=torch.Generator().manual_seed(1))
+    Y, M = torch.zeros(2, 16, 16, dtype=torch.long), torch.zeros(2, 16, 16, dtype=torch.bool)
+    b = Batch(images, images, Y, Y, images, images, images, images, M)
+    seen: list[Tensor] = []
+
+    def student(view: Tensor, *seeds: Tensor) -> Tensor:
+        seen.append(view)
+        return torch.cat([view, 1 - view], 1)
+
+    for k in (3, 3, 4):
+        step_of(Models(UT=student, UT_drop=student), b, k, keep)
+    _, _, first, second, _ = seen[:5]
+    assert torch.equal(first, images)
+    assert not torch.equal(second, images)
+    assert torch.equal(second, seen[8])
+    assert not torch.equal(second, seen[13])
+
+
+def test_semisam_trains_the_unet_alone(settings: Settings) -> None:
+    with pytest.raises(UserError, match="semisam trains one network"):
+        settings("method.name=semisam", "method.branches=medsam")
+
+
+def test_semisam_believes_its_guide_less_and_less(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """exp(-5 (k/6)^2) on 200 plateaus, while lambda rises."""
+    seen: list[tuple[float, float]] = []
+    monkeypatch.setattr(
+        method_page, "semisam_step", lambda f, b, *, lam, mu, **_: seen.append((lam, mu))
+    )
+    step_of = method_of(settings("method.name=semisam", "method.branches=unet"))
+    for k in (0, 3, 5):
+        step_of(None, None, k, keep)  # type: ignore[arg-type]
+    lam, mu = zip(*seen, strict=True)
+    assert mu == pytest.approx((1, math.exp(-5 / 4), 0.0306), abs=1e-3)
+    assert lam == pytest.approx((math.exp(-5), math.exp(-5 / 4), 0.8655), abs=1e-3)
+
+
+def test_a_guide_is_kept_in_the_run_and_asked_by_training_alone(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """base.safetensors holds it whole, no checkpoint any of it; evaluation goes without."""
+    changes = ("method.name=semisam", "method.branches=unet", "medsam.side=48")
+    run = train(settings(*changes), tmp_path / "run")
+    kept = {key.split(".")[0] for key in load_file(RunFolder(run).base)}
+    assert kept == {"image_encoder", "prompt_encoder", "mask_decoder"}
+    prefixes = {key.split("/")[0] for key in weights(run)}
+    assert prefixes == {"unet.student", "unet.teacher", "optimizer.unet"}
+    RunFolder(run).base.unlink()
+    assert set(evaluate(run, device="cpu")["branches"]) == {"unet"}
 
 
 def test_bcp_needs_pairs_on_every_device(settings: Settings) -> None:

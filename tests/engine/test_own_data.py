@@ -1,9 +1,14 @@
 """A config from one line, and what is decided for the user."""
 
+import time
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
+from torch import Tensor, nn
 
 from synfoc.engine.machine import choose_precision, defaults_for, estimate_step
 from synfoc.engine.own_data import compose_config
@@ -84,3 +89,35 @@ def test_the_estimate_counts_what_backward_needs() -> None:
     after = networks.unet.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
     assert all(p.grad is None for p in networks.unet.parameters())
+
+
+class SlowGuide(nn.Module):
+    """1 MiB of weights, a second for an answer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(2**18))
+
+    def forward(self, images: Tensor, boxes: Tensor) -> Tensor:
+        assert images.shape[2:] == (64, 64)
+        assert boxes.shape == (len(images), 3, 4)
+        time.sleep(1)
+        return boxes
+
+
+def test_a_guide_is_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It looks once per step, at three classes here, and keeps nothing for backward."""
+    from synfoc.models.build import build_networks
+
+    used = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0))
+    monkeypatch.setattr(psutil, "Process", lambda: used)
+    changes = ("method.name=semisam", "method.branches=unet", "data.classes=[a, b, c]")
+    weights = ("train.device=cpu", "medsam.weights=random:vit-tiny", "unet.width=4")
+    config = compose_config(None, Path("x"), None, 64, (*changes, *weights)).config
+    generator = torch.Generator().manual_seed(0)
+    networks = build_networks(config, classes=4, channels=1, generator=generator, guide=False)
+    cpu, guided = torch.device("cpu"), replace(networks, guide=SlowGuide())
+    without = estimate_step(networks, config, cpu, "fp32")
+    with_guide = estimate_step(guided, config, cpu, "fp32")
+    assert with_guide.memory_gib == pytest.approx(without.memory_gib + 1 / 1024)
+    assert with_guide.seconds > without.seconds + 0.5

@@ -115,6 +115,14 @@ def test_one_network_needs_no_choice(probe: Probe) -> None:
     assert assess(only, probe)["agreement"] is None
 
 
+def test_without_a_teacher_the_students_label_what_is_monitored(probe: Probe) -> None:
+    """Dice of 64 pixels that are all found; nothing says how steady they are."""
+    found = assess(segmenter(unet=Threshold(0.5)), probe)
+    assert found["stability"] is None
+    assert found["score"] == found["labeled_dice"] == pytest.approx(129 / 129.001)
+    assert found["pseudo_dice"] == {"unet": pytest.approx(129 / 129.001)}
+
+
 def test_without_unlabeled_images_labels_alone_decide(probe: Probe) -> None:
     bare = Probe(probe.labeled, probe.labels, probe.unlabeled[:0])
     networks = all_four(0.5) | {"medsam": Threshold(2.0), "medsam_teacher": Threshold(2.0)}

@@ -2,6 +2,7 @@
 
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,25 +13,8 @@ from synfoc.batches.batch import Batch
 from synfoc.methods.bcp import bcp_step, largest_components, part_loss
 from synfoc.methods.models import Models
 
-HERE = Path(__file__)
-small = runpy.run_path(str(HERE.with_name("small.py")))
-twins = runpy.run_path(str(HERE.with_name("twin_baselines.py")))
-OTHER, UNEVEN, SAME = small["OTHER"], small["UNEVEN"], small["SAME"]
-
-LN2 = 0.693147
-
-
-def undecided(images: Tensor) -> Tensor:
-    return images.new_zeros(images.shape[0], 2, *images.shape[2:])
-
-
-def sure(images: Tensor) -> Tensor:
-    """Class 1 where it is bright, with probability 1/(1 + e^-6) = .9975."""
-    return torch.cat([3 - 6 * images.round(), 6 * images.round() - 3], 1)
-
-
-def draws(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
+undecided, sure, draws, LN2 = base.undecided, base.sure, base.draws, base.LN2
 
 
 @pytest.fixture
@@ -124,21 +108,21 @@ def test_the_box_moves_with_the_draws(batch: Batch) -> None:
     assert corners == {(0, 0), (0, 1), (1, 0), (1, 1)}
 
 
-@pytest.mark.parametrize("sides", [SAME, OTHER, UNEVEN], ids=["P=S=L", "S>P>L", "uneven"])
-@pytest.mark.parametrize("name", ["UT", "MS"])
+@base.at_all_sides
+@base.on_either_network
 @pytest.mark.parametrize("pretraining", [True, False])
 def test_bcp_equals_its_twin(name: str, sides: tuple[int, int, int], pretraining: bool) -> None:
-    nets, batch = small["make_case"](7, 3, sides, images=4)
-    f = Models(**{key: nets[key] for key in (name, f"{name}_hat")})
+    nets, batch = base.make_case(7, 3, sides, images=4)
+    f, b = base.networks_of(nets, name), base.tensors(batch)
     progress = 0.1 if pretraining else 0.9
-    ours = small["numbers"](bcp_step(f, small["tensors"](batch), progress=progress, draws=draws()))
+    ours = base.numbers(bcp_step(f, b, progress=progress, draws=draws()))
 
     s = batch[f"X_w_{name}"].shape[-1]
     side = 2 * s // 3
     top, left = torch.randint(s - side, (2,), generator=draws()).tolist()
     box = np.zeros((s, s), dtype=bool)
     box[top : top + side, left : left + side] = True
-    theirs = twins["twin_bcp"](nets, batch, name, box=box, pretraining=pretraining)
+    theirs = base.twins["twin_bcp"](nets, batch, name, box=box, pretraining=pretraining)
     assert ours == pytest.approx(theirs, abs=1e-5)
 
 
@@ -147,7 +131,7 @@ def test_components_equal_their_twin() -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         q = rng.integers(0, 4, (12, 12))
-        assert np.array_equal(largest_components(q, 4), twins["only_largest"](q, 4))
+        assert np.array_equal(largest_components(q, 4), base.twins["only_largest"](q, 4))
 
 
 def test_an_odd_batch_is_refused(batch: Batch) -> None:
@@ -157,12 +141,4 @@ def test_an_odd_batch_is_refused(batch: Batch) -> None:
 
 
 def test_the_student_alone_learns(batch: Batch) -> None:
-    student, teacher = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
-    student.requires_grad_()
-    teacher.requires_grad_()
-    f = Models(UT=lambda x: undecided(x) + student, UT_hat=lambda x: sure(x) + teacher)
-    loss = bcp_step(f, batch, progress=0.5, draws=draws()).loss
-    slopes = torch.autograd.grad(loss, (student, teacher), allow_unused=True)
-    assert slopes[0] is not None
-    assert slopes[0].abs().max() > 0.01
-    assert slopes[1] is None
+    base.assert_only_the_student_learns(lambda f: bcp_step(f, batch, progress=0.5, draws=draws()))

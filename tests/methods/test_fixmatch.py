@@ -2,7 +2,9 @@
 
 import runpy
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,12 +14,7 @@ from synfoc.batches.batch import Batch
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models
 
-HERE = Path(__file__)
-small = runpy.run_path(str(HERE.with_name("small.py")))
-twins = runpy.run_path(str(HERE.with_name("twin_baselines.py")))
-OTHER, UNEVEN, SAME = small["OTHER"], small["UNEVEN"], small["SAME"]
-
-LN2 = 0.693147
+base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
 
 
 def bright(images: Tensor) -> Tensor:
@@ -46,22 +43,21 @@ def test_the_student_learns_its_sure_labels_on_the_strong_view(batch: Batch) -> 
     for f, name in ((Models(UT=bright), "UT"), (Models(MS=bright), "MS")):
         step = fixmatch_step(f, batch, lam=0.5)
         L_x, L_u = getattr(step, f"L_x_{name}"), getattr(step, f"L_u_{name}")
-        assert float(L_x) == pytest.approx(LN2 + 3 / 5, abs=1e-5)
-        assert float(L_u) == pytest.approx(LN2 / 2 + 4 / 15, abs=1e-5)
+        assert float(L_x) == pytest.approx(base.LN2 + 3 / 5, abs=1e-5)
+        assert float(L_u) == pytest.approx(base.LN2 / 2 + 4 / 15, abs=1e-5)
         assert float(step.loss) == pytest.approx(float(L_x + 0.5 * L_u))
         assert step.trusted is not None
         assert float(step.trusted) == 0.5
 
 
-@pytest.mark.parametrize("sides", [SAME, OTHER, UNEVEN], ids=["P=S=L", "S>P>L", "uneven"])
-@pytest.mark.parametrize("name", ["UT", "MS"])
+@base.at_all_sides
+@base.on_either_network
 def test_fixmatch_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
     for seed in range(3):
-        nets, batch = small["make_case"](seed, 3, sides)
-        ours = small["numbers"](
-            fixmatch_step(Models(**{name: nets[name]}), small["tensors"](batch), lam=0.7, tau=0.8)
-        )
-        theirs = twins["twin_fixmatch"](nets, batch, name, lam=0.7, tau=0.8)
+        nets, batch = base.make_case(seed, 3, sides)
+        f, b = Models(**{name: nets[name]}), base.tensors(batch)
+        ours = base.numbers(fixmatch_step(f, b, lam=0.7, tau=0.8))
+        theirs = base.twins["twin_fixmatch"](nets, batch, name, lam=0.7, tau=0.8)
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert 0.05 < ours["trusted"] < 0.95
 
@@ -85,14 +81,4 @@ def test_labels_have_no_slope(batch: Batch) -> None:
 
 
 def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
-    """And what comes back takes its place in the sum."""
-    seen = []
-
-    def release(loss: Tensor) -> Tensor:
-        seen.append(loss)
-        return loss.detach() + 10
-
-    plain = fixmatch_step(Models(UT=bright), batch)
-    step = fixmatch_step(Models(UT=bright), batch, release=release)
-    assert [float(loss) for loss in seen] == [float(plain.L_x_UT)]  # type: ignore[arg-type]
-    assert float(step.loss) == pytest.approx(float(plain.loss) + 10)
+    base.assert_the_labeled_loss_is_released_first(partial(fixmatch_step, Models(UT=bright), batch))

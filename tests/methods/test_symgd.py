@@ -4,6 +4,7 @@ import math
 import runpy
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -14,25 +15,8 @@ from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models, Network
 from synfoc.methods.symgd import amplitude_mixup, symgd_step
 
-HERE = Path(__file__)
-small = runpy.run_path(str(HERE.with_name("small.py")))
-twins = runpy.run_path(str(HERE.with_name("twin_baselines.py")))
-OTHER, UNEVEN, SAME = small["OTHER"], small["UNEVEN"], small["SAME"]
-
-LN2 = 0.693147
-
-
-def undecided(images: Tensor) -> Tensor:
-    return images.new_zeros(images.shape[0], 2, *images.shape[2:])
-
-
-def sure(images: Tensor) -> Tensor:
-    """Class 1 where it is bright, with probability 1/(1 + e^-6) = .9975."""
-    return torch.cat([3 - 6 * images.round(), 6 * images.round() - 3], 1)
-
-
-def draws(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
+base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
+undecided, sure, draws, LN2 = base.undecided, base.sure, base.draws, base.LN2
 
 
 def losses(teacher: Network, b: Batch, lam: float = 0.5) -> tuple[float, float, float]:
@@ -44,11 +28,8 @@ def losses(teacher: Network, b: Batch, lam: float = 0.5) -> tuple[float, float, 
 
 @pytest.fixture
 def batch() -> Batch:
-    """A black labeled image of class 0, a white unlabeled one, a region of a quarter."""
-    black, white = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
-    Y, M = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4, dtype=torch.bool)
-    M[:, :2, :2] = True
-    return Batch(black, black, Y, Y, white, white, white, white, M)
+    batch: Batch = base.black_and_white()
+    return batch
 
 
 def test_four_losses_by_hand(batch: Batch) -> None:
@@ -111,20 +92,19 @@ def test_amplitude_mixup_equals_numpy(side: int, generator: torch.Generator) -> 
     X, U = torch.rand(2, 2, 3, side, side, generator=generator)
     found = amplitude_mixup(X, U, torch.tensor([0.3, 1.0]))
     for i, share in enumerate([0.3, 1.0]):
-        expected = twins["moved_amplitude"](X[i].numpy(), U[i].numpy(), share)
+        expected = base.twins["moved_amplitude"](X[i].numpy(), U[i].numpy(), share)
         assert np.abs(found[i].numpy() - expected).max() < 1e-5
 
 
-@pytest.mark.parametrize("sides", [SAME, OTHER, UNEVEN], ids=["P=S=L", "S>P>L", "uneven"])
-@pytest.mark.parametrize("name", ["UT", "MS"])
+@base.at_all_sides
+@base.on_either_network
 def test_symgd_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
     for seed in range(3):
-        nets, batch = small["make_case"](seed, 3, sides)
-        f = Models(**{key: nets[key] for key in (name, f"{name}_hat")})
-        b = small["tensors"](batch)
-        ours = small["numbers"](symgd_step(f, b, lam=0.4, progress=0.8, draws=draws(), tau=0.8))
+        nets, batch = base.make_case(seed, 3, sides)
+        f, b = base.networks_of(nets, name), base.tensors(batch)
+        ours = base.numbers(symgd_step(f, b, lam=0.4, progress=0.8, draws=draws(), tau=0.8))
         shares = (0.8 * torch.rand(2, generator=draws())).tolist()
-        theirs = twins["twin_symgd"](nets, batch, name, lam=0.4, tau=0.8, shares=shares)
+        theirs = base.twins["twin_symgd"](nets, batch, name, lam=0.4, tau=0.8, shares=shares)
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert 0.1 < ours["trusted"] < 0.95
 
@@ -149,12 +129,6 @@ def test_the_labeled_image_keeps_its_look_at_the_start(batch: Batch) -> None:
 
 
 def test_the_student_alone_learns(batch: Batch) -> None:
-    student, teacher = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
-    student.requires_grad_()
-    teacher.requires_grad_()
-    f = Models(UT=lambda x: undecided(x) + student, UT_hat=lambda x: sure(x) + teacher)
-    loss = symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws()).loss
-    slopes = torch.autograd.grad(loss, (student, teacher), allow_unused=True)
-    assert slopes[0] is not None
-    assert slopes[0].abs().max() > 0.01
-    assert slopes[1] is None
+    base.assert_only_the_student_learns(
+        lambda f: symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws())
+    )

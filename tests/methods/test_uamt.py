@@ -3,6 +3,7 @@
 import math
 import runpy
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +12,7 @@ from torch import Tensor
 from synfoc.methods.models import Models, Network
 from synfoc.methods.uamt import PASSES, consistency, noisy, uamt_step, uncertainty
 
-HERE = Path(__file__)
-small = runpy.run_path(str(HERE.with_name("small.py")))
-twins = runpy.run_path(str(HERE.with_name("twin_baselines.py")))
-OTHER, UNEVEN, SAME = small["OTHER"], small["UNEVEN"], small["SAME"]
+base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
 
 
 def constant(p: float) -> Network:
@@ -28,10 +26,6 @@ def constant(p: float) -> Network:
     return network
 
 
-def draws(seed: int = 3) -> torch.Generator:
-    return torch.Generator().manual_seed(seed)
-
-
 def test_uncertainty_by_hand() -> None:
     """Looks that answer .9 and .3 in turn: mean .6, entropy -.6 ln .6 - .4 ln .4 = .6730."""
     answers = [constant(0.9), constant(0.3)] * 2
@@ -39,7 +33,7 @@ def test_uncertainty_by_hand() -> None:
     def teacher(U: Tensor) -> Tensor:
         return answers.pop()(U)
 
-    u = uncertainty(teacher, torch.zeros(1, 1, 2, 2), 4, draws())
+    u = uncertainty(teacher, torch.zeros(1, 1, 2, 2), 4, base.draws())
     assert u.shape == (1, 2, 2)
     assert u.flatten().tolist() == pytest.approx([0.6730] * 4, abs=1e-4)
     assert not answers
@@ -62,9 +56,9 @@ def test_the_threshold_rises_from_three_quarters_of_the_largest_entropy(
     lam: float, trusted: float
 ) -> None:
     """A teacher at .7 has .6109 nats; (3 + lambda)/4 ln 2 passes that at lambda = .525."""
-    _, batch = small["make_case"](1, 2, SAME)
+    _, batch = base.make_case(1, 2, base.SAME)
     f = Models(UT=constant(0.5), UT_hat=constant(0.7))
-    step = uamt_step(f, small["tensors"](batch), lam=lam, draws=draws())
+    step = uamt_step(f, base.tensors(batch), lam=lam, draws=base.draws())
     assert step.trusted is not None
     assert float(step.trusted) == trusted
     # (.5 - .7)^2 for each of the two classes.
@@ -77,38 +71,30 @@ def test_the_threshold_rises_from_three_quarters_of_the_largest_entropy(
 def test_noise_is_small_cut_and_seeded() -> None:
     """Standard deviation .0959 is that of N(0, .1^2) cut at two of them; the mean stays."""
     U = torch.full((4, 1, 64, 64), 0.5)
-    xi = noisy(U, draws()) - U
+    xi = noisy(U, base.draws()) - U
     assert float(xi.abs().max()) == pytest.approx(0.2, abs=1e-6)
     assert float(xi.std()) == pytest.approx(0.0959, abs=1e-3)
     assert float(xi.mean()) == pytest.approx(0, abs=2e-3)
-    assert torch.equal(noisy(U, draws()), U + xi)
-    assert not torch.equal(noisy(U, draws(4)), U + xi)
+    assert torch.equal(noisy(U, base.draws()), U + xi)
+    assert not torch.equal(noisy(U, base.draws(4)), U + xi)
 
 
-@pytest.mark.parametrize("sides", [SAME, OTHER, UNEVEN], ids=["P=S=L", "S>P>L", "uneven"])
-@pytest.mark.parametrize("name", ["UT", "MS"])
+@base.at_all_sides
+@base.on_either_network
 def test_uamt_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
-    nets, batch = small["make_case"](5, 3, sides)
+    nets, batch = base.make_case(5, 3, sides)
     for net in nets.values():
         net.place /= 4  # doubtful enough for both sides of the threshold
-    f = Models(**{key: nets[key] for key in (name, f"{name}_hat")})
-    ours = small["numbers"](uamt_step(f, small["tensors"](batch), lam=0.4, draws=draws()))
-    generator, shape = draws(), batch[f"U_w_{name}"].shape
+    f, b = base.networks_of(nets, name), base.tensors(batch)
+    ours = base.numbers(uamt_step(f, b, lam=0.4, draws=base.draws()))
+    generator, shape = base.draws(), batch[f"U_w_{name}"].shape
     normal = [torch.randn(shape, generator=generator).double().numpy() for _ in range(PASSES + 1)]
-    theirs = twins["twin_uamt"](nets, batch, name, lam=0.4, normal=normal)
+    theirs = base.twins["twin_uamt"](nets, batch, name, lam=0.4, normal=normal)
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert 0.1 < ours["trusted"] < 0.99
 
 
 def test_the_student_alone_learns() -> None:
     """The teacher's answers are targets, in the consistency and in the threshold."""
-    _, batch = small["make_case"](1, 2, SAME)
-    student, teacher = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
-    student.requires_grad_()
-    teacher.requires_grad_()
-    f = Models(UT=lambda x: constant(0.5)(x) + student, UT_hat=lambda x: constant(0.9)(x) + teacher)
-    step = uamt_step(f, small["tensors"](batch), lam=1.0, draws=draws())
-    slopes = torch.autograd.grad(step.loss, (student, teacher), allow_unused=True)
-    assert slopes[0] is not None
-    assert slopes[0].abs().max() > 0
-    assert slopes[1] is None
+    batch = base.black_and_white()
+    base.assert_only_the_student_learns(lambda f: uamt_step(f, batch, lam=1.0, draws=base.draws()))

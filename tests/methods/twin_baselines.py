@@ -40,6 +40,56 @@ def twin_fixmatch(
     }
 
 
+def dice_where(logits: list[Map], labels: list[Map], where: list[Map]) -> float:
+    """Dice loss of the pixels that count, all classes alike."""
+    K = len(logits[0])
+    overlap, size = [0.0] * K, [0.0] * K
+    for z, q, w in zip(logits, labels, where, strict=True):
+        P = probabilities(z)
+        for y, x in np.argwhere(w):
+            for k in range(K):
+                t = 1.0 if q[y, x] == k else 0.0
+                overlap[k] += P[k, y, x] * t
+                size[k] += P[k, y, x] ** 2 + t
+    return sum(1 - (2 * o + 1e-5) / (s + 1e-5) for o, s in zip(overlap, size, strict=True)) / K
+
+
+def twin_unimatch(
+    nets: Nets,
+    batch: Mapping[str, Map],
+    name: str,
+    *,
+    U_2: Map,
+    M_2: Map,
+    coins: Map,
+    scales: list[float],
+    tau: float,
+) -> dict[str, float]:
+    """Dropping features is here to see the image darker, by one scale per image."""
+    f, v = nets[name], views(batch, name)
+    P = [probabilities(f(u)) for u in v["U_w"]]
+    Q, nowhere = [best_class(p) for p in P], np.zeros(P[0].shape[1:])
+    W = [trusted(p, tau, nowhere) for p in P]
+    L_u = dice_where([f(u * s) for u, s in zip(v["U_w"], scales, strict=True)], Q, W)
+    for images, regions, coin in ((v["U_s"], batch["M"], coins[0]), (list(U_2), M_2, coins[1])):
+        seen, labels, where = [], [], []
+        for i, image in enumerate(images):
+            partner = (i + 1) % len(images)
+            region = regions[i] & coin[i]
+            M, m = by_nearest(region, image.shape[-1]), by_nearest(region, len(Q[i]))
+            seen.append(f(put_inside(images[partner], image, M)))
+            labels.append(put_inside(Q[partner], Q[i], m))
+            where.append(put_inside(W[partner], W[i], m))
+        L_u += dice_where(seen, labels, where) / 2
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    return {
+        "loss": L_x + L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": float(np.mean(W)),
+    }
+
+
 def twin_uamt(
     nets: Nets, batch: Mapping[str, Map], name: str, *, lam: float, normal: list[Map]
 ) -> dict[str, float]:
@@ -202,4 +252,55 @@ def twin_bcp(
         f"L_x_{name}": L_x,
         f"L_u_{name}": L_u,
         "trusted": 0.0 if pretraining else 1.0,
+    }
+
+
+def twin_semisam(
+    nets: Nets,
+    batch: Mapping[str, Map],
+    *,
+    sam: Callable[[Map, list[list[float]]], Map],
+    lam: float,
+    mu: float,
+    normal: Map,
+    nested: bool,
+) -> dict[str, Any]:
+    """For the U-Net; `drawn` are the classes that SAM drew anywhere."""
+    f, f_hat, v = nets["UT"], nets["UT_hat"], views(batch, "UT")
+    to_teacher = to_sam = count = 0.0
+    drawn = set()
+    for i, image in enumerate(v["U_w"]):
+        P = probabilities(f(image))
+        P_hat = probabilities(f_hat(image + np.clip(0.1 * normal[i], -0.2, 0.2)))
+        Q, K, side = best_class(P), len(P), P.shape[-1]
+        times = batch["U_w_MS"].shape[-1] / side
+        boxes, asked = [], []
+        for c in range(1, K):
+            part = np.array([[twin["in_part"](q, c, nested) for q in row] for row in Q])
+            places = np.argwhere(only_largest(part, 2))
+            asked.append(len(places) > 0)
+            top, left = places.min(0) if asked[-1] else (0, 0)
+            bottom, right = places.max(0) if asked[-1] else (0, 0)
+            boxes.append(
+                [left * times, top * times, (right + 1) * times - 1, (bottom + 1) * times - 1]
+            )
+        z = [twin["by_bilinear"](m, side) for m in sam(batch["U_w_MS"][i], boxes)]
+        areas = [sum(value > 0 for value in m.ravel()) for m in z]
+        for y in range(side):
+            for x in range(side):
+                here = [c for c in range(K - 1) if asked[c] and z[c][y, x] > 0]
+                label = min((areas[c], c + 1) for c in here)[1] if here else 0
+                drawn.add(label)
+                for k in range(K):
+                    count += 1
+                    to_teacher += (P[k, y, x] - P_hat[k, y, x]) ** 2
+                    to_sam += (P[k, y, x] - (k == label)) ** 2
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L_u = lam * to_teacher / count + mu * to_sam / count
+    return {
+        "loss": L_x + 0.1 / 2 * L_u,
+        "L_x_UT": L_x,
+        "L_u_UT": L_u,
+        "trusted": 1.0,
+        "drawn": drawn,
     }

@@ -79,6 +79,14 @@ def test_a_branch_alone_has_no_other_network() -> None:
     assert n.sides.logits == 16
 
 
+@pytest.mark.parametrize("branches", ["unet", "medsam"])
+@pytest.mark.parametrize("name", ["supervised", "fixmatch", "unimatch"])
+def test_a_method_that_asks_no_teacher_keeps_none(name: str, branches: str) -> None:
+    changes = (f"method.name={name}", f"method.branches={branches}")
+    n = networks(parse_config(config().model_dump(), changes))
+    assert set(n.present()) == {f"{branches}.student"}
+
+
 @pytest.mark.parametrize("weights", ["random:vit-tiny", "random:litemedsam"])
 def test_a_run_folder_needs_no_weights_but_its_own(tmp_path: Path, weights: str) -> None:
     """From base.safetensors and the trained state alone: the same logits."""

@@ -2,6 +2,7 @@
 
 import pickle
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -103,40 +104,12 @@ def test_loading_for_another_side_equals_the_authors(golden: Path, classes: int)
             torch.testing.assert_close(ours, tensor, atol=1e-6, rtol=0, msg=name)
 
 
-def test_masks_equal_those_of_transformers_sam_without_a_prompt(tmp_path: Path) -> None:
+def test_masks_equal_those_of_transformers_sam_without_a_prompt(
+    hub_sam: tuple[Any, Path],
+) -> None:
     """K = 4: its single mask is our class 0, its three further masks are classes 1 to 3."""
-    from transformers import SamConfig, SamModel
-
-    torch.manual_seed(0)
-    config = SamConfig(
-        vision_config={
-            "hidden_size": 32,
-            "num_hidden_layers": 3,
-            "num_attention_heads": 2,
-            "image_size": 64,
-            "window_size": 3,
-            "global_attn_indexes": [1],
-            "output_channels": 16,
-            "num_pos_feats": 8,
-            "mlp_dim": 40,
-            "initializer_range": 0.3,
-        },
-        prompt_encoder_config={"hidden_size": 16, "image_size": 64},
-        mask_decoder_config={
-            "hidden_size": 16,
-            "mlp_dim": 24,
-            "num_attention_heads": 2,
-            "iou_head_hidden_dim": 12,
-        },
-        initializer_range=0.3,
-    )
-    reference = SamModel(config).eval()
-    with torch.no_grad():
-        for p in reference.parameters():
-            p.normal_(std=0.3)
-    reference.save_pretrained(tmp_path / "hub folder")
-
-    source = read_source(tmp_path / "hub folder")
+    reference, folder = hub_sam
+    source = read_source(folder)
     network = sam_from_source(
         source, classes=4, side=64, rank=2, generator=torch.Generator(), where="the folder"
     )

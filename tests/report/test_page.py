@@ -139,6 +139,16 @@ def test_changes_are_none_for_the_papers_own_setting() -> None:
     ]
 
 
+def test_a_guide_is_named_though_it_is_not_trained(make_run: MakeRun) -> None:
+    """SemiSAM trains the U-Net alone, but the model that it asks decides what it learns."""
+    tree = {"data": {"path": "x", "set": "busi"}, "medsam": {"rank": 8, "lr": 1.0}}
+    method = ("method.branches=unet", "medsam.weights=sam-vit-b")
+    guided = parse_config(tree, (*method, "method.name=semisam"))
+    alone = parse_config(tree, (*method, "method.name=uamt"))
+    named = {c.key for c in changes(guided)} - {c.key for c in changes(alone)}
+    assert named == {"medsam.weights", "medsam.side"}
+
+
 def test_checks_name_small_test_sets_empty_predictions_and_unlike_runs(make_run: MakeRun) -> None:
     first, second = make_run("a"), make_run("b", lower=0.1)
     for path, key, value in (

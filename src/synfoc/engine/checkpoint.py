@@ -1,8 +1,8 @@
 """Save and restore everything that a run is, so that a resumed run equals an unbroken one.
 
-A checkpoint is one safetensors file: both students, both teachers, both optimizers, and in its
-header the step, what was best so far and the config. Random numbers need no place in it: batch k
-follows from (seed, k). The frozen encoder lies once in the run folder, in base.safetensors.
+A checkpoint is one safetensors file: students, teachers, optimizers, and in its header the step,
+what was best so far and the config. Random numbers need no place in it: batch k follows from
+(seed, k). What is frozen lies once in the run folder, in base.safetensors.
 """
 
 from __future__ import annotations
@@ -110,7 +110,13 @@ def load_checkpoint(
     """
     header, state = _read(path)
     own = network_state(networks)
-    found = {k: v for k, v in state.items() if not k.startswith("optimizer.")}
+    # Earlier versions kept a teacher of every student; one that is not asked stays in the file.
+    unasked = {"unet.teacher", "medsam.teacher"} - networks.present().keys()
+    found = {
+        k: v
+        for k, v in state.items()
+        if not k.startswith("optimizer.") and k.partition("/")[0] not in unasked
+    }
     _check_fit(path, own, found)
     for name, network in networks.present().items():
         own = _part(state, f"{name}/")
@@ -165,6 +171,7 @@ def load_run(
         channels=channels,
         generator=torch.Generator().manual_seed(config.train.seed),
         base=folder.base if folder.base.is_file() else None,
+        guide=False,
     ).to(place)
     progress = load_checkpoint(find_checkpoint(folder, checkpoint), networks)
     return LoadedRun(

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 Precision = Literal["fp32", "bf16", "fp16"]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 QUICK = 1.0  # seconds; what takes less is measured on a whole batch
+DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -114,9 +115,11 @@ PASSES: dict[str, tuple[float, float]] = {
     "synfoc": (2, 1.5),  # the U-Net student labels too, MedSAM's does not
     "supervised": (1, 0),
     "fixmatch": (2, 1),
+    "unimatch": (4, 1),
     "uamt": (2, 9),
     "symgd": (4, 3),
     "bcp": (1, 1),  # both mixtures are half a batch
+    "semisam": (2, 1),  # and one look of the guide, which is counted by itself
 }
 """Method -> batches that pass each student with a graph, and that pass any network without."""
 
@@ -161,6 +164,10 @@ def estimate_step(
         parameters = sum(p.numel() * p.element_size() for p in network.parameters())
         trained = sum(p.numel() * 4 for p in network.parameters() if p.requires_grad)
         memory += parameters + 4 * trained + saved * batch * learning
+    if networks.guide is not None:
+        boxes = len(config.data.classes or (1,))
+        seconds += _look(networks.guide, batch, boxes, networks.sides.medsam, device, precision)
+        memory += sum(p.numel() * p.element_size() for p in networks.guide.parameters())
     started = 0.0 if device.type == "cuda" else psutil.Process().memory_info().rss
     return Estimate((memory + started) / 2**30, seconds, free_memory_gib(device))
 
@@ -184,14 +191,13 @@ def _measure(
     def timed(images: int) -> tuple[float, float]:
         view = torch.zeros(images, channels, side, side, device=device)
         start = _clock(device)
-        with torch.autocast(device.type, dtype=dtype, enabled=precision != "fp32"):
+        with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
             logits = network(view)
         forward = _clock(device) - start
         logits.float().sum().backward()
         return forward, _clock(device) - start
 
     own = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    dtype = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[precision]
     training = network.training
     network.eval()  # a zero image must not move batch-norm statistics
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
@@ -204,6 +210,17 @@ def _measure(
     network.zero_grad(set_to_none=True)
     kept = float(sum(n for pointer, n in saved.items() if pointer not in own))
     return forward / images, both / images, kept
+
+
+def _look(
+    guide: nn.Module, batch: int, boxes: int, side: int, device: torch.device, precision: Precision
+) -> float:
+    """Seconds in which the guide answers to a batch with so many boxes in each image."""
+    view, places = torch.zeros(batch, 1, side, side), torch.zeros(batch, boxes, 4)
+    start = _clock(device)
+    with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+        guide(view.to(device), places.to(device))
+    return _clock(device) - start
 
 
 def _clock(device: torch.device) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TypeAlias
 
+from synfoc.batches.augment import draw_regions, strong_views
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import draws_of_step
 from synfoc.config import Config
@@ -12,11 +13,13 @@ from synfoc.methods.bcp import bcp_step
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models, Release, Step
 from synfoc.methods.schedules import ramp_up
+from synfoc.methods.semisam import semisam_step
 from synfoc.methods.single import single_medsam_step, single_unet_step
 from synfoc.methods.supervised import supervised_step
 from synfoc.methods.symgd import symgd_step
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.methods.uamt import uamt_step
+from synfoc.methods.unimatch import unimatch_step
 
 Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 """Networks, batch, steps done, what takes a loss that is complete -> losses."""
@@ -24,7 +27,7 @@ Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 
 def lam_of(config: Config, k: int) -> float:
     """Weight lambda in step k: ramped up, or 1 throughout where the method's paper has no ramp."""
-    constant = config.method.name in ("fixmatch", "bcp")
+    constant = config.method.name in ("fixmatch", "unimatch", "bcp")
     return 1.0 if constant else ramp_up(k, config.train.steps)
 
 
@@ -61,6 +64,8 @@ def _baseline_of(config: Config) -> Method:
         return lambda f, b, k, release: fixmatch_step(
             f, b, lam=lam_of(config, k), tau=m.tau, release=release
         )
+    if m.name == "unimatch":
+        return _unimatch_of(config)
     if m.name == "uamt":
         return lambda f, b, k, release: uamt_step(
             f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
@@ -75,5 +80,29 @@ def _baseline_of(config: Config) -> Method:
             tau=m.tau,
             release=release,
         )
+    if m.name == "semisam":
+        return lambda f, b, k, release: semisam_step(
+            f,
+            b,
+            lam=lam_of(config, k),
+            mu=ramp_up(steps - k, steps),
+            draws=draws_of_step(seed, k),
+            nested=config.data.nested,
+            release=release,
+        )
     assert m.name == "bcp"
     return lambda f, b, k, release: bcp_step(f, b, progress=k / steps, draws=draws_of_step(seed, k))
+
+
+def _unimatch_of(config: Config) -> Method:
+    """UniMatch draws a second strong view and a second region beside those of the batch."""
+    m, seed = config.method, config.train.seed
+
+    def step(f: Models, b: Batch, k: int, release: Release) -> Step:
+        draws = draws_of_step(seed, k)
+        U_w = b.U_w_UT if m.branches == "unet" else b.U_w_MS
+        M_2 = draw_regions(len(b.M), b.M.shape[-1], m.paste_area, draws).to(b.M.device)
+        U_2 = strong_views(U_w, config.augment, draws)
+        return unimatch_step(f, b, U_2=U_2, M_2=M_2, draws=draws, tau=m.tau, release=release)
+
+    return step

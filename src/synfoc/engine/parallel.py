@@ -97,21 +97,23 @@ def anywhere(fabric: Fabric, here: bool) -> bool:
 
 
 class Sharded:
-    """A network as the method page calls it: the whole batch in, float32 logits of it out."""
+    """A network as a method page calls it: the whole batch in, float32 logits of it out."""
 
     def __init__(self, module: nn.Module, fabric: Fabric) -> None:
         self.module, self.fabric = module, fabric
 
-    def __call__(self, images: Tensor) -> Tensor:
+    def __call__(self, images: Tensor, *more: Tensor) -> Tensor:
         """Run this process's rows, gather everybody's logits.
 
         Args:
             images: (B, c, s, s), the same on every process; B divisible by their number.
+            more: what else the network takes, B rows of each.
         """
         world, rank = self.fabric.world_size, self.fabric.global_rank
         # Teachers are not set up by Fabric, so the precision is chosen here for all four networks.
         with self.fabric.autocast():
-            logits: Tensor = self.module(images.chunk(world)[rank])
+            rows = (x.chunk(world)[rank] for x in (images, *more))
+            logits: Tensor = self.module(*rows)
         logits = logits.float()
         if world == 1:
             return logits
@@ -156,7 +158,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 def set_up(
     networks: Networks, optimizers: Mapping[str, Optimizer], fabric: Fabric
 ) -> tuple[Models, dict[str, Optimizer]]:
-    """The four networks as the method calls them, and the students' optimizers, over all processes.
+    """The networks as the method calls them, and the students' optimizers, over all processes.
 
     Students and teachers are put in training mode: teachers normalize by the batch, too [authors'
     code].
@@ -167,12 +169,16 @@ def set_up(
                 share_batch_norm(unet)
     students = {"UT": networks.unet, "MS": networks.medsam}
     teachers = {"UT_hat": networks.unet_teacher, "MS_hat": networks.medsam_teacher}
-    calls = {}
+    calls: dict[str, Sharded] = {}
     for name, network in (students | teachers).items():
         if network is not None:
             network.train()
             module = fabric.setup_module(network) if name in students else network
             calls[name] = Sharded(module, fabric)
+            if name in students:
+                calls[f"{name}_drop"] = calls[name]
+    if networks.guide is not None:
+        calls["SAM"] = Sharded(networks.guide, fabric)
     ready = fabric.setup_optimizers(*optimizers.values())
     ready = ready if isinstance(ready, tuple | list) else (ready,)
     return Models(**calls), dict(zip(optimizers, ready, strict=True))

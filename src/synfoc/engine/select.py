@@ -63,9 +63,10 @@ class Judge:
     def __init__(self, prepared: Prepared, segmenter: Segmenter) -> None:
         config = prepared.config
         self.prepared, self.segmenter = prepared, segmenter
-        no_evidence = config.train.rule == "honest" and config.method.name == "supervised"
+        no_evidence = config.train.rule == "honest" and not config.method.has_teacher
         self.rule = "last" if no_evidence else config.train.rule
-        """The rule that makes a checkpoint `best`; supervised runs use no unlabeled image."""
+        """The rule that makes a checkpoint `best`; without a teacher there is no evidence on
+        unlabeled images, and the last step is taken."""
         self.probe = self._load_probe(config.train.evaluate_images)
 
     def evaluate(self) -> tuple[dict[str, Any], float]:
@@ -176,13 +177,15 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
     Returns:
         score, labeled_dice (mean over the trained branches), agreement (of the two students; None
         for one branch), stability (mean over branches of student against teacher); of unlabeled
-        images; and pseudo_dice {branch: Dice of the teachers' pseudo-labels} where monitored.
+        images; and pseudo_dice {branch: Dice of the pseudo-labels} where monitored.
     """
     branches = trained_branches(segmenter)
     answers = segmenter.answers()
     known = _predict(segmenter, probe.labeled, [(b, "student") for b in branches])
     labeled_dice = _mean([_dice(segmenter, Q, probe.labels) for Q in known.values()])
-    watched = [a for a in answers if a[1] == "teacher"] if probe.monitor is not None else []
+    # Whoever labels: the teachers, or students where there are none.
+    labeling = [a for a in answers if a[1] == "teacher"] or list(answers)
+    watched = labeling if probe.monitor is not None else []
     wanted = list(dict.fromkeys([*(a for a in answers if a[0] != "fused"), *watched]))
     hidden = _predict(segmenter, probe.unlabeled, wanted)
     agreement: float | None = None

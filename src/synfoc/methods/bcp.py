@@ -14,12 +14,13 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional
 
 from synfoc.batches.batch import Batch
 from synfoc.methods.branch import Branch, only_branch
+from synfoc.methods.components import largest_component
+from synfoc.methods.losses import part_dice
 from synfoc.methods.mixing import most_probable, nearest, paste
 from synfoc.methods.models import Models, Network, Step
 
@@ -97,15 +98,11 @@ def largest_components(q: Int[np.ndarray, "l l"], classes: int) -> Int[np.ndarra
         classes: K, with the background 0.
 
     Returns:
-        The same map, 0 where a smaller component was; pixels touch also by their corners, and of
-        two components of one size the first from the top stays [authors' code].
+        The same map, 0 where a smaller component was [authors' code].
     """
     kept = np.zeros_like(q)
     for k in range(1, classes):
-        components, count = ndimage.label(q == k, structure=np.ones((3, 3)))
-        if count:
-            largest = 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
-            kept[components == largest] = k
+        kept[largest_component(q == k)] = k
     return kept
 
 
@@ -114,11 +111,9 @@ def part_loss(
 ) -> Float[Tensor, ""]:
     """Cross-entropy plus Dice loss over a part of the pixels alone.
 
-        L_ce   = sum(W ce) / (sum(W) + 1e-16)
-        L_dice = 1 - mean_k (2 sum(W P_k Q_k) + 1e-10) / (sum(W P_k^2) + sum(W Q_k) + 1e-10)
+        L_ce = sum(W ce) / (sum(W) + 1e-16),   L_dice of `part_dice`
 
-    Unlike `losses.py` it divides by the part's pixels, and the background is weighed like the
-    other classes.
+    Unlike `ce_dice` it divides by the part's pixels.
 
     Args:
         z: logits.
@@ -129,7 +124,4 @@ def part_loss(
     """
     W = part.float()
     ce = (functional.cross_entropy(z, Q, reduction="none") * W).sum() / (W.sum() + 1e-16)
-    P, W_k = z.softmax(1), W[:, None]
-    Q_k = functional.one_hot(Q, z.shape[1]).movedim(-1, 1).to(P.dtype)
-    overlap, size = (W_k * P * Q_k).sum((0, 2, 3)), (W_k * (P * P + Q_k)).sum((0, 2, 3))
-    return ce + 1 - ((2 * overlap + 1e-10) / (size + 1e-10)).mean()
+    return ce + part_dice(z.softmax(1), Q, part)

@@ -14,12 +14,14 @@ from torch import Tensor
 
 from synfoc.batches.batch import Batch
 from synfoc.methods.mixing import nearest
-from synfoc.methods.models import Models, Network, Step, absent
+from synfoc.methods.models import Dropping, Models, Network, Step, absent
 
 
 @dataclass(frozen=True)
 class Branch:
-    """Student f, teacher f_hat, and what they see: images of side s, label maps of side l.
+    """Student f (f_drop: with dropped features), teacher f_hat, and what they see.
+
+    Images are of side s, label maps of side l.
 
     For the U-Net s = l = P; for the foundation model s = S and l = L.
     """
@@ -27,6 +29,7 @@ class Branch:
     name: Literal["UT", "MS"]
     f: Network
     f_hat: Network
+    f_drop: Dropping
     X_w: Float[Tensor, "B c s s"]
     Y_w: Int[Tensor, "B l l"]
     U_w: Float[Tensor, "B c s s"]
@@ -50,6 +53,8 @@ def only_branch(f: Models, b: Batch) -> Branch:
     if (f.UT is absent) == (f.MS is absent):
         raise ValueError("this method trains exactly one network")
     if f.MS is absent:
-        return Branch("UT", f.UT, f.UT_hat, b.X_w_UT, b.Y_w_UT, b.U_w_UT, b.U_s_UT, b.M, b.M)
+        unet = f.UT, f.UT_hat, f.UT_drop
+        return Branch("UT", *unet, b.X_w_UT, b.Y_w_UT, b.U_w_UT, b.U_s_UT, b.M, b.M)
+    medsam = f.MS, f.MS_hat, f.MS_drop
     M_s, M_l = nearest(b.M, b.X_w_MS.shape[-1]), nearest(b.M, b.Y_w_MS.shape[-1])
-    return Branch("MS", f.MS, f.MS_hat, b.X_w_MS, b.Y_w_MS, b.U_w_MS, b.U_s_MS, M_s, M_l)
+    return Branch("MS", *medsam, b.X_w_MS, b.Y_w_MS, b.U_w_MS, b.U_s_MS, M_s, M_l)

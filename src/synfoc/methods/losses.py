@@ -7,7 +7,7 @@ number with gradient; none has modes. Where they differ from the paper: docs/dep
 from __future__ import annotations
 
 import torch.nn.functional as F
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 
@@ -63,6 +63,33 @@ def dice_loss(
         W_k = W[:, None].expand_as(P).clone()
         W_k[:, 0] = 1
         overlap, size = (W_k * P * Q_k).sum(pixels), (W_k * (P * P + Q_k)).sum(pixels)
+    return 1 - ((2 * overlap + smooth) / (size + smooth)).mean()
+
+
+def part_dice(
+    P: Float[Tensor, "B K h w"],
+    Q: Int[Tensor, "B h w"],
+    part: Bool[Tensor, "B h w"],
+    *,
+    smooth: float = 1e-10,
+) -> Float[Tensor, ""]:
+    """Soft Dice loss over a part of the pixels alone, averaged over the K classes.
+
+        1 - mean_k (2 sum(W P_k Q_k) + s) / (sum(W P_k^2) + sum(W Q_k) + s)
+
+    Unlike in `dice_loss` the background is weighed like the other classes.
+
+    Args:
+        P: probabilities.
+        Q: class indices.
+        part: W, where it counts; nowhere costs 0.
+        smooth: s, in pixels.
+
+    Source: as the authors of BCP and of UniMatch compute it.
+    """
+    W_k = part[:, None].to(P.dtype)
+    Q_k = F.one_hot(Q, P.shape[1]).movedim(-1, 1).to(P.dtype)
+    overlap, size = (W_k * P * Q_k).sum((0, 2, 3)), (W_k * (P * P + Q_k)).sum((0, 2, 3))
     return 1 - ((2 * overlap + smooth) / (size + smooth)).mean()
 
 

@@ -10,9 +10,15 @@ from torch import Tensor
 
 Network: TypeAlias = Callable[[Tensor], Tensor]
 """Images (B, c, s, s) in [0, 1] -> logits (B, K, s', s')."""
+Dropping: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""The same with half of its features dropped: images, one seed per image (B,) -> logits."""
+
+Boxed: TypeAlias = Callable[[Tensor, Tensor], Tensor]
+"""Images (B, c, S, S), boxes (B, n, 4) as left, top, right, bottom in pixels of S -> the logits of
+what is in each box, (B, n, L, L); above 0 is inside."""
 
 
-def absent(images: Tensor) -> Tensor:
+def absent(images: Tensor, *more: Tensor) -> Tensor:
     """Stand in for a network that this run does not train: calling it is a mistake of ours.
 
     Raises:
@@ -23,12 +29,15 @@ def absent(images: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Models:
-    """Students UT (U-Net) and MS (MedSAM), and their teachers; `absent` where not trained."""
+    """Students UT (U-Net) and MS (MedSAM), their teachers, SAM; `absent` where there is none."""
 
     UT: Network = absent
     MS: Network = absent
     UT_hat: Network = absent
     MS_hat: Network = absent
+    UT_drop: Dropping = absent
+    MS_drop: Dropping = absent
+    SAM: Boxed = absent
 
 
 Release: TypeAlias = Callable[[Tensor], Tensor]

@@ -1,7 +1,8 @@
-"""Config -> two students and their teachers; a run's frozen encoder -> file and back.
+"""Config -> students and the teachers that the method asks; what is frozen -> file and back.
 
 student U-Net     teacher U-Net: a copy
 student SAM       teacher SAM: its own LoRA, prompt encoder, mask decoder over the SAME encoder
+                  guide: a SAM that is asked with boxes in training, and does not learn
 """
 
 from __future__ import annotations
@@ -32,7 +33,9 @@ from synfoc.models.checkpoints import (
     to_transformers,
 )
 from synfoc.models.fitting import sam_from_source
+from synfoc.models.prompted import BoxSam
 from synfoc.models.sam import PromptFreeSam
+from synfoc.models.tokens import TOKENS
 from synfoc.models.unet import UNet
 from synfoc.models.weights import locate
 from synfoc.storage import replacing
@@ -48,17 +51,21 @@ SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
     "vit-tiny": (Vit(32, 2, 2, 64, 3, (1,), 32), Decoder(2, 64, 32)),
 }
 """Networks that `random:NAME` makes, for timing and tests; vit-tiny is nobody's model."""
+MASK_TOKENS = 4
+"""Of every published SAM: one for a single answer, which MedSAM's training used, and three."""
 
 
 @dataclass(frozen=True)
 class Networks:
-    """Students and teachers; None for a branch that is not trained."""
+    """Students and teachers; None for a branch that is not trained, a teacher that is not asked."""
 
     unet: UNet | None
     unet_teacher: UNet | None
     medsam: PromptFreeSam | None
     medsam_teacher: PromptFreeSam | None
     sides: Sides
+    guide: BoxSam | None = None
+    """Only where the method asks one; it is the same in every checkpoint, so in none."""
 
     def present(self) -> dict[str, UNet | PromptFreeSam]:
         """Those that there are, by name: unet.student, unet.teacher, medsam.student, ..."""
@@ -72,8 +79,9 @@ class Networks:
 
     def to(self, device: torch.device) -> Networks:
         """The same networks, moved in place."""
-        for network in self.present().values():
-            network.to(device)
+        for network in (*self.present().values(), self.guide):
+            if network is not None:
+                network.to(device)
         return self
 
 
@@ -84,16 +92,18 @@ def build_networks(
     channels: int,
     generator: torch.Generator,
     base: Path | None = None,
+    guide: bool = True,
 ) -> Networks:
     """Build the networks that a config asks for, on the CPU.
 
     Args:
-        config: reads `method.branches`, `unet` and `medsam`.
+        config: reads `method`, `unet` and `medsam`.
         classes: K, foreground classes + 1.
         channels: of the U-Net's images; the foundation model takes 1 or 3.
         generator: on the CPU; draws all that no checkpoint gives.
-        base: the frozen encoder kept in a run folder (`save_base`). Then `medsam.weights` is not
-            looked at, and the mask decoder is fresh until a checkpoint of the run is loaded.
+        base: what is frozen, kept in a run folder (`save_base`). Then `medsam.weights` is not
+            looked at, and a student's mask decoder is fresh until a checkpoint is loaded.
+        guide: build the guide, too, where the method has one; only training asks it.
 
     Raises:
         UserError: no weights, or weights that do not fit.
@@ -108,37 +118,45 @@ def build_networks(
             unet = UNet(channels, classes, config.unet.width)
         # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
         unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    P = config.unet.side
+    P, taught = config.unet.side, config.method.has_teacher
     # Without a foundation model its sides are the U-Net's, so that nothing is resampled for it.
     sides = Sides(medsam.side, medsam.logits_side, P) if medsam else Sides(P, P, P)
+    guided = config.method.has_guide
+    if guided:
+        sides = Sides(config.medsam.side, P, P)
     return Networks(
         unet=unet,
-        unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet else None,
+        unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet and taught else None,
         medsam=medsam,
-        medsam_teacher=medsam.twin() if medsam else None,
+        medsam_teacher=medsam.twin() if medsam and taught else None,
         sides=sides,
+        guide=_guide(config.medsam, generator, base) if guided and guide else None,
     )
 
 
 def save_base(networks: Networks, path: Path) -> None:
-    """Write the frozen encoder and the shape of its network, so that a run folder is complete.
+    """Write what is frozen and the shape of its network, so that a run folder is complete.
 
-    Nothing is written where no foundation model is trained. The file appears whole or not at all.
+    That is the encoder of a student, a guide as a whole, or nothing where there is no foundation
+    model. The file appears whole or not at all.
 
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
-    if networks.medsam is None:
+    sam = networks.guide.sam if networks.guide else networks.medsam
+    if sam is None:
         return
     tensors = {
         to_original("vision_encoder." + name.removeprefix("vision."))
         if name.startswith("vision.")
-        else "image_encoder." + name: tensor.detach().cpu().contiguous()
-        for name, tensor in networks.medsam.encoder.state_dict().items()
+        else "image_encoder." + name: tensor
+        for name, tensor in sam.encoder.state_dict().items()
     }
-    shape = describe(*networks.medsam.shape)
+    if networks.guide:
+        tensors |= {to_original(name): tensor for name, tensor in sam.trained_state().items()}
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as part:
-        save_file(tensors, part, {"shape": shape, "side": str(networks.medsam.side)})
+        save_file(plain, part, {"shape": describe(*sam.shape), "side": str(sam.side)})
 
 
 def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
@@ -159,14 +177,16 @@ def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
     loaded = []
     for file in files:
         tensors = read_tensors(file)
-        if "w_a_000" in tensors and networks.medsam and networks.medsam_teacher:
+        if "w_a_000" in tensors and networks.medsam:
             state = _published_state(tensors)
             networks.medsam.load_trained_state(state)
-            networks.medsam_teacher.load_trained_state(state)
+            if networks.medsam_teacher:
+                networks.medsam_teacher.load_trained_state(state)
             loaded.append("medsam")
-        elif "inc.double_conv.0.weight" in tensors and networks.unet and networks.unet_teacher:
+        elif "inc.double_conv.0.weight" in tensors and networks.unet:
             _load_unet(networks.unet, tensors, file)
-            networks.unet_teacher.load_state_dict(networks.unet.state_dict())
+            if networks.unet_teacher:
+                networks.unet_teacher.load_state_dict(networks.unet.state_dict())
             loaded.append("unet")
     if not loaded:
         raise UserError(
@@ -181,13 +201,7 @@ def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
 def _foundation_model(
     settings: FoundationModel, classes: int, generator: torch.Generator, base: Path | None
 ) -> PromptFreeSam:
-    fresh = None
-    if base:
-        source, fresh = _read_base(base, settings.side), "prompt_encoder|mask_decoder"
-    elif settings.weights.startswith("random:"):
-        source, fresh = _random_source(settings.weights), ""
-    else:
-        source = read_source(locate(settings.weights))
+    source, fresh = _source(settings, base)
     return sam_from_source(
         source,
         classes=classes,
@@ -195,9 +209,34 @@ def _foundation_model(
         rank=settings.rank,
         generator=generator,
         where=str(base or settings.weights),
-        fresh=fresh,
+        fresh="prompt_encoder|mask_decoder" if base else fresh,
         tokens="checkpoint" if base else settings.tokens,
     )
+
+
+def _guide(settings: FoundationModel, generator: torch.Generator, base: Path | None) -> BoxSam:
+    """The network of the checkpoint (or of a run's base) with all its mask tokens, unchanged."""
+    source, fresh = _source(settings, base)
+    sam = sam_from_source(
+        source,
+        classes=len(source.tensors[TOKENS]) if TOKENS in source.tensors else MASK_TOKENS,
+        side=settings.side,
+        rank=1,
+        generator=generator,
+        where=str(base or settings.weights),
+        fresh=fresh,
+        tokens="checkpoint",
+    )
+    return BoxSam(sam)
+
+
+def _source(settings: FoundationModel, base: Path | None) -> tuple[Source, str | None]:
+    """Tensors, and which of them may be drawn (see `sam_from_source`)."""
+    if base:
+        return _read_base(base, settings.side), None
+    if settings.weights.startswith("random:"):
+        return _random_source(settings.weights), ""
+    return read_source(locate(settings.weights)), None
 
 
 def _random_source(weights: str) -> Source:

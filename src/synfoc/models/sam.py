@@ -19,10 +19,11 @@ from typing import Any, Protocol
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
+from synfoc.models.dropping import drop_channels
 from synfoc.models.lora import LoRA, QkvLayers
 
 
@@ -107,16 +108,22 @@ class PromptFreeSam(nn.Module):
         """L: the decoder quadruples the side of the embedding."""
         return 4 * self.side // int(self.encoder.stride)
 
-    def forward(self, x: Float[Tensor, "B c S S"]) -> Float[Tensor, "B K L L"]:
+    def forward(
+        self, x: Float[Tensor, "B c S S"], seeds: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B K L L"]:
         """Logits of every class; class 0 is background.
 
         Args:
             x: images in [0, 1], gray (c = 1) or color (c = 3), without mean and deviation removed.
+            seeds: where given, half of the channels of the embedding are dropped [UniMatch].
 
         Raises:
             UserError: the images have another side than S.
         """
-        return self.decode(self.embed(x))
+        embedding = self.embed(x)
+        if seeds is not None:
+            [embedding] = drop_channels([embedding], seeds)
+        return self.decode(embedding)
 
     def embed(self, x: Float[Tensor, "B c S S"]) -> Float[Tensor, "B d e e"]:
         """Image embedding: the encoder with this network's own update of q and v."""
@@ -133,12 +140,17 @@ class PromptFreeSam(nn.Module):
             embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1), again)
         return embedding
 
-    def decode(self, embedding: Float[Tensor, "B d e e"]) -> Float[Tensor, "B K L L"]:
-        """All K mask logits of an embedding, given no prompt."""
+    def decode(
+        self, embedding: Float[Tensor, "B d e e"], prompts: Float[Tensor, "B t d"] | None = None
+    ) -> Float[Tensor, "B K L L"]:
+        """All K mask logits of an embedding, given no prompt, or t tokens of one per image."""
         decoder = self.mask_decoder
         tokens = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
+        tokens = tokens.expand(len(embedding), -1, -1)
+        if prompts is not None:
+            tokens = torch.cat([tokens, prompts], dim=1)
         queries, keys = decoder.transformer(
-            point_embeddings=tokens.expand(len(embedding), 1, -1, -1),
+            point_embeddings=tokens[:, None],
             image_embeddings=embedding + self.prompt_encoder.no_mask_embed.weight[..., None, None],
             image_positional_embeddings=self.positions,
             attention_similarity=None,

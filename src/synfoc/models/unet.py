@@ -11,10 +11,11 @@ Nothing here depends on the memory format or the precision: channels_last and au
 """
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
+from synfoc.models.dropping import drop_channels
 
 
 class UNet(nn.Module):
@@ -41,11 +42,15 @@ class UNet(nn.Module):
         self.up4 = _Up(width * 2)
         self.outc = _Head(width, classes)
 
-    def forward(self, x: Float[Tensor, "B c P P"]) -> Float[Tensor, "B K P P"]:
+    def forward(
+        self, x: Float[Tensor, "B c P P"], seeds: Int[Tensor, " B"] | None = None
+    ) -> Float[Tensor, "B K P P"]:
         """Logits of every pixel.
 
         Args:
             x: images in [0, 1]; the side P is a multiple of 16, for the four poolings.
+            seeds: where given, half of the channels of all five levels are dropped on their way to
+                the decoder [UniMatch].
 
         Raises:
             UserError: the side is no multiple of 16.
@@ -62,6 +67,8 @@ class UNet(nn.Module):
         skip3 = self.down2(skip2)
         skip4 = self.down3(skip3)
         x = self.down4(skip4)
+        if seeds is not None:
+            skip1, skip2, skip3, skip4, x = drop_channels((skip1, skip2, skip3, skip4, x), seeds)
         x = self.up1(x, skip4)
         x = self.up2(x, skip3)
         x = self.up3(x, skip2)

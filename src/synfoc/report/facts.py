@@ -127,6 +127,9 @@ def _networks(view: RunView) -> str:
     if config.method.branches != "unet":
         m = config.medsam
         parts.append(f"foundation model {m.weights} at {m.side} px, LoRA rank {m.rank}")
+    if config.method.has_guide:
+        m = config.medsam
+        parts.append(f"guided by foundation model {m.weights} at {m.side} px, asked with boxes")
     return "; ".join(parts)
 
 

@@ -13,7 +13,14 @@ from synfoc.runs import BRANCHES, RunFolder
 from synfoc.storage import read_json, read_lines
 
 BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
-METHOD_NAMES = {"fixmatch": "FixMatch", "uamt": "UA-MT", "symgd": "SymGD", "bcp": "BCP"}
+METHOD_NAMES = {
+    "fixmatch": "FixMatch",
+    "unimatch": "UniMatch",
+    "uamt": "UA-MT",
+    "symgd": "SymGD",
+    "bcp": "BCP",
+    "semisam": "SemiSAM",
+}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
 # Where our default differs from the paper, or where the paper has several values. Everything
@@ -53,6 +60,7 @@ _PRACTICAL = {
     "train.watch_test",
     "train.tensorboard",
 }
+_OF_GUIDE = {"medsam.weights", "medsam.side"}
 _PAPER_WORDS = {"medsam.weights": "MedSAM ViT-B", "train.rule": "best on the test set"}
 _UNLABELED_ONLY = {"method.name", "method.branches"}
 _UNLABELED_ONLY |= {"method.fusion", "method.alpha", "method.consistency", "method.tau"}
@@ -175,6 +183,7 @@ def changes(config: Config) -> list[Change]:
     for key, value in ours.items():
         section = key.partition(".")[0]
         unused = {"unet": "medsam", "medsam": "unet"}.get(section) == config.method.branches
+        unused &= not (config.method.has_guide and key in _OF_GUIDE)
         if section == "data" or key in skip or unused:
             continue
         allowed = accepted.get(key, (default[key],))
