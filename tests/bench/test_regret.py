@@ -66,7 +66,7 @@ def test_the_choice_of_the_branch_at_the_default_step(make_suite: MakeSuite) -> 
 def test_labels_alone_have_no_evidence(make_suite: MakeSuite) -> None:
     found = run_regret(make_suite().find("eyes/A-2/sup/seed1"))
     assert found is not None
-    assert (found.kind, found.answer_choice) == ("labels alone", None)
+    assert (found.kind, found.answer_choice) == ("no teacher", None)
     assert found.rules == pytest.approx({"last": 5.0, "score": 5.0, "labeled Dice": 5.0})
 
 
@@ -93,8 +93,8 @@ def test_mean_and_largest(make_suite: MakeSuite) -> None:
     by_choice = {(x.kind, x.choice): x for x in summarize(regrets(folder))}
     score = by_choice["two networks", "score"]
     assert (score.mean, score.worst, score.runs) == (pytest.approx(1.5), pytest.approx(2.0), 4)
-    assert ("labels alone", "agreement") not in by_choice
-    assert ("labels alone", "answer") not in by_choice
+    assert ("no teacher", "agreement") not in by_choice
+    assert ("no teacher", "answer") not in by_choice
 
 
 def test_the_table(make_suite: MakeSuite) -> None:
@@ -106,8 +106,8 @@ def test_the_table(make_suite: MakeSuite) -> None:
     rows = {row.names: [cell.text for cell in row.cells] for row in table.rows}
     assert rows["two networks", "score (as used)"] == ["2.0", "2.0", "2.0", "2.0", "4"]
     assert rows["two networks", "branch and role, not step"] == ["0.0", "0.0", "0.0", "0.0", "4"]
-    assert rows["labels alone", "last (as used)"][-1] == "4"
-    assert "labels alone" in " ".join(table.notes)
+    assert rows["no teacher", "last (as used)"][-1] == "4"
+    assert "without a teacher" in " ".join(table.notes)
 
 
 def _json(value: dict[str, Any]) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from synfoc.bench.compare import Compared, Difference, Estimate
 from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
 from synfoc.bench.published import Published
-from synfoc.bench.regret import DEFAULT, DEFAULT_OF_LABELS, RULES, Kind, Loss, summarize
+from synfoc.bench.regret import DEFAULT, DEFAULT_ALONE, RULES, Kind, Loss, summarize
 from synfoc.bench.suite import Protocol
 from synfoc.bench.tables import Cell, Row, Table, mark_best
 from synfoc.report.tables import MEASURES, PERCENT
@@ -145,7 +145,7 @@ def regret_table(results: Results) -> Table | None:
             "the choice of branch and role at that step. The best of many evaluations is "
             "itself lucky, so part of every regret is noise.",
             "A rule is shown where all runs of a kind wrote down its evidence: agreement needs two "
-            "networks. Runs on labels alone keep their last step, whatever else is shown for them.",
+            "networks. Runs without a teacher keep their last step, whatever else is shown for them.",
         ),
     )
 
@@ -212,7 +212,7 @@ def _loss(loss: Loss | None) -> tuple[Cell, Cell]:
 def _choice(kind: Kind, name: str) -> str:
     if name not in RULES:
         return "branch and role, not step"
-    used = DEFAULT_OF_LABELS if kind == "labels alone" else DEFAULT
+    used = DEFAULT_ALONE if kind == "no teacher" else DEFAULT
     return f"{name} (as used)" if name == used else name
 
 

@@ -18,7 +18,7 @@ from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.scores import Answer
 from synfoc.storage import read_lines
 
-Kind: TypeAlias = Literal["two networks", "one network", "labels alone"]
+Kind: TypeAlias = Literal["two networks", "one network", "no teacher"]
 
 RULES: dict[str, tuple[str, ...]] = {
     "last": (),
@@ -30,7 +30,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "labeled Dice x stability": ("labeled_dice", "stability"),
 }
 """Rule -> what it multiplies. `score` is the rule of `train.rule: honest`."""
-DEFAULT, DEFAULT_OF_LABELS = "score", "last"
+DEFAULT, DEFAULT_ALONE = "score", "last"
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class RunRegret:
     cell: str
     data: str
     kind: Kind
-    """Two networks agree or not, one has only its teacher; labels alone: a supervised run."""
+    """Two networks agree or not, one has only its teacher; without one nothing is compared."""
     answer: Answer
     """What the run recommended, whose checkpoint is chosen."""
     rules: Mapping[str, float]
@@ -81,13 +81,13 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     named = summary.get("recommended"), summary.get("recommended_role") or "student"
     answer: Answer = named if named in answers else answers[0]
     branches = {branch for branch, _ in answers}
-    supervised = cell.cell.config.method.name == "supervised"
-    kind: Kind = "labels alone" if supervised else "one network"
-    if len(branches) > 1 and not supervised:
+    alone = not cell.cell.config.method.has_teacher
+    kind: Kind = "no teacher" if alone else "one network"
+    if len(branches) > 1 and not alone:
         kind = "two networks"
     picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}
     dice = [_dice(line, answer) for line in lines]
-    default = picked[DEFAULT_OF_LABELS if supervised else DEFAULT]
+    default = picked[DEFAULT_ALONE if alone else DEFAULT]
     choice = None
     if len(answers) > 1 and default is not None:
         best = max(_dice(lines[default], a) for a in answers)
