@@ -145,7 +145,7 @@ def regret_table(results: Results) -> Table | None:
             "the choice of branch and role at that step. The best of many evaluations is "
             "itself lucky, so part of every regret is noise.",
             "A rule is shown where all runs of a kind wrote down its evidence: agreement needs two "
-            "networks. Runs without a teacher keep their last step, whatever else is shown for them.",
+            "networks. Runs without a teacher keep their last step, whatever else is shown.",
         ),
     )
 
