@@ -157,8 +157,8 @@ def reading(results: Results) -> tuple[str, ...]:
     spread = f"After ±: standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
     shown = any("recommended" in method.branches for method in suite.methods.values())
     chosen = (
-        "Recommended: the run's own choice of the branch, or under protocol paper MedSAM where the "
-        "run has it. "
+        "Recommended: the run's own choice of branch and role, or under protocol paper MedSAM's "
+        "student where the run has it. "
     )
     return (
         "Students; mean over classes, cases, then domains. " + (chosen if shown else "") + spread
