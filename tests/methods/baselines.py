@@ -26,6 +26,15 @@ at_all_sides = pytest.mark.parametrize(
 on_either_network = pytest.mark.parametrize("name", ["UT", "MS"])
 
 
+def half_white_batch() -> Batch:
+    """A gray labeled image of class 0; an unlabeled one, weak half white, strong all gray."""
+    gray = torch.full((1, 1, 4, 4), 0.5)
+    white = gray.clone()
+    white[..., :2] = 1
+    Y, M = torch.zeros(1, 4, 4, dtype=torch.long), torch.ones(1, 4, 4, dtype=torch.bool)
+    return Batch(gray, gray, Y, Y, white, white, gray, gray, M)
+
+
 def undecided(images: Tensor) -> Tensor:
     """Even odds of two classes."""
     return images.new_zeros(images.shape[0], 2, *images.shape[2:])

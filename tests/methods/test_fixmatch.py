@@ -25,12 +25,7 @@ def bright(images: Tensor) -> Tensor:
 
 @pytest.fixture
 def batch() -> Batch:
-    """A gray labeled image of class 0; an unlabeled one, weak half white, strong all gray."""
-    gray = torch.full((1, 1, 4, 4), 0.5)
-    white = gray.clone()
-    white[..., :2] = 1
-    Y, M = torch.zeros(1, 4, 4, dtype=torch.long), torch.ones(1, 4, 4, dtype=torch.bool)
-    return Batch(gray, gray, Y, Y, white, white, gray, gray, M)
+    return base.half_white_batch()
 
 
 def test_the_student_learns_its_sure_labels_on_the_strong_view(batch: Batch) -> None:

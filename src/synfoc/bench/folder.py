@@ -27,6 +27,10 @@ State: TypeAlias = Literal["done", "failed", "begun", "open"]
 PRACTICAL = {("data", "path"), ("data", "cache_gib"), ("train", "device"), ("train", "keep")}
 
 
+LAST_LINES = 20
+"""Of its log, kept beside the error of a cell that failed."""
+
+
 class CellFolder:
     """One cell on the disk."""
 
@@ -151,8 +155,14 @@ class SuiteFolder:
         }
 
 
-def write_failure(cell: CellFolder, error: str, **more: Any) -> None:
-    """Note why a cell failed; the next `synfoc bench` tries it again."""
+def write_failure(
+    cell: CellFolder, error: str, *, log: Path | None = None, traceback: str | None = None
+) -> None:
+    """Note why a cell failed, with the end of its log; the next `synfoc bench` tries it again."""
+    more: dict[str, Any] = {} if traceback is None else {"traceback": traceback}
+    if log is not None:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        more["log"] = text.splitlines()[-LAST_LINES:]
     write_json(cell.failure, {"cell": cell.cell.name, "error": error, **more})
 
 

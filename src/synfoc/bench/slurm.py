@@ -45,7 +45,6 @@ POLL_SECONDS = 15.0
 GRACE_SECONDS = 60.0
 """So long a network file system may hide what a job wrote last."""
 NEWS_SECONDS = 60.0
-LAST_LINES = 20
 
 
 @dataclass
@@ -252,10 +251,9 @@ def _has_ended(job: CellJobs, jobs: Path) -> bool:
     if time.monotonic() - job.gone < GRACE_SECONDS:
         return False
     logs = sorted(jobs.glob(f"{job.job}_*_log.err"), key=lambda path: path.stat().st_mtime)
-    last = logs[-1].read_text(encoding="utf-8", errors="replace").splitlines() if logs else []
     where = f"see {logs[-1]}" if logs else f"it wrote nothing to {jobs}"
     error = f"Slurm job {job.job} ended before its cell: {ended_as(job.job)}; {where}"
-    write_failure(job.cell, error, log=last[-LAST_LINES:])
+    write_failure(job.cell, error, log=logs[-1] if logs else None)
     return True
 
 

@@ -22,7 +22,6 @@ from synfoc.engine.progress import Interruption, interruptible
 from synfoc.storage import told
 
 LOOK_SECONDS = 0.5
-LAST_LINES = 20
 
 
 @dataclass
@@ -109,10 +108,9 @@ def _finish(worker: Worker, interruption: Interruption) -> None:
     cell, status = worker.cell, worker.process.returncode
     if cell.state in ("done", "failed") or interruption:
         return
-    last = cell.log.read_text(encoding="utf-8", errors="replace").splitlines()[-LAST_LINES:]
     how = f"by signal {-status}" if status < 0 else f"with status {status}"
     hint = " (out of memory?)" if status == -9 else ""
-    write_failure(cell, f"its process ended {how}{hint}", log=last)
+    write_failure(cell, f"its process ended {how}{hint}", log=cell.log)
 
 
 def _stop(running: Sequence[Worker]) -> None:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synfoc.batches.resize import resize_images, to_channels, working_images, working_side
+from synfoc.engine.machine import DTYPES
 from synfoc.errors import UserError
 from synfoc.methods.confidence import dice_agreement, unet_share
 from synfoc.methods.mixing import most_probable, nearest
@@ -36,7 +37,6 @@ Answer: TypeAlias = tuple[Branch, Role]
 T = TypeVar("T")
 
 ROLES: tuple[Role, ...] = ("student", "teacher")
-DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 # Probabilities at the original size are made for so many numbers at once, then let go.
 NUMBERS_AT_ONCE = 2**25
 
@@ -237,8 +237,8 @@ class Segmenter:
             return P
 
     def _softmax(self, answer: Answer, view: Tensor) -> Tensor:
-        dtype = DTYPES.get(self.precision)
-        with torch.autocast(self.device.type, dtype=dtype, enabled=dtype is not None):
+        dtype, enabled = DTYPES[self.precision], self.precision != "fp32"
+        with torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
             logits = self._network(answer)(view)
         return logits.float().softmax(1)  # type: ignore[no-any-return]
 
