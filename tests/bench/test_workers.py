@@ -103,6 +103,22 @@ def test_a_real_cell_stops_when_its_parent_is_killed(folder: SuiteFolder) -> Non
     assert cell.state == "begun"
 
 
+def test_a_real_cell_ends_by_itself_and_without_a_word(folder: SuiteFolder) -> None:
+    """The thread that watches its input must not keep the interpreter from ending."""
+    cell = folder.cells[0]
+    command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.cell.name]
+    process = subprocess.Popen(
+        [*command, "--device", "cpu", "--with-parent"],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    _wait(lambda: process.poll() is not None, 120)  # its input stays open all the while
+    words, _ = process.communicate()
+    assert (process.returncode, words) == (0, b"")
+    assert cell.state == "done"
+
+
 def test_a_forecast_is_the_mean_of_what_was_seen(folder: SuiteFolder) -> None:
     """One supervised cell took 10 s; the other three are taken for as long, two at a time."""
     write_json(folder.cells[0].done, {"settings": {}, "seconds": 10})

@@ -140,7 +140,8 @@ def _stop_with_parent() -> None:
     """When whoever began us is gone, our standard input ends: save and stop."""
 
     def watch() -> None:
-        while sys.stdin.buffer.read(1):
+        # Not sys.stdin: at its own end the interpreter wants the lock that a blocked read holds.
+        while os.read(0, 1):
             pass
         os.kill(os.getpid(), signal.SIGTERM)
 
