@@ -11,7 +11,8 @@
                             test?: {branch: {role: Dice}}}
     summary.json           steps, best_step, test_step, rule, seconds, seconds_per_step,
                            peak_memory_gib, skipped_steps, recommended, recommended_role, why,
-                           device, precision
+                           calibration: {branch: {role: {expected, dice, factor}}}, device,
+                           precision
     checkpoints/           last, best, best_on_test?, step_000500, ...: safetensors, where they
                            stand in the header
     base.safetensors       the frozen encoder
@@ -20,8 +21,11 @@
                               {mean_over_domains: SCORES, domains: {name: {cases, SCORES,
                                classes: {name: SCORES}}}}}}}
                            SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high]
+                           estimate: null or {cases, branches: as above with estimated dice alone,
+                           of all test cases, labeled or not}
     evaluation/cases.csv   case, patient, domain, class, branch, role, dice, jaccard, hd95, asd,
                            unit, empty
+    evaluation/estimates.csv   case, domain, branch, role, estimated_dice
     evaluation/pictures/   `<domain>__<best|median|worst>.npz`: see `save_example`
     pictures/              PNG for people
     report.html
@@ -67,6 +71,7 @@ class RunFolder:
         self.base = path / "base.safetensors"
         self.metrics = path / "metrics.json"
         self.cases = path / "evaluation" / "cases.csv"
+        self.estimates = path / "evaluation" / "estimates.csv"
         self.example_folder = path / "evaluation" / "pictures"
         self.pictures = path / "pictures"
         self.report = path / "report.html"

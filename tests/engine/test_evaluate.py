@@ -2,6 +2,8 @@
 
 import csv
 import json
+import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,6 +18,7 @@ from synfoc.batches.batch import Sides
 from synfoc.batches.split import Split
 from synfoc.config import Data, parse_config
 from synfoc.engine import evaluate as module
+from synfoc.engine.estimate import Calibration
 from synfoc.engine.evaluate import evaluate, evaluate_networks, score_cases
 from synfoc.engine.inference import Segmenter
 from synfoc.errors import UserError
@@ -173,9 +176,61 @@ def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_pat
 
 
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), ()))
+    bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
+    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), bare))
     with pytest.raises(UserError, match="no test case has a label"):
         evaluate(run)
+    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), ()))
+    with pytest.raises(UserError, match="no test case"):
+        evaluate(run)
+
+
+def calibrated(run: Path, *, step: int = 7) -> None:
+    """Networks as sure as they should be, but MedSAM: half as sure."""
+    answers = {"student": {"expected": 0.9, "dice": 0.9}}
+    twice = {"student": {"expected": 0.9, "dice": 0.8}}
+    summary = {"recommended": "unet", "best_step": step}
+    summary["calibration"] = {"unet": answers, "medsam": twice}
+    RunFolder(run).summary.write_text(json.dumps(summary))
+
+
+def test_dice_is_estimated_for_every_test_case(run: Path) -> None:
+    """p = 1 / (1 + e^-4). The U-Net's masks are half the image: expected Dice p, factor 1.
+
+    MedSAM finds 64 of 256 pixels in B: 2 * 64 p / (64 + 64 p + 192 (1 - p)), and the loss counts
+    twice. B has 2 test cases, one without a label; teachers were not calibrated.
+    """
+    calibrated(run)
+    found = evaluate(run)
+    p = 1 / (1 + math.exp(-4))
+    branches = found["estimate"]["branches"]
+    assert list(branches) == ["unet", "medsam"] and list(branches["unet"]) == ["student"]
+    assert branches["unet"]["student"]["mean_over_domains"]["dice"] == pytest.approx(p, abs=1e-6)
+    in_b = branches["medsam"]["student"]["domains"]["B"]
+    small = 128 * p / (64 + 64 * p + 192 * (1 - p))
+    assert in_b["cases"] == 2
+    assert in_b["dice"] == pytest.approx(1 - 2 * (1 - small), abs=1e-6)
+    assert found["estimate"]["cases"] == 5 and found["cases"] == 4
+    with RunFolder(run).estimates.open() as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 5 * 2 and rows[0]["estimated_dice"] == "0.9820"
+
+
+def test_images_without_any_label_are_still_estimated(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calibrated(run)
+    bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
+    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), bare))
+    found = evaluate(run)
+    assert found["branches"] == {} and found["cases"] == 0
+    assert found["estimate"]["cases"] == 5
+    assert RunFolder(run).read_examples() == []
+
+
+def test_another_step_has_no_estimate(run: Path) -> None:
+    calibrated(run, step=6)
+    assert evaluate(run)["estimate"] is None
 
 
 def test_a_volume_is_scored_in_mm_as_one_case(tmp_path: Path) -> None:
@@ -190,14 +245,24 @@ def test_a_volume_is_scored_in_mm_as_one_case(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         nib.save(nib.Nifti1Image(values, affine), folder / "v.nii.gz")
     table = load_cases(Data(path=root, classes=("organ",)))
-    found = score_cases(segmenter(), table, table.cases, [UNET, MEDSAM], classes=["organ"])
+    sure = {MEDSAM: Calibration(expected=0.9, dice=0.9)}
+    found, estimates = score_cases(
+        segmenter(), table, table.cases, [UNET, MEDSAM], classes=["organ"], calibration=sure
+    )
     assert [(r.case, r.unit) for r in found] == [(table.cases[0].id, "mm")] * 2
     assert found[0].scores.dice == 1
     assert found[1].scores.dice == pytest.approx(2 / 3)
     assert found[1].scores.hd95 == 8
-    paper = score_cases(
-        segmenter(), table, table.cases, [MEDSAM], classes=["organ"], protocol="paper"
-    )
+    # Of 4 * 256 pixels 64 are in the mask; the slices' sums make one Dice.
+    p = 1 / (1 + math.exp(-4))
+    expected = 128 * p / (64 + 64 * p + 960 * (1 - p))
+    assert [e.case for e in estimates] == [found[0].case]
+    assert estimates[0].dice == pytest.approx(expected, abs=1e-6)
+    paper, estimates = score_cases(
+        segmenter(), table, table.cases, [MEDSAM], classes=["organ"], protocol="paper",
+        calibration=sure,
+    )  # fmt: skip
+    assert [e.dice > 0 for e in estimates] == [False, True, False, False]
     assert [r.case[-2:] for r in paper] == [":0", ":1", ":2", ":3"]
     assert [r.scores.dice for r in paper] == [1, 1, 0, 1]
     assert paper[2].scores.hd95 == 100 and paper[0].unit == "px"
@@ -213,7 +278,7 @@ def test_the_paper_protocol_scores_at_the_side_of_the_unet(tmp_path: Path) -> No
     table = load_cases(Data(path=tmp_path / "set", classes=("organ",)))
 
     def distance(protocol: str) -> float:
-        (row,) = score_cases(
+        (row,), _ = score_cases(
             segmenter(), table, table.cases, [UNET], classes=["organ"], protocol=protocol
         )
         return row.scores.hd95

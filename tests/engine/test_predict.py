@@ -1,6 +1,8 @@
 """Prediction: names and geometry of the masks, the order of the list, what is never overwritten."""
 
 import csv
+import json
+import math
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -45,6 +47,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         channels=1,
         device=torch.device("cpu"),
         precision="fp32",
+        step=7,
     )
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
     monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
@@ -111,6 +114,25 @@ def test_what_to_check_comes_first(run: Path, tmp_path: Path) -> None:
     assert [row["confidence"] for row in table] == ["", "1.0000", "0.6684", "1.0000"]
     assert "broken.png" in table[0]["note"] and table[0]["mask"] == ""
     assert not (tmp_path / "out" / "broken.png").exists()
+
+
+def test_dice_is_estimated_where_the_run_was_calibrated(run: Path, tmp_path: Path) -> None:
+    """p = .982 = 1 / (1 + e^-4) on 128 bright pixels of 256, 1 - p elsewhere.
+
+    Expected Dice 2 * 128 p / (128 + 128 p + 128 (1 - p)) = p; with factor .2 / .1 = 2 the
+    estimate is 1 - 2 (1 - p) = .964. Nothing bright: an empty mask is estimated at 0.
+    """
+    picture(tmp_path / "in" / "half.png", 0, 255)
+    picture(tmp_path / "in" / "none.png", 0, 0)
+    (row, _) = predict(run, [tmp_path / "in"], out=tmp_path / "before")
+    assert row.estimated_dice is None
+    summary = {"recommended": "unet", "best_step": 7}
+    summary["calibration"] = {"unet": {"student": {"expected": 0.9, "dice": 0.8}}}
+    (run / "summary.json").write_text(json.dumps(summary))
+    empty, half = predict(run, [tmp_path / "in"], out=tmp_path / "out")
+    assert half.estimated_dice == pytest.approx(1 - 2 / (1 + math.exp(4)), abs=1e-6)
+    assert empty.estimated_dice == 0
+    assert [r["estimated_dice"] for r in rows_of(tmp_path / "out")] == ["0.0000", "0.9640"]
 
 
 def test_a_nifti_volume_keeps_affine_and_shape(run: Path, tmp_path: Path) -> None:

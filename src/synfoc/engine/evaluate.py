@@ -11,7 +11,7 @@ here: which branch is recommended was decided by training, without them.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -23,10 +23,19 @@ from synfoc.batches.resize import resize_labels
 from synfoc.batches.split import load_split
 from synfoc.config import Config
 from synfoc.engine.checkpoint import load_run
+from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.examples import save_examples
 from synfoc.engine.inference import Answer, Branch, Segmenter
 from synfoc.engine.metrics import EMPTY_POLICY, Protocol
-from synfoc.engine.scores import METRICS, CaseScore, score_case, summarize
+from synfoc.engine.scores import (
+    METRICS,
+    CaseEstimate,
+    CaseScore,
+    estimate_case,
+    score_case,
+    summarize,
+    summarize_estimates,
+)
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
 from synfoc.images.files import Stack, to_unit
@@ -47,12 +56,14 @@ def evaluate(
     device: str = "auto",
     progress: Progress | None = None,
 ) -> dict[str, Any]:
-    """Score a run on its test cases; writes metrics.json, evaluation/cases.csv and examples.
+    """Score a run on its test cases; writes metrics.json, two tables of cases and examples.
+
+    Cases without a label are not scored, but their Dice is estimated like that of all others.
 
     Args:
         run: folder written by `synfoc train`.
-        data: other data to score, a folder or a CSV; its test cases, or all that have a label
-            where it names none. Images whose label this run was trained with are left out.
+        data: other data to score, a folder or a CSV; its test cases, or all where it names none.
+            Images whose label this run was trained with are left out.
         branches: unet, medsam, fused; None: all that the run has.
         protocol: None: `paper` for a run of `rule: paper`, else `honest`.
         checkpoint: best, last, or a name such as step_000500.
@@ -63,7 +74,8 @@ def evaluate(
         What metrics.json holds (see runs.py).
 
     Raises:
-        UserError: no such run, no labeled test case, a label that does not fit the classes.
+        UserError: no such run, no test case, a label that does not fit the classes, or no label
+            at all and a run that cannot estimate (not at its best checkpoint, or an older one).
     """
     folder = RunFolder.open(run)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
@@ -74,19 +86,16 @@ def evaluate(
         segmenter.check([(branch, "student")])
     wanted = [a for a in segmenter.answers() if branches is None or a[0] in branches]
     table, cases = _test_cases(folder, config, data)
-    labeled = [case for case in cases if case.labels]
-    if not labeled:
-        raise UserError(
-            "no test case has a label",
-            found=f"{len(cases)} test cases, none with a label",
-            expected="at least one image with its label, kept out of training",
-            fix="add labels to test cases, or give --data with labeled images",
-        )
-    rows = score_cases(
-        segmenter, table, labeled, wanted, classes=loaded.classes, protocol=protocol,
-        slice_axis=config.data.slice_axis, progress=progress,
-    )  # fmt: skip
     summary = folder.read_summary()
+    known = read_calibration(summary, loaded.step)
+    labeled = [case for case in cases if case.labels]
+    if not labeled and not (known and cases):
+        raise _nothing_to_score(len(cases), checkpoint)
+    rows, estimates = score_cases(
+        segmenter, table, cases if known else labeled, wanted, classes=loaded.classes,
+        protocol=protocol, slice_axis=config.data.slice_axis, calibration=known,
+        progress=progress,
+    )  # fmt: skip
     recommended, role = summary.get("recommended"), summary.get("recommended_role", "student")
     metrics = {
         "protocol": protocol,
@@ -99,8 +108,10 @@ def evaluate(
         **summarize(rows, loaded.classes, seed=config.train.seed),
         "recommended": recommended,
         "recommended_role": role if recommended else None,
+        "estimate": summarize_estimates(estimates) if estimates else None,
     }
     write_cases(folder.cases, rows)
+    write_estimates(folder.estimates, estimates)
     save_examples(
         folder, segmenter, table, labeled, rows,
         recommended=(recommended, role) if recommended else None, slice_axis=config.data.slice_axis,
@@ -135,7 +146,7 @@ def evaluate_networks(
     """
     classes = table.classes or tuple(f"class {c + 1}" for c in range(segmenter.classes))
     labeled = [case for case in cases if case.labels]
-    rows = score_cases(
+    rows, _ = score_cases(
         segmenter, table, labeled, wanted, classes=classes, protocol=protocol,
         slice_axis=slice_axis,
     )  # fmt: skip
@@ -151,20 +162,34 @@ def score_cases(
     classes: Sequence[str],
     protocol: Protocol = "honest",
     slice_axis: int | None = None,
+    calibration: Mapping[Answer, Calibration] | None = None,
     progress: Progress | None = None,
-) -> list[CaseScore]:
-    """Scores of every case, class and answer.
+) -> tuple[list[CaseScore], list[CaseEstimate]]:
+    """Scores of every labeled case, class and answer; estimates of every case and answer.
 
-    Arguments and errors as in `evaluate_networks`; every case has a label. `progress` is called
-    with (done, total, case) before each case and once at the end.
+    Arguments and errors as in `evaluate_networks`. An answer without a calibration has no
+    estimate. `progress` is called with (done, total, case) before each case and once at the end.
     """
     side = segmenter.networks.sides.unet
     size = (side, side) if protocol == "paper" else None
-    rows = []
+    known = calibration or {}
+    rows: list[CaseScore] = []
+    estimates: list[CaseEstimate] = []
     for group in segmenter.grouped(_read(cases, table, slice_axis, progress)):
         images = [to_unit(image) for image, _ in group]
         answered = segmenter.segment_all(images, wanted, size=size)
         for (image, (case, pixels)), answer_maps in zip(group, answered, strict=True):
+            domain, volume = case.domain or ONE_DOMAIN, image.volume and protocol == "honest"
+            estimates += [
+                CaseEstimate(case.id, index, domain, answer, dice)
+                for answer in wanted
+                if answer in known
+                for index, dice in estimate_case(
+                    answer_maps.tallies[answer], known[answer], volume=volume
+                )
+            ]
+            if pixels is None:
+                continue
             spacing = image.spacing if protocol == "honest" else None
             label = resize_labels(torch.from_numpy(pixels), side).numpy() if size else pixels
             scored = score_case(
@@ -173,14 +198,14 @@ def score_cases(
                 classes=len(classes),
                 nested=segmenter.nested,
                 spacing=spacing,
-                volume=image.volume and protocol == "honest",
+                volume=volume,
                 protocol=protocol,
             )
             rows += [
                 CaseScore(
                     file=case.id,
                     slice=index,
-                    domain=case.domain or ONE_DOMAIN,
+                    domain=domain,
                     patient=case.patient or case.id,
                     class_name=classes[c],
                     answer=answer,
@@ -191,18 +216,21 @@ def score_cases(
             ]
     if progress:
         progress(len(cases), len(cases), "")
-    return rows
+    return rows, estimates
 
 
 def _read(
     cases: Sequence[Case], table: CaseTable, slice_axis: int | None, progress: Progress | None
-) -> Iterator[tuple[Stack, tuple[Case, NDArray[np.uint8]]]]:
-    """The image of each case, with the case and its label."""
+) -> Iterator[tuple[Stack, tuple[Case, NDArray[np.uint8] | None]]]:
+    """The image of each case, with the case and its label, if it has one."""
     for done, case in enumerate(cases):
         if progress:
             progress(done, len(cases), case.id)
         image = load_image(case, slice_axis=slice_axis)
-        yield image, (case, np.array(load_label(case, table, like=image).pixels, np.uint8))
+        label = None
+        if case.labels:
+            label = np.array(load_label(case, table, like=image).pixels, np.uint8)
+        yield image, (case, label)
 
 
 def _test_cases(
@@ -218,6 +246,25 @@ def _test_cases(
     return table, tuple(case for case in cases if case.image.resolve() not in learned)
 
 
+def _nothing_to_score(cases: int, checkpoint: str) -> UserError:
+    if cases:
+        return UserError(
+            "no test case has a label",
+            found=f"{cases} test cases, none with a label, and no calibration of checkpoint "
+            f"{checkpoint} by which Dice could be estimated",
+            expected="a labeled image that was kept out of training, or a run that has ended and "
+            "its checkpoint `best`",
+            fix="add labels to test cases or give --data with labeled images; a run of an earlier "
+            "version is calibrated by: synfoc train --resume RUN",
+        )
+    return UserError(
+        "no test case",
+        found="no image that was kept out of training",
+        expected="at least one image",
+        fix="give --data with other images",
+    )
+
+
 def write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
     """One line per case, class and answer: the columns of evaluation/cases.csv (runs.py)."""
     with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
@@ -229,3 +276,11 @@ def write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
             numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
             names = [row.case, row.patient, row.domain, row.class_name, *row.answer]
             writer.writerow([*names, *numbers, row.unit, row.scores.empty])
+
+
+def write_estimates(path: Path, rows: Sequence[CaseEstimate]) -> None:
+    """One line per case and answer: the columns of evaluation/estimates.csv (runs.py)."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(["case", "domain", "branch", "role", "estimated_dice"])
+        writer.writerows([r.case, r.domain, *r.answer, f"{r.dice:.4f}"] for r in rows)

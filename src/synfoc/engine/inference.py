@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synfoc.batches.resize import resize_images, to_channels, working_images, working_side
+from synfoc.engine.expected import tally
 from synfoc.engine.machine import DTYPES
 from synfoc.errors import UserError
 from synfoc.methods.confidence import dice_agreement, unet_share
@@ -51,6 +52,8 @@ class Segmentation:
     """(K, n, h, w), where asked for."""
     certainty: dict[Answer, NDArray[np.float32]] = field(default_factory=dict)
     """(n,), mean over pixels of the largest probability, at the network's side."""
+    tallies: dict[Answer, NDArray[np.float64]] = field(default_factory=dict)
+    """(n, C, 3), what the expected Dice is made of: see `expected.tally`."""
     agreement: NDArray[np.float32] | None = None
     """(n,), mean Dice over parts of the two branches' maps (of student and teacher where there is
     one branch); None where it was not asked for or there is one network."""
@@ -67,6 +70,7 @@ class _Draft:
     labels: dict[Answer, list[NDArray[np.uint8]]] = field(default_factory=dict)
     soft: dict[Answer, list[NDArray[np.float32]]] = field(default_factory=dict)
     certainty: dict[Answer, list[NDArray[np.float32]]] = field(default_factory=dict)
+    tallies: dict[Answer, list[NDArray[np.float64]]] = field(default_factory=dict)
     compared: list[tuple[Tensor, Tensor]] = field(default_factory=list)
 
     def add(
@@ -74,12 +78,15 @@ class _Draft:
         P: dict[Answer, Tensor],
         pair: tuple[Answer, Answer] | None,
         *,
+        nested: bool,
         keep_probabilities: bool,
     ) -> None:
         """Take the probabilities of the next slices, at the networks' sides."""
         for answer in self.wanted:
             certainty = P[answer].amax(1).mean((1, 2)).cpu().numpy()
             self.certainty.setdefault(answer, []).append(certainty)
+            tallies = tally(P[answer], P[answer].shape[1] - 1, nested=nested).cpu().numpy()
+            self.tallies.setdefault(answer, []).append(tallies)
             for at_size in _resized(P[answer], self.size):
                 labels = most_probable(at_size).to(torch.uint8).cpu().numpy()
                 self.labels.setdefault(answer, []).append(labels)
@@ -183,7 +190,7 @@ class Segmenter:
             for number in np.unique(owners[rows]):
                 own = np.flatnonzero(owners[rows] == number)
                 part = {a: x[own[0] : own[-1] + 1] for a, x in P.items()}
-                drafts[number].add(part, pair, keep_probabilities=probabilities)
+                drafts[number].add(part, pair, nested=self.nested, keep_probabilities=probabilities)
         return [self._finish(draft) for draft in drafts]
 
     def grouped(self, items: Iterable[tuple[Stack, T]]) -> Iterator[list[tuple[Stack, T]]]:
@@ -263,6 +270,7 @@ class Segmenter:
             labels={a: np.concatenate(v) for a, v in draft.labels.items()},
             probabilities={a: np.concatenate(v, axis=1) for a, v in draft.soft.items()},
             certainty={a: np.concatenate(v) for a, v in draft.certainty.items()},
+            tallies={a: np.concatenate(v) for a, v in draft.tallies.items()},
             agreement=each,
             agreement_whole=whole,
         )

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from synfoc.batches.split import save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
+from synfoc.engine.estimate import plain_calibration
 from synfoc.engine.machine import peak_memory_gib
 from synfoc.engine.method import lam_of
 from synfoc.environment import environment
@@ -18,8 +19,8 @@ if TYPE_CHECKING:
     from lightning_fabric import Fabric
     from torch.optim import Optimizer
 
-    from synfoc.engine.inference import Answer
     from synfoc.engine.prepare import Prepared
+    from synfoc.engine.select import Verdict
     from synfoc.methods.models import Step
     from synfoc.models.build import Networks
     from synfoc.runs import RunFolder
@@ -89,11 +90,9 @@ class Journal:
             for path in numbered[: len(numbered) - keep]:
                 path.unlink()
 
-    def end(
-        self, progress: Progress, *, rule: str, precision: str, answer: Answer, why: str
-    ) -> None:
-        """summary.json: what came out, and which answer to use."""
-        branch, role = answer
+    def end(self, progress: Progress, *, rule: str, precision: str, verdict: Verdict) -> None:
+        """summary.json: what came out, which answer to use and how far to believe it."""
+        branch, role = verdict.answer
         summary = {
             "steps": progress.step,
             "best_step": progress.best_step,
@@ -105,7 +104,8 @@ class Journal:
             "skipped_steps": progress.skipped,
             "recommended": branch,
             "recommended_role": role,
-            "why": why,
+            "why": verdict.why,
+            "calibration": plain_calibration(verdict.calibration),
             "device": str(self.fabric.device),
             "precision": precision,
         }

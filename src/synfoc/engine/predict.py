@@ -21,6 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.engine.checkpoint import load_run
+from synfoc.engine.estimate import Calibration, read_calibration
+from synfoc.engine.expected import expected_dice
 from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmenter
 from synfoc.engine.overlay import write_overlay
 from synfoc.errors import UserError
@@ -55,6 +57,9 @@ class Prediction:
     student and teacher where there is one branch; the certainty where there is one network."""
     certainty: float | None
     """Largest probability in [0, 1], mean over pixels. High where most is background."""
+    estimated_dice: float | None
+    """Dice in [0, 1] as estimated without a label (`estimate`); a volume is one image. None where
+    the run was not calibrated, or another checkpoint than `best` answers."""
     foreground: float | None
     """Share of the pixels that are not background."""
     slice: int | None
@@ -113,7 +118,8 @@ def predict(
     answer = recommended_answer(RunFolder(run)) if branch == "recommended" else (branch, "student")
     answer = answer[0], role or answer[1]
     segmenter.check([answer])
-    job = _Job(segmenter, answer, out, probabilities, overlay)
+    known = read_calibration(RunFolder(run).read_summary(), loaded.step)
+    job = _Job(segmenter, answer, out, probabilities, overlay, known.get(answer))
     rows: list[Prediction] = []
 
     def readable() -> Iterator[tuple[Stack, _Name]]:
@@ -157,6 +163,7 @@ class _Job:
     out: Path
     probabilities: bool
     overlay: bool
+    calibration: Calibration | None
 
     def do(self, group: Sequence[tuple[Stack, _Name]], rows: list[Prediction]) -> None:
         """Segment some images together; each adds its row once its files are written."""
@@ -181,7 +188,8 @@ class _Job:
             picture = bare.with_name(f"{bare.name}{OVERLAY}.png")
             classes, nested = self.segmenter.classes, self.segmenter.nested
             write_overlay(picture, images, label, classes=classes, nested=nested)
-        return _row(name.image, mask.relative_to(self.out), found, self.answer, stack)
+        place = mask.relative_to(self.out)
+        return _row(name.image, place, found, self.answer, stack, self.calibration)
 
 
 def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
@@ -292,17 +300,28 @@ def _refuse_to_overwrite(out: Path, sources: dict[Path, Path]) -> None:
         )
 
 
-def _row(path: Path, mask: Path, found: Segmentation, answer: Answer, stack: Stack) -> Prediction:
+def _row(
+    path: Path,
+    mask: Path,
+    found: Segmentation,
+    answer: Answer,
+    stack: Stack,
+    calibration: Calibration | None,
+) -> Prediction:
     label: NDArray[np.uint8] = found.labels[answer]
     certainty = float(found.certainty[answer].mean())
     confidence = certainty if found.agreement_whole is None else found.agreement_whole
     each = found.certainty[answer] if found.agreement is None else found.agreement
     foreground = np.count_nonzero(label) / label.size
+    estimated = None
+    if calibration is not None:
+        estimated = calibration.estimate(float(expected_dice(found.tallies[answer].sum(0))))
     return Prediction(
         image=str(path),
         mask=str(mask),
         confidence=confidence,
         certainty=certainty,
+        estimated_dice=estimated,
         foreground=foreground,
         slice=int(each.argmin()) if stack.volume else None,
         note="" if foreground else "empty mask",
@@ -311,7 +330,7 @@ def _row(path: Path, mask: Path, found: Segmentation, answer: Answer, stack: Sta
 
 def _failure(path: Path, error: Exception) -> Prediction:
     told = f"{error.what}: found {error.found}" if isinstance(error, UserError) else str(error)
-    return Prediction(str(path), "", None, None, None, None, told)
+    return Prediction(str(path), "", None, None, None, None, None, told)
 
 
 def _urgency(row: Prediction) -> tuple[bool, bool, float, float, str]:

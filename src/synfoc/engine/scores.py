@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synfoc.engine.estimate import Calibration
+from synfoc.engine.expected import expected_dice
 from synfoc.engine.inference import Answer
 from synfoc.engine.metrics import Protocol, Scores, bootstrap_means, interval95, parts, score
 
@@ -34,7 +36,29 @@ class CaseScore:
     @property
     def case(self) -> str:
         """What was scored: a file, or one slice of it."""
-        return self.file if self.slice is None else f"{self.file}:{self.slice}"
+        return case_name(self.file, self.slice)
+
+
+@dataclass(frozen=True)
+class CaseEstimate:
+    """What one case is estimated to score in one answer: a row of estimates.csv."""
+
+    file: str
+    slice: int | None
+    domain: str
+    answer: Answer
+    dice: float
+    """Mean over classes, in [0, 1]."""
+
+    @property
+    def case(self) -> str:
+        """As in `CaseScore`."""
+        return case_name(self.file, self.slice)
+
+
+def case_name(file: str, slice: int | None) -> str:
+    """What was scored: a file, or one slice of it."""
+    return file if slice is None else f"{file}:{slice}"
 
 
 def score_case(
@@ -64,7 +88,7 @@ def score_case(
     # A stack of one slice is a 2-D case; a volume is one 3-D case.
     pieces: list[tuple[int | None, Any]] = [(None, slice(None))]
     if not volume:
-        pieces = [(i if len(label) > 1 else None, i) for i in range(len(label))]
+        pieces = list(zip(slices(len(label)), range(len(label)), strict=True))
         spacing = spacing and spacing[1:]
     true = parts(label, classes, nested=nested)
     found = []
@@ -76,6 +100,49 @@ def score_case(
             for c in range(classes)
         ]
     return found
+
+
+def estimate_case(
+    tallies: NDArray[np.float64], calibration: Calibration, *, volume: bool = False
+) -> list[tuple[int | None, float]]:
+    """Estimate the Dice of one answer to one case.
+
+    Args:
+        tallies: (n, C, 3), see `expected.tally`.
+        calibration: of this answer.
+        volume: estimate the stack as one 3-D case, else slice by slice.
+
+    Returns:
+        (slice or None where the case has but one, estimated Dice in [0, 1]).
+    """
+    if volume:
+        return [(None, calibration.estimate(float(expected_dice(tallies.sum(0)))))]
+    expected = expected_dice(tallies).tolist()
+    return list(zip(slices(len(tallies)), map(calibration.estimate, expected), strict=True))
+
+
+def slices(count: int) -> list[int | None]:
+    """Numbers of the slices of a stack; None for the only one."""
+    return list(range(count)) if count > 1 else [None]
+
+
+def summarize_estimates(rows: Sequence[CaseEstimate]) -> dict[str, Any]:
+    """Means per domain and over domains: {cases, branches}, in the shape of `summarize`."""
+    grouped: dict[Answer, dict[str, list[float]]] = {}
+    for row in rows:
+        grouped.setdefault(row.answer, {}).setdefault(row.domain, []).append(row.dice)
+    branches: dict[str, dict[str, Any]] = {}
+    for (branch, role), domains in grouped.items():
+        found = {
+            name: {"cases": len(domains[name]), "dice": float(np.mean(domains[name]))}
+            for name in sorted(domains)
+        }
+        mean = float(np.mean([domain["dice"] for domain in found.values()]))
+        branches.setdefault(branch, {})[role] = {
+            "mean_over_domains": {"dice": mean},
+            "domains": found,
+        }
+    return {"cases": len({row.case for row in rows}), "branches": branches}
 
 
 def summarize(rows: Sequence[CaseScore], classes: Sequence[str], *, seed: int) -> dict[str, Any]:

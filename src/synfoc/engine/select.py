@@ -21,6 +21,7 @@ from torch import Tensor
 
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels, working_images, working_side
+from synfoc.engine.estimate import Calibration, calibrate
 from synfoc.engine.evaluate import evaluate_networks
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
@@ -50,6 +51,17 @@ class Probe:
     """(n, R, R, c), in [0, 1]."""
     monitor: NDArray[np.uint8] | None = None
     """(n, R, R): labels of the unlabeled images, where the user lets them be read for a curve."""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a run says of its networks at the end."""
+
+    answer: Answer
+    """The branch and role to deploy."""
+    why: str
+    calibration: dict[Answer, Calibration]
+    """Of every answer: see `estimate`."""
 
 
 class Judge:
@@ -82,11 +94,16 @@ class Judge:
         score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
         return found, float(score[self.rule])
 
-    def recommend(self) -> tuple[Answer, str]:
+    def recommend(self) -> Verdict:
         """The answer to deploy, and why; twice the images of an evaluation are asked."""
         config = self.prepared.config
         probe = self._load_probe(2 * config.train.evaluate_images)
-        return recommend(self.segmenter, probe, config.augment, seed=config.train.seed)
+        seed = config.train.seed
+        answer, why = recommend(self.segmenter, probe, config.augment, seed=seed)
+        calibration = calibrate(
+            self.segmenter, probe.labeled, probe.labels, config.augment, seed=seed
+        )
+        return Verdict(answer, why, calibration)
 
     def _load_probe(self, count: int) -> Probe:
         split = self.prepared.split

@@ -201,13 +201,11 @@ class Trainer:
         """Say what came out, with the answer that the evidence of the best step recommends."""
         if self.fabric.is_global_zero:
             load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
-            answer, why = self.judge.recommend()
             self.journal.end(
                 self.progress,
                 rule=self.judge.rule,
                 precision=self.precision,
-                answer=answer,
-                why=why,
+                verdict=self.judge.recommend(),
             )
 
     def _backward(self, loss: Tensor) -> Tensor:

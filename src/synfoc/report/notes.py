@@ -27,7 +27,7 @@ def headline(views: Sequence[RunView]) -> str:
     runs = [view.name for view in views]
     mine = [row for row in table.rows if row.run == runs[0]]
     if not mine:
-        return "This run has not been evaluated yet."
+        return _estimated_headline(views[0])
     top = _deployed(mine)
     column = 1 if len(table.columns) > 1 and not table.standing[1] else 0
     where = "the test cases"
@@ -47,6 +47,15 @@ def headline(views: Sequence[RunView]) -> str:
             words = f"{abs(gain):.1f} points {'above' if gain >= 0 else 'below'}"
             text += f", {words} {row_name(best, runs)} ({best.cells[column].text} %)"
     return text + "."
+
+
+def _estimated_headline(view: RunView) -> str:
+    estimate = view.estimates(*view.answer).get("mean_over_domains", {}).get("dice")
+    if estimate is None:
+        return "This run has not been evaluated yet."
+    return (
+        f"An estimate without labels: a mean Dice of {100 * estimate:.1f} %. Nothing was measured."
+    )
 
 
 def _deployed(rows: Sequence[Row]) -> Row:
@@ -77,6 +86,8 @@ def checks(views: Sequence[RunView]) -> list[str]:
 def _run_notes(view: RunView, *, several: bool) -> list[str]:
     who = f"{view.name}: " if several else ""
     notes = [f"{who}{notice}" for notice in view.environment.get("notices", [])]
+    if not view.branches and view.estimated:
+        return [*notes, f"{who}no test image has a label, so every Dice is an estimate."]
     if not view.branches:
         fix = f"`synfoc evaluate {view.folder.path.name}`"
         return [*notes, f"{who}no scores, because the run has not been evaluated ({fix})."]

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from synfoc.models.weights import Status
 
 MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
-PERCENT = ("dice", "jaccard")
+ESTIMATE = "estimate"
+PERCENT = ("dice", "jaccard", ESTIMATE)
 MEAN, MEAN_OTHER = "mean over domains", "mean without the labeled domain"
 NONE = "–"
 
@@ -69,6 +70,7 @@ class ScoreTable:
     """One measure: rows run x branch, columns means and domains."""
 
     measure: str
+    """A key of MEASURES, or ESTIMATE."""
     unit: str
     columns: tuple[str, ...]
     standing: tuple[str, ...]
@@ -78,6 +80,8 @@ class ScoreTable:
     @property
     def title(self) -> str:
         """For example `Dice (%)`."""
+        if self.measure == ESTIMATE:
+            return "Estimated Dice (%), made without labels"
         return f"{MEASURES[self.measure]} ({self.unit})"
 
     def texts(self, *, intervals: bool = False) -> list[list[str]]:
@@ -104,34 +108,81 @@ def score_table(
         measure: dice, jaccard, hd95 or asd.
         role: student or teacher. Among students stands a teacher that a run recommends.
     """
-    scored = [v for v in views if v.branches]
-    domains = list(dict.fromkeys(d for v in scored for b in v.branches for d in _domains(v, b)))
+    scored = [view for view in views if view.branches]
+    found = [
+        {answer: v.scores(*answer) for answer in _answers(v, v.branches, role)} for v in scored
+    ]
+    return _table(scored, found, measure)
+
+
+def estimate_table(views: Sequence[RunView]) -> ScoreTable:
+    """Dice of the students as estimated without labels, for runs that have estimates."""
+    estimated = [view for view in views if view.estimated]
+    found = [
+        {answer: v.estimates(*answer) for answer in _answers(v, v.estimated, "student")}
+        for v in estimated
+    ]
+    return _table(estimated, found, ESTIMATE)
+
+
+def estimate_errors(views: Sequence[RunView]) -> list[float]:
+    """Estimated minus measured Dice in points, per domain of the recommended answer of each run.
+
+    Domains of which a test case has no label are left out: there the two are of other cases.
+    """
+    errors = []
+    for view in views:
+        guesses = view.estimates(*view.answer).get("domains", {})
+        for name, scores in view.scores(*view.answer).get("domains", {}).items():
+            guess = guesses.get(name, {})
+            if guess.get("cases") == scores["cases"]:
+                errors.append(100 * (guess["dice"] - scores["dice"]))
+    return errors
+
+
+def _answers(view: RunView, branches: Sequence[str], role: str) -> list[tuple[str, str]]:
+    """The rows of a run: its branches in one role, and a teacher that it recommends."""
+    shown = [(branch, role) for branch in branches]
+    if role == "student" and view.answer[1] == "teacher" and view.recommended in branches:
+        shown.insert(branches.index(view.recommended) + 1, view.answer)
+    return shown
+
+
+def _table(
+    views: Sequence[RunView],
+    found: Sequence[dict[tuple[str, str], dict[str, Any]]],
+    measure: str,
+) -> ScoreTable:
+    """Rows of {answer: {mean_over_domains, domains}} of each run; answers without are left out."""
+    domains = list(
+        dict.fromkeys(
+            d for rows in found for scores in rows.values() for d in scores.get("domains", {})
+        )
+    )
     # A domain counts as labeled if it is for the main run: the others are measured against it.
-    standing = {d: scored[0].standing(d) for d in domains} if scored else {}
+    standing = {d: views[0].standing(d) for d in domains}
     others = [d for d in domains if standing[d] != LABELED]
     means = [MEAN] if len(domains) > 1 else []
     if 1 < len(others) < len(domains):
         means.append(MEAN_OTHER)
+    key = "dice" if measure == ESTIMATE else measure
     rows = []
-    for view in scored:
-        shown = [(branch, role) for branch in view.branches]
-        if role == "student" and view.answer[1] == "teacher" and view.recommended in view.branches:
-            shown.insert(view.branches.index(view.recommended) + 1, view.answer)
-        for branch, as_role in shown:
-            scores = view.scores(branch, as_role)
+    for view, answers in zip(views, found, strict=True):
+        for (branch, role), scores in answers.items():
             if not scores:
                 continue
-            per_domain = {d: _cell(scores["domains"].get(d, {}), measure) for d in domains}
-            head = [_cell(scores.get("mean_over_domains", {}), measure)] if means else []
+            per_domain = {d: _cell(scores["domains"].get(d, {}), key) for d in domains}
+            head = [_cell(scores.get("mean_over_domains", {}), key)] if means else []
             if len(means) > 1:
                 head.append(_mean([per_domain[d] for d in others]))
             cells = (*head, *per_domain.values())
-            marked = (branch, as_role) == view.answer and len(view.branches) > 1
-            rows.append(Row(view.name, branch, cells, marked, as_role))
-    unit = "%" if measure in PERCENT else _unit(scored)
+            marked = (branch, role) == view.answer and len(answers) > 1
+            rows.append(Row(view.name, branch, cells, marked, role))
+    unit = "%" if measure in PERCENT else _unit(views)
     columns = (*means, *(d if standing[d] else "all cases" for d in domains))
     marks = (*("" for _ in means), *(standing[d] for d in domains))
-    return ScoreTable(measure, unit, columns, marks, tuple(_mark_best(rows, measure)))
+    ranked = rows if measure == ESTIMATE else _mark_best(rows, measure)
+    return ScoreTable(measure, unit, columns, marks, tuple(ranked))
 
 
 def class_table(view: RunView, branch: str, role: str = "student") -> list[list[str]]:
@@ -201,14 +252,18 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
     Raises:
         UserError: a folder is no run folder, or a file in it is damaged.
     """
-    views = [v for v in load_views([runs] if isinstance(runs, Path) else runs) if v.branches]
-    others = [score_table(views, measure) for measure in MEASURES if measure != "dice"]
-    console.print(terminal(score_table(views)))
-    console.print(terminal_means(others))
+    views = load_views([runs] if isinstance(runs, Path) else runs)
+    scored = [view for view in views if view.branches]
+    if scored:
+        others = [score_table(scored, measure) for measure in MEASURES if measure != "dice"]
+        console.print(terminal(score_table(scored)))
+        console.print(terminal_means(others))
+    if (estimates := estimate_table(views)).rows:
+        console.print(terminal(estimates))
     said = [
         f"{v.name}: protocol {v.metrics.get('protocol')}, rule {v.rule}, "
         f"{v.metrics.get('cases')} test cases; empty masks: {v.metrics.get('empty_policy')}"
-        for v in views
+        for v in scored
     ]
     for line in [*said, "* what the run recommends"]:
         console.print(line, style="dim", markup=False, highlight=False)
@@ -259,10 +314,6 @@ def _grid(title: str, rows: Sequence[Sequence[str]], bold: Sequence[Sequence[boo
         cells = (Text(t, style="bold" if b else "") for t, b in zip(row, marks, strict=True))
         shown.add_row(*cells)
     return shown
-
-
-def _domains(view: RunView, branch: str) -> list[str]:
-    return list(view.scores(branch).get("domains", {}))
 
 
 def _cell(scores: dict[str, Any], measure: str) -> Cell:

@@ -123,6 +123,17 @@ class RunView:
         found: dict[str, Any] = self.metrics.get("branches", {}).get(branch, {}).get(role, {})
         return found
 
+    def estimates(self, branch: str, role: str = "student") -> dict[str, Any]:
+        """As `scores`, of estimated Dice alone."""
+        estimate = self.metrics.get("estimate") or {}
+        found: dict[str, Any] = estimate.get("branches", {}).get(branch, {}).get(role, {})
+        return found
+
+    @property
+    def estimated(self) -> list[str]:
+        """Branches whose Dice was estimated, in the order unet, medsam, fused."""
+        return [b for b in BRANCHES if self.estimates(b)]
+
     def standing(self, domain: str) -> str:
         """What training saw of a domain: `labeled`, `no labels` (images only) or `unseen`.
 
