@@ -4,7 +4,7 @@ suite.py and folder.py say what there is to do and what is done, cell.py does on
 and slurm.py do all of it. What comes out:
 
     scores.py -> compare.py        cases -> means, intervals, differences      regret.py
-    gather.py                      a suite in any state -> all that is shown   published.py
-    compose.py -> tables.py        its tables, as Markdown, LaTeX, CSV, HTML   figures.py
+    gather.py                      a suite in any state -> all that is shown   trust.py
+    compose.py -> tables.py        its tables, as Markdown, LaTeX, CSV, HTML   published.py
     results.py                     write_results: tables/, results.json and, by page.py, report.html
 """

@@ -10,6 +10,7 @@ from synfoc.bench.published import Published
 from synfoc.bench.regret import DEFAULT, DEFAULT_ALONE, RULES, Kind, Loss, summarize
 from synfoc.bench.suite import Protocol
 from synfoc.bench.tables import Cell, Row, Table, mark_best
+from synfoc.bench.trust import Error, Source, summarize_errors
 from synfoc.report.tables import MEASURES, PERCENT
 
 PROTOCOLS: dict[Protocol, str] = {
@@ -18,6 +19,10 @@ PROTOCOLS: dict[Protocol, str] = {
     "paper": "the checkpoint is the one that was best on the test set, as the paper's authors "
     "chose theirs, which flatters; scored slice by slice in pixels of the U-Net's side, one-sided "
     "ASD; to be compared with the paper's numbers and with nothing else",
+}
+SOURCES: dict[Source, str] = {
+    "estimate": "estimated Dice",
+    "labeled views": "Dice on strong views of the labeled images",
 }
 HEADS = ("method", "answer")
 
@@ -150,6 +155,42 @@ def regret_table(results: Results) -> Table | None:
     )
 
 
+def estimate_table(results: Results) -> Table | None:
+    """How far off the label-free Dice was; None where no run estimated."""
+    found = results.errors
+    if not found:
+        return None
+    keys = [key for key in results.suite.data if any(r.data == key for r in found)]
+    groups = [summarize_errors([r for r in found if r.data == k]) for k in keys]
+    groups.append(summarize_errors(found))
+    per_group = [{(error.kind, error.source): error for error in errors} for errors in groups]
+    rows = [
+        Row(
+            (error.kind, SOURCES[error.source]),
+            (
+                *(c for group in per_group for c in _error(group.get(at))),
+                Cell(error.bias, signed=True),
+                Cell(words=str(error.domains)),
+            ),
+        )
+        for at, error in per_group[-1].items()
+    ]
+    names = [*(data_title(results.suite, key) for key in keys), "all"]
+    per_data = (f"{name}: {what}" for name in names for what in ("mean", "largest"))
+    return Table(
+        name="estimate",
+        title="Points of Dice by which an estimate without labels was off",
+        heads=("runs", "estimate"),
+        columns=(*per_data, "all: bias", "domains"),
+        rows=tuple(rows),
+        notes=(
+            "Estimated minus measured mean Dice of a domain, for what the run recommended "
+            "(protocol honest). Mean: of the sizes of the errors. Largest: with its sign; above 0 "
+            "the estimate promised too much. Every domain of every run counts once.",
+        ),
+    )
+
+
 def reading(results: Results) -> tuple[str, ...]:
     """How the tables of scores are to be read."""
     suite = results.suite
@@ -207,6 +248,10 @@ def _difference(results: Results, row: Compared) -> Cell:
 
 def _loss(loss: Loss | None) -> tuple[Cell, Cell]:
     return (Cell(loss.mean), Cell(loss.worst)) if loss else (Cell(), Cell())
+
+
+def _error(error: Error | None) -> tuple[Cell, Cell]:
+    return (Cell(error.mean), Cell(error.worst, signed=True)) if error else (Cell(), Cell())
 
 
 def _choice(kind: Kind, name: str) -> str:

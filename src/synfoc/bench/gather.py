@@ -10,6 +10,7 @@ from synfoc.bench.folder import State, SuiteFolder
 from synfoc.bench.regret import RunRegret, regrets
 from synfoc.bench.scores import Scores, read_scores
 from synfoc.bench.suite import Answering, Protocol, Suite, label_name
+from synfoc.bench.trust import RunErrors, all_errors
 
 ANSWERS: dict[Answering, str] = {
     "recommended": "recommended",
@@ -57,6 +58,8 @@ class Results:
     """Name of each cell -> how far it is."""
     failures: Mapping[str, str]
     regrets: tuple[RunRegret, ...]
+    errors: tuple[RunErrors, ...]
+    """Of the Dice estimated without labels."""
 
     @property
     def suite(self) -> Suite:
@@ -101,6 +104,7 @@ def gather(folder: SuiteFolder) -> Results:
         states={cell.cell.name: cell.state for cell in folder.cells},
         failures=folder.failures(),
         regrets=tuple(regrets(folder)),
+        errors=tuple(all_errors(folder)),
     )
 
 

@@ -38,6 +38,9 @@ def page(results: Results, tables: Sequence[Table]) -> str:
         section("The choice without test labels", html(by_name["regret"]))
         if "regret" in by_name
         else "",
+        section("The Dice estimated without labels", html(by_name["estimate"]))
+        if "estimate" in by_name
+        else "",
         section("What failed", _failures(results)),
         section("What to check", bullets(_checks(results))),
         section("Repeat it", _repeat(results)),

@@ -80,14 +80,10 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     summary = cell.run.read_summary()
     named = summary.get("recommended"), summary.get("recommended_role") or "student"
     answer: Answer = named if named in answers else answers[0]
-    branches = {branch for branch, _ in answers}
-    alone = not cell.cell.config.method.has_teacher
-    kind: Kind = "no teacher" if alone else "one network"
-    if len(branches) > 1 and not alone:
-        kind = "two networks"
+    kind = kind_of(cell)
     picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}
     dice = [_dice(line, answer) for line in lines]
-    default = picked[DEFAULT_ALONE if alone else DEFAULT]
+    default = picked[DEFAULT_ALONE if kind == "no teacher" else DEFAULT]
     choice = None
     if len(answers) > 1 and default is not None:
         best = max(_dice(lines[default], a) for a in answers)
@@ -100,6 +96,14 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
         rules={rule: max(dice) - dice[i] for rule, i in picked.items() if i is not None},
         answer_choice=choice,
     )
+
+
+def kind_of(cell: CellFolder) -> Kind:
+    """What a run can compare without labels."""
+    method = cell.cell.config.method
+    if not method.has_teacher:
+        return "no teacher"
+    return "two networks" if method.branches == "both" else "one network"
 
 
 def pick(lines: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> int | None:

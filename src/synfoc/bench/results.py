@@ -2,7 +2,9 @@
 
 tables/PROTOCOL_DATA.{md,tex,csv}    one table per data set and protocol
 tables/summary_PROTOCOL.*            over data sets, where there are several
-tables/cells.*, tables/regret.*      what is done; what choosing without test labels cost
+tables/cells.*                       what is done
+tables/regret.*, tables/estimate.*   what choosing without test labels cost; how far off the Dice
+                                     was that runs estimate without them
 results.json                         everything as numbers: fractions, px or mm, points of Dice
                                      for regrets; what is missing is null
 """
@@ -15,13 +17,20 @@ from pathlib import Path
 from typing import Any
 
 from synfoc.bench.compare import Compared, Difference, Estimate
-from synfoc.bench.compose import data_table, regret_table, states_table, summary_table
+from synfoc.bench.compose import (
+    data_table,
+    estimate_table,
+    regret_table,
+    states_table,
+    summary_table,
+)
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.gather import Comparison, Results, gather, reference_of, row_title
 from synfoc.bench.page import page
 from synfoc.bench.published import load_published
 from synfoc.bench.regret import summarize
 from synfoc.bench.tables import Table, as_csv, latex, markdown
+from synfoc.bench.trust import summarize_errors
 from synfoc.storage import write_json, write_text
 
 
@@ -54,11 +63,11 @@ def write_results(folder: SuiteFolder) -> list[Path]:
 def all_tables(results: Results) -> list[Table]:
     """Every table of a suite."""
     published = load_published()
-    regret = regret_table(results)
+    trust = (regret_table(results), estimate_table(results))
     return [
         *(summary_table(results, one) for one in results.summaries),
         *(data_table(results, one, published) for one in results.comparisons),
-        *([regret] if regret else []),
+        *(table for table in trust if table is not None),
         states_table(results),
     ]
 
@@ -77,6 +86,10 @@ def numbers(results: Results) -> dict[str, Any]:
         "regret": {
             "runs": [asdict(regret) for regret in results.regrets],
             "summary": [asdict(loss) for loss in summarize(results.regrets)],
+        },
+        "estimate": {
+            "runs": [asdict(errors) for errors in results.errors],
+            "summary": [asdict(error) for error in summarize_errors(results.errors)],
         },
     }
 

@@ -21,7 +21,6 @@ from synfoc.report.tables import (
     NONE,
     ScoreTable,
     class_table,
-    estimate_errors,
     estimate_table,
     row_name,
     score_table,
@@ -99,7 +98,7 @@ def _estimates(views: Sequence[RunView]) -> str:
         "Not measured: made of the networks' probabilities and calibrated on strong views of the "
         "labeled images, for all test images, with a label or without. "
     )
-    errors = estimate_errors(views)
+    errors = [error for view in views for error in view.estimate_errors.values()]
     if errors:
         mean = sum(map(abs, errors)) / len(errors)
         note += (

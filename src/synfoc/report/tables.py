@@ -125,21 +125,6 @@ def estimate_table(views: Sequence[RunView]) -> ScoreTable:
     return _table(estimated, found, ESTIMATE)
 
 
-def estimate_errors(views: Sequence[RunView]) -> list[float]:
-    """Estimated minus measured Dice in points, per domain of the recommended answer of each run.
-
-    Domains of which a test case has no label are left out: there the two are of other cases.
-    """
-    errors = []
-    for view in views:
-        guesses = view.estimates(*view.answer).get("domains", {})
-        for name, scores in view.scores(*view.answer).get("domains", {}).items():
-            guess = guesses.get(name, {})
-            if guess.get("cases") == scores["cases"]:
-                errors.append(100 * (guess["dice"] - scores["dice"]))
-    return errors
-
-
 def _answers(view: RunView, branches: Sequence[str], role: str) -> list[tuple[str, str]]:
     """The rows of a run: its branches in one role, and a teacher that it recommends."""
     shown = [(branch, role) for branch in branches]
