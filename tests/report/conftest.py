@@ -13,7 +13,7 @@ import pytest
 from synfoc.config import parse_config
 from synfoc.environment import environment
 from synfoc.runs import RunFolder, save_example
-from synfoc.storage import append_line, write_json
+from synfoc.storage import append_line, read_json, write_json
 
 DOMAINS = ("Vendor A", "Vendor B", "Klinik Süd", "site<4>")
 # Dice of the three branches per domain; the first domain has the labels.
@@ -97,7 +97,10 @@ def write_log(run: RunFolder, branches: tuple[str, ...], *, monitor: bool) -> No
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """Write a run folder: `make_run(name, branches=..., lower=..., ...)` -> its path."""
+    """Write a run folder: `make_run(name, branches=..., lower=..., ...)` -> its path.
+
+    `estimated`: Dice was estimated, too, by so much more than it is.
+    """
 
     def make(
         name: str = "run",
@@ -108,6 +111,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         evaluated: bool = True,
         monitor: bool = True,
         pictures: bool = True,
+        estimated: float | None = None,
         changes: tuple[str, ...] = (),
     ) -> Path:
         run = RunFolder.create(tmp_path / name)
@@ -134,6 +138,8 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         write_json(run.summary, summary | {"device": "cpu", "precision": "fp32"})
         if evaluated:
             write_scores(run, branches, domains, lower, best)
+        if estimated is not None:
+            write_estimates(run, branches, domains, lower - estimated)
         if evaluated and pictures:
             for domain in domains:
                 for kind, drop in (("best", 0.0), ("median", 0.1), ("worst", 0.3)):
@@ -142,6 +148,20 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         return run.path
 
     return make
+
+
+def write_estimates(
+    run: RunFolder, branches: tuple[str, ...], domains: tuple[str, ...], lower: float
+) -> None:
+    """What evaluation estimates, beside its scores or without any."""
+    found: dict[str, Any] = {}
+    for b in branches:
+        dice = {d: DICE[b][i] - lower for i, d in enumerate(domains)}
+        per_domain = {d: {"cases": 24, "dice": value} for d, value in dice.items()}
+        mean = float(np.mean(list(dice.values())))
+        found[b] = {"student": {"mean_over_domains": {"dice": mean}, "domains": per_domain}}
+    metrics = read_json(run.metrics, "scores") if run.metrics.is_file() else {"branches": {}}
+    write_json(run.metrics, metrics | {"estimate": {"cases": 96, "branches": found}})
 
 
 def write_scores(

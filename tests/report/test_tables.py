@@ -12,10 +12,18 @@ from rich.console import Console
 
 from synfoc.errors import UserError
 from synfoc.images.findings import Findings, Group
-from synfoc.report.tables import class_table, markdown, print_findings, print_scores, score_table
+from synfoc.report.tables import (
+    class_table,
+    estimate_table,
+    markdown,
+    print_findings,
+    print_scores,
+    score_table,
+)
 from synfoc.report.view import load_views
 
 MakeRun = Callable[..., Path]
+DOMAINS = ("Vendor A", "Vendor B", "Klinik Süd", "site<4>")
 
 
 def test_dice_is_percent_and_means_come_first(make_run: MakeRun) -> None:
@@ -158,6 +166,42 @@ def test_findings_are_printed_with_their_problems() -> None:
     text = console.file.getvalue()  # type: ignore[attr-defined]
     for words in ("[b]A[/b]", "96 x 96..128", "10.00 %", "problem: no test case"):
         assert words in text
+
+
+def test_estimates_have_a_table_of_their_own(make_run: MakeRun) -> None:
+    """Two points above what was measured; no column of them is marked as best."""
+    views = load_views([make_run(estimated=0.02), make_run("plain")])
+    table = estimate_table(views)
+    assert table.title == "Estimated Dice (%), made without labels"
+    assert [(row.run, row.branch) for row in table.rows] == [
+        (views[0].name, branch) for branch in ("unet", "medsam", "fused")
+    ]
+    cells = [cell.text for cell in table.rows[1].cells]
+    assert cells == ["77.0", "72.0", "92.0", "82.0", "72.0", "62.0"]
+    assert not any(cell.best for row in table.rows for cell in row.cells)
+    assert estimate_table(views[1:]).rows == ()
+
+
+def test_an_estimate_is_held_against_the_same_cases_only(make_run: MakeRun) -> None:
+    """MedSAM is recommended; of one domain a test case has no label, so nothing is compared."""
+    run = make_run(estimated=0.02)
+    (view,) = load_views([run])
+    assert view.estimate_errors == pytest.approx(dict.fromkeys(DOMAINS, 2.0))
+    metrics = json.loads((run / "metrics.json").read_text())
+    metrics["estimate"]["branches"]["medsam"]["student"]["domains"]["Vendor A"]["cases"] = 25
+    (run / "metrics.json").write_text(json.dumps(metrics))
+    (view,) = load_views([run])
+    assert set(view.estimate_errors) == set(DOMAINS[1:])
+
+
+@pytest.mark.parametrize("evaluated", [True, False])
+def test_the_terminal_shows_estimates(make_run: MakeRun, evaluated: bool) -> None:
+    console = Console(file=io.StringIO(), width=160)
+    print_scores(make_run(evaluated=evaluated, estimated=0.02), console=console)
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Estimated Dice (%), made without labels" in text and "77.0" in text
+    assert ("75.0" in text) is evaluated
+    assert ("protocol honest" in text) is evaluated
 
 
 def test_a_run_without_scores_prints_no_row(make_run: MakeRun) -> None:
