@@ -169,7 +169,10 @@ def train(
 def evaluate(
     run: RunArgument,
     data: Annotated[
-        OptionalPath, Option(help="Other data than the run's test cases: a folder or a CSV.")
+        OptionalPath,
+        Option(
+            help="Other data than the run's test cases: a folder or a CSV. Labels are not needed."
+        ),
     ] = None,
     checkpoint: Annotated[Checkpoint, Option(help="Which checkpoint.")] = Checkpoint.best,
     protocol: Annotated[
@@ -181,7 +184,7 @@ def evaluate(
         bool, Option("--json", help="Print metrics.json instead of a table.")
     ] = False,
 ) -> None:
-    """Score a run on its test cases, per domain and branch."""
+    """Score a run per domain and branch; where labels are missing, estimate its Dice."""
     from synfoc.engine.evaluate import evaluate as run_evaluation
     from synfoc.report.tables import print_scores
 

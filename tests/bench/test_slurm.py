@@ -23,6 +23,7 @@ from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.slurm import run_on_slurm
 from synfoc.bench.slurm_job import CellJob
 from synfoc.bench.slurm_options import parameters_of, parse_slurm_options
+from synfoc.bench.slurm_queue import PREFIX, queued
 from synfoc.bench.suite import load_suite
 from synfoc.engine.progress import Interruption, interruptible
 from synfoc.errors import Interrupted, UserError
@@ -211,6 +212,12 @@ def test_a_cell_whose_job_lives_is_not_submitted_again(
     record = json.loads((folder.path / "jobs" / "submitted.json").read_text())
     cells = [cell.cell.name for cell in folder.cells]
     assert list(record.values()) == [cells, [cells[0], cells[2]]]
+
+
+def test_a_reason_that_slurm_does_not_know_yet_is_not_a_reason(cluster: Cluster) -> None:
+    name = f"{PREFIX}squares-1"
+    cluster.queue(f"5_0|PENDING|None|{name}", f"5_1|PENDING|Resources|{name}")
+    assert [job.reason for job in queued().values()] == ["", "Resources"]
 
 
 def test_names_of_jobs_that_never_came_to_be_are_forgotten(

@@ -260,7 +260,7 @@ def _has_ended(job: CellJobs, jobs: Path) -> bool:
 def _news(waiting: Sequence[CellJobs]) -> str:
     """`2 running, 4 pending (Resources)`."""
     counts = Counter(
-        f"{q.state.lower()} ({q.reason})" if q.state == "PENDING" else q.state.lower()
+        f"{q.state.lower()} ({q.reason})" if q.state == "PENDING" and q.reason else q.state.lower()
         for q in (job.queued for job in waiting)
         if q
     )

@@ -22,7 +22,7 @@ class Queued:
     """12_3, or 12 where it is the only one of its array."""
     state: str
     reason: str
-    """Why it waits, in Slurm's words."""
+    """Why it waits, in Slurm's words; empty where it does not, or Slurm has not looked yet."""
 
 
 def queued() -> dict[tuple[str, int], Queued]:
@@ -44,7 +44,9 @@ def queued() -> dict[tuple[str, int], Queued]:
     for line in done.stdout.splitlines():
         job, state, reason, name = line.strip().split("|", 3)
         if name.startswith(PREFIX):
-            jobs[name, int(job.partition("_")[2] or 0)] = Queued(job, state, reason)
+            jobs[name, int(job.partition("_")[2] or 0)] = Queued(
+                job, state, "" if reason == "None" else reason
+            )
     return jobs
 
 
