@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from synfoc.config import load_config, parse_config
-from synfoc.demo import run_demo, settings_of
+from synfoc.demo import run_demo, settings_of, steps_within
 from synfoc.errors import UserError
 
 CONFIG = Path(__file__).parents[1] / "configs" / "demo.yaml"
@@ -27,3 +27,11 @@ def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
     with pytest.raises(UserError, match="not empty"):
         run_demo(tmp_path, console=Console(quiet=True))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps"), [(0.9, 200), (1.4, 200), (1.41, 150), (2.5, 100), (30.0, 50)]
+)
+def test_a_slow_machine_takes_fewer_steps(seconds: float, steps: int) -> None:
+    """280 s hold 200 steps of 1.4 s, 150 of 1.8 s; below 50 steps nothing would be learned."""
+    assert steps_within(280, seconds) == steps

@@ -187,8 +187,8 @@ def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyP
 
 def calibrated(run: Path, *, step: int = 7) -> None:
     """Networks as sure as they should be, but MedSAM: half as sure."""
-    answers = {"student": {"expected": 0.9, "dice": 0.9}}
-    twice = {"student": {"expected": 0.9, "dice": 0.8}}
+    answers = {"student": Calibration(0.9, 0.9).plain()}
+    twice = {"student": Calibration(0.9, 0.8).plain()}
     summary = {"recommended": "unet", "best_step": step}
     summary["calibration"] = {"unet": answers, "medsam": twice}
     RunFolder(run).summary.write_text(json.dumps(summary))

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from synfoc.batches.batch import Sides
 from synfoc.engine import predict as module
+from synfoc.engine.estimate import Calibration
 from synfoc.engine.overlay import COLORS, draw_overlay
 from synfoc.engine.predict import find_images, predict, recommended_answer
 from synfoc.errors import UserError
@@ -120,19 +121,19 @@ def test_dice_is_estimated_where_the_run_was_calibrated(run: Path, tmp_path: Pat
     """p = .982 = 1 / (1 + e^-4) on 128 bright pixels of 256, 1 - p elsewhere.
 
     Expected Dice 2 * 128 p / (128 + 128 p + 128 (1 - p)) = p; with factor .2 / .1 = 2 the
-    estimate is 1 - 2 (1 - p) = .964. Nothing bright: an empty mask is estimated at 0.
+    estimate is 1 - 2 (1 - p) = .964. Nothing bright: what empty masks were worth.
     """
     picture(tmp_path / "in" / "half.png", 0, 255)
     picture(tmp_path / "in" / "none.png", 0, 0)
     (row, _) = predict(run, [tmp_path / "in"], out=tmp_path / "before")
     assert row.estimated_dice is None
     summary = {"recommended": "unet", "best_step": 7}
-    summary["calibration"] = {"unet": {"student": {"expected": 0.9, "dice": 0.8}}}
+    summary["calibration"] = {"unet": {"student": Calibration(0.9, 0.8, empty=0.3).plain()}}
     (run / "summary.json").write_text(json.dumps(summary))
     empty, half = predict(run, [tmp_path / "in"], out=tmp_path / "out")
     assert half.estimated_dice == pytest.approx(1 - 2 / (1 + math.exp(4)), abs=1e-6)
-    assert empty.estimated_dice == 0
-    assert [r["estimated_dice"] for r in rows_of(tmp_path / "out")] == ["0.0000", "0.9640"]
+    assert empty.estimated_dice == pytest.approx(0.3)
+    assert [r["estimated_dice"] for r in rows_of(tmp_path / "out")] == ["0.3000", "0.9640"]
 
 
 def test_a_nifti_volume_keeps_affine_and_shape(run: Path, tmp_path: Path) -> None:

@@ -2,27 +2,31 @@
 
 The expected Dice (expected.py) takes probabilities for true. Networks believe themselves too much,
 most of all on scanners whose labels they never saw. Strong views of the labeled images stand in for
-those: there the truth is known, and tells how many times larger the loss is than expected.
+those: there the truth is known, and tells how many times larger the loss is than expected, and
+what it means that a mask is empty.
 
-    factor = max(1, (1 - mean Dice) / (1 - mean expected Dice))
-    estimated Dice = max(0, 1 - factor (1 - expected Dice))
+    factor = max(1, (1 - mean Dice) / (1 - mean expected Dice)), over parts with a mask
+    a part with a mask:   max(0, 1 - factor (1 - expected Dice))
+    an empty mask:        empty = (how many were rightly empty) / (how many were empty + 1)
+    estimated Dice        mean over parts
 
-An estimate, not a measurement: how far off it was on real images stands in docs/trust.md. An image
-that does not show the organ at all is estimated at 0, because a missed organ looks the same.
+Where no empty mask was seen, `empty` is 0: a missed organ is the safer guess. An estimate, not a
+measurement: how far off it was on real images stands in docs/trust.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from synfoc.batches.augment import strong_views
 from synfoc.engine.expected import expected_dice, tally
-from synfoc.methods.confidence import dice_agreement
+from synfoc.methods.confidence import dice_of_parts
 from synfoc.methods.mixing import most_probable, nearest
 
 if TYPE_CHECKING:
@@ -42,18 +46,25 @@ class Calibration:
     """How far one answer overestimates itself, as seen on strong views of labeled images."""
 
     expected: float
-    """Mean expected Dice, in [0, 1]."""
+    """Mean expected Dice of the parts that have a mask, in [0, 1]."""
     dice: float
-    """Mean Dice, in [0, 1]."""
+    """Their mean Dice, in [0, 1]."""
+    empty: float = 0.0
+    """Dice of a part without a mask, in [0, 1]."""
+    overall: float = 0.0
+    """Mean Dice of all parts on these views; takes no part in an estimate."""
 
     @property
     def factor(self) -> float:
         """How many times larger a loss of Dice is than expected; at least 1."""
         return max(1.0, (1 - self.dice) / max(SURE, 1 - self.expected))
 
-    def estimate(self, expected: float) -> float:
-        """Estimated Dice in [0, 1], from the expected one."""
-        return max(0.0, 1 - self.factor * (1 - expected))
+    def estimate(self, tallies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Estimated Dice in [0, 1], mean over parts: (..., C, 3) from `expected.tally` -> (...)."""
+        expected = expected_dice(tallies)
+        each = np.where(np.isnan(expected), self.empty, 1 - self.factor * (1 - expected))
+        found: NDArray[np.float64] = each.clip(0, 1).mean(-1)
+        return found
 
     def plain(self) -> dict[str, float]:
         """As summary.json has it."""
@@ -85,8 +96,8 @@ def calibrate(
     answers = segmenter.answers()
     generator = torch.Generator().manual_seed(seed)
     plain, truth = torch.from_numpy(images).movedim(-1, 1), torch.from_numpy(labels).long()
-    expected: dict[Answer, list[float]] = {a: [] for a in answers}
-    true: dict[Answer, list[float]] = {a: [] for a in answers}
+    tallies: dict[Answer, list[Tensor]] = {a: [] for a in answers}
+    dice: dict[Answer, list[Tensor]] = {a: [] for a in answers}
     for _ in range(VIEWS):
         strong = strong_views(plain, augment, generator).movedim(1, -1).numpy()
         for start in range(0, len(strong), segmenter.batch):
@@ -94,11 +105,23 @@ def calibrate(
             P = segmenter.probabilities(strong[some], answers)
             for a in answers:
                 Q, Y = most_probable(P[a]).cpu(), nearest(truth[some], P[a].shape[-1])
-                dice = dice_agreement(Q, Y, segmenter.classes, nested=segmenter.nested)
-                tallies = tally(P[a], segmenter.classes, nested=segmenter.nested)
-                expected[a] += expected_dice(tallies.cpu().numpy()).tolist()
-                true[a] += dice.tolist()
-    return {a: Calibration(float(np.mean(expected[a])), float(np.mean(true[a]))) for a in answers}
+                dice[a].append(dice_of_parts(Q, Y, segmenter.classes, nested=segmenter.nested))
+                tallies[a].append(tally(P[a], segmenter.classes, nested=segmenter.nested).cpu())
+    return {a: _compare(torch.cat(tallies[a]).numpy(), torch.cat(dice[a]).numpy()) for a in answers}
+
+
+def _compare(tallies: NDArray[np.float64], dice: NDArray[np.float64]) -> Calibration:
+    """Expectations (n, C, 3) against the Dice that was found, (n, C)."""
+    expected = expected_dice(tallies)
+    empty = np.isnan(expected)
+    drawn = ~empty
+    some = bool(drawn.any())
+    return Calibration(
+        expected=float(expected[drawn].mean()) if some else 0.0,
+        dice=float(dice[drawn].mean()) if some else 0.0,
+        empty=float((dice[empty] == 1).sum() / (empty.sum() + 1)),
+        overall=float(dice.mean()),
+    )
 
 
 def read_calibration(summary: Mapping[str, Any], step: int) -> dict[Answer, Calibration]:
@@ -109,14 +132,14 @@ def read_calibration(summary: Mapping[str, Any], step: int) -> dict[Answer, Cali
     if step != summary.get("best_step"):
         return {}
     return {
-        (branch, role): Calibration(found["expected"], found["dice"])
+        (branch, role): Calibration(**{f.name: found[f.name] for f in fields(Calibration)})
         for branch, roles in summary.get("calibration", {}).items()
         for role, found in roles.items()
     }
 
 
 def plain_calibration(found: Mapping[Answer, Calibration]) -> dict[str, dict[str, Any]]:
-    """{branch: {role: {expected, dice, factor}}}, as summary.json has it."""
+    """{branch: {role: {expected, dice, empty, overall, factor}}}, as summary.json has it."""
     branches: dict[str, dict[str, Any]] = {}
     for (branch, role), calibration in found.items():
         branches.setdefault(branch, {})[role] = calibration.plain()

@@ -3,9 +3,10 @@
 The mask A of a part would then share sum_A p pixels with the label Y, and Y would have sum p
 pixels. So, with sums over the pixels of an image,
 
-    expected Dice = 2 sum_A p / (|A| + sum p),  mean over parts; 0 where A is empty
+    expected Dice = 2 sum_A p / (|A| + sum p)
 
-(the ratio of two means, which for masks of many pixels is close to the mean of the ratio).
+(the ratio of two means, which for masks of many pixels is close to the mean of the ratio). Where A
+is empty nothing is known: the organ was missed, or is not in the image.
 """
 
 from __future__ import annotations
@@ -43,8 +44,7 @@ def tally(
 
 
 def expected_dice(tallies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expected Dice, mean over parts: (..., C, 3) from `tally` -> (...), in [0, 1]."""
+    """Expected Dice of every part: (..., C, 3) from `tally` -> (..., C); NaN for empty masks."""
     inside, mask, mass = np.moveaxis(tallies, -1, 0)
     size = np.where(mask > 0, mask + mass, 1)
-    found: NDArray[np.float64] = np.where(mask > 0, 2 * inside / size, 0).mean(-1)
-    return found
+    return np.where(mask > 0, 2 * inside / size, np.nan)

@@ -77,6 +77,16 @@ def _native_bf16(device: torch.device) -> bool:
     return "AVX512" in get_cpu_capability() and ("avx512_bf16" in flags or "amx_bf16" in flags)
 
 
+def emulated(precision: Precision, device: torch.device) -> tuple[str, ...]:
+    """What to tell a user whose machine has no arithmetic of this number format; else nothing."""
+    if precision != "bf16" or _native_bf16(device):
+        return ()
+    return (
+        "bf16 is emulated on this machine, on a CPU up to fifty times slower than fp32 "
+        "(train.precision=auto takes what is fast)",
+    )
+
+
 def keep_freed_memory(device: torch.device) -> None:
     """Let a process on the CPU reuse large blocks instead of returning them to the system.
 

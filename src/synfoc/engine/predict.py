@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
-from synfoc.engine.expected import expected_dice
 from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmenter
 from synfoc.engine.overlay import write_overlay
 from synfoc.errors import UserError
@@ -315,7 +314,7 @@ def _row(
     foreground = np.count_nonzero(label) / label.size
     estimated = None
     if calibration is not None:
-        estimated = calibration.estimate(float(expected_dice(found.tallies[answer].sum(0))))
+        estimated = float(calibration.estimate(found.tallies[answer].sum(0)))
     return Prediction(
         image=str(path),
         mask=str(mask),

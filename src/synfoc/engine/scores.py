@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.engine.estimate import Calibration
-from synfoc.engine.expected import expected_dice
 from synfoc.engine.inference import Answer
 from synfoc.engine.metrics import Protocol, Scores, bootstrap_means, interval95, parts, score
 
@@ -116,9 +115,8 @@ def estimate_case(
         (slice or None where the case has but one, estimated Dice in [0, 1]).
     """
     if volume:
-        return [(None, calibration.estimate(float(expected_dice(tallies.sum(0)))))]
-    expected = expected_dice(tallies).tolist()
-    return list(zip(slices(len(tallies)), map(calibration.estimate, expected), strict=True))
+        return [(None, float(calibration.estimate(tallies.sum(0))))]
+    return list(zip(slices(len(tallies)), calibration.estimate(tallies).tolist(), strict=True))
 
 
 def slices(count: int) -> list[int | None]:

@@ -29,6 +29,7 @@ from synfoc.engine.journal import Journal
 from synfoc.engine.machine import (
     choose_device,
     choose_precision,
+    emulated,
     estimate_step,
     keep_freed_memory,
 )
@@ -83,7 +84,7 @@ def train(
     trainer = Trainer(prepared, folder, fabric)
     watched = console if fabric.is_global_zero else None
     with interruptible() as interruption, Display(watched, config.train.steps) as display:
-        for notice in prepared.notices:
+        for notice in (*prepared.notices, *emulated(trainer.precision, fabric.device)):
             display.say(f"note: {notice}")
         trainer.begin(display, resume=resume)
         trainer.run(display, interruption)

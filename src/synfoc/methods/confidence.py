@@ -32,6 +32,16 @@ def dice_agreement(
 ) -> Float[Tensor, " B"]:
     """Mean Dice over the foreground parts of two label maps, one number per image.
 
+    Arguments as in `dice_of_parts`. Source: Eq. 4 and 5.
+    """
+    return dice_of_parts(Q_a, Q_b, classes, nested=nested).mean(1)
+
+
+def dice_of_parts(
+    Q_a: Int[Tensor, "B h w"], Q_b: Int[Tensor, "B h w"], classes: int, *, nested: bool = False
+) -> Float[Tensor, "B C"]:
+    """Dice of every foreground part of two label maps.
+
         Dice = (2 |A & B| + 1) / (|A| + |B| + 1.001), or 1 where both parts are empty
 
     Args:
@@ -40,13 +50,12 @@ def dice_agreement(
         classes: C.
         nested: see `parts`.
 
-    Source: Eq. 4 and 5; the constants follow the authors' code.
+    Source: the constants follow the authors' code.
     """
     A, B = parts(Q_a, classes, nested=nested), parts(Q_b, classes, nested=nested)
     overlap = (A & B).sum((2, 3))
     size = A.sum((2, 3)) + B.sum((2, 3))
-    dice = torch.where(size == 0, 1.0, (2 * overlap + 1) / (size + 1.001))
-    return dice.mean(1)
+    return torch.where(size == 0, 1.0, (2 * overlap + 1) / (size + 1.001))
 
 
 def unet_share(
