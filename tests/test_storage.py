@@ -12,6 +12,7 @@ import pytest
 
 from synfoc import storage
 from synfoc.errors import UserError
+from synfoc.storage import last_line
 
 
 def test_json_keeps_numbers_and_turns_nan_into_null(tmp_path: Path) -> None:
@@ -62,6 +63,18 @@ def test_lines_come_back_and_a_torn_last_line_does_not(tmp_path: Path) -> None:
     assert [line["step"] for line in storage.read_lines(path)] == [10, 20, 30]
     assert storage.read_lines(path)[2]["loss"] is None
     assert storage.read_lines(tmp_path / "none.jsonl") == []
+
+
+def test_the_last_line_is_read_from_the_end(tmp_path: Path) -> None:
+    path = tmp_path / "log.jsonl"
+    assert last_line(path) is None
+    path.write_text('{"step": 1')
+    assert last_line(path) is None, "torn"
+    path.write_text("".join(f'{{"step": {k}}}\n' for k in range(20_000)) + '{"st')
+    assert last_line(path) == {"step": 19_999}
+    path.write_text('{"step": 1}\nno\n')
+    with pytest.raises(UserError, match="the last line is not JSON"):
+        last_line(path)
 
 
 def test_resume_cuts_the_lines_after_its_step(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@
                            {step, loss, L_x_UT, L_x_MS, L_u_UT, L_u_MS, L_c, L_d, lam, alpha,
                             phi_self, phi_mut, trusted, seconds of training so far}
                            {step, kind: "evaluation", score, labeled_dice, agreement, stability,
-                            pseudo_dice?: {unet, medsam, fused}, test_dice?,
+                            pseudo_dice?: {unet, medsam, fused (by Eq. 3-6)}, test_dice?,
                             test?: {branch: {role: Dice}}}
     summary.json           steps, best_step, test_step, rule, seconds, seconds_per_step,
                            peak_memory_gib, skipped_steps, recommended, recommended_role, why,

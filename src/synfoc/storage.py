@@ -26,6 +26,9 @@ REFUSED = (
     *(errno.ENOENT, errno.ENAMETOOLONG),
 )
 
+LINE = 2**16
+"""No line of JSON is longer, in bytes."""
+
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
@@ -151,7 +154,21 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
         return []
     # What follows the last newline is empty, or torn.
     whole = path.read_bytes().split(b"\n")[:-1]
-    return [_line(path, number, text) for number, text in enumerate(whole, start=1)]
+    return [_line(path, f"line {number}", text) for number, text in enumerate(whole, start=1)]
+
+
+def last_line(path: Path) -> dict[str, Any] | None:
+    """The last whole line of a .jsonl file; None where there is none. Reads the end alone.
+
+    Raises:
+        UserError: it is not JSON.
+    """
+    if not path.is_file():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, file.seek(0, os.SEEK_END) - LINE))
+        *whole, _ = file.read().split(b"\n")
+    return _line(path, "the last line", whole[-1]) if whole else None
 
 
 def truncate_lines(path: Path, step: int) -> None:
@@ -185,15 +202,15 @@ def told(path: Path) -> Iterator[None]:
         raise
 
 
-def _line(path: Path, number: int, text: bytes) -> dict[str, Any]:
+def _line(path: Path, where: str, text: bytes) -> dict[str, Any]:
     try:
         line: dict[str, Any] = json.loads(text)
     except ValueError:
         raise UserError(
             f"{path} is damaged",
-            found=f"line {number} is not JSON",
+            found=f"{where} is not JSON",
             expected="one JSON object per line",
-            fix=f"delete line {number}",
+            fix=f"delete {where}",
         ) from None
     return line
 

@@ -55,7 +55,7 @@ def test_the_first_images_of_a_domain_are_labeled_and_the_rest_lose_their_labels
     assert ids(made.labeled) == ["a/0", "a/1"]
     assert ids(made.unlabeled) == ["a/2", "a/3", "b/0", "b/1", "b/n"]
     assert all(one.label is None for one in made.unlabeled)
-    assert ids(made.test) == ["a/t", "b/t"]
+    assert ids(made.test) == ["a/t", "a/u", "b/t"], "one without a label can still be estimated"
     assert made.monitor == ()
 
 
@@ -100,14 +100,15 @@ def test_a_fifth_of_the_labeled_patients_is_held_out_where_no_split_is_given() -
 
 
 def test_images_of_a_held_out_patient_do_not_train_even_unlabeled() -> None:
-    """Only one patient can be held out; its unlabeled image disappears."""
+    """Only one patient can be held out; its unlabeled image is held out with the other."""
     cases = table(
         case("a/1", patient="p"), case("a/2", patient="p", label=False), case("a/3", patient="q"),
         case("a/4", patient="q", label=False),
     )  # fmt: skip
     made = split(cases)
-    assert len(made.test) == len(made.labeled) == len(made.unlabeled) == 1
+    assert (len(made.labeled), len(made.unlabeled), len(made.test)) == (1, 1, 2)
     assert made.labeled[0].patient == made.unlabeled[0].patient != made.test[0].patient
+    assert len({one.patient for one in made.test}) == 1
 
 
 def test_another_domain_does_not_change_who_is_held_out() -> None:
@@ -153,7 +154,10 @@ def test_sides_are_disjoint_by_patient_and_no_hidden_label_gets_out(
     assert groups[0].isdisjoint(groups[1])
     assert len({name for part in parts for name in ids(part)}) == sum(map(len, parts))
     assert not any(one.labels for one in made.unlabeled)
-    assert all(one.labels for one in made.labeled + made.test)
+    assert all(one.labels for one in made.labeled)
+    if not given_split:
+        held = {one.group for one in made.test}
+        assert held == {one.group for one in made.test if one.labels}, "held out to be scored"
 
 
 def test_a_list_names_images_by_id_or_by_path(tmp_path: Path) -> None:

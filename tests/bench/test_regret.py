@@ -9,7 +9,7 @@ import pytest
 
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.gather import gather
-from synfoc.bench.regret import RULES, pick, regrets, run_regret, summarize
+from synfoc.bench.regret import RULES, kind_of, pick, regrets, run_regret, summarize
 from synfoc.bench.results import all_tables
 from synfoc.storage import read_lines, write_json, write_text
 
@@ -61,6 +61,16 @@ def test_the_choice_of_the_branch_at_the_default_step(make_suite: MakeSuite) -> 
     assert found is not None
     assert found.answer_choice == pytest.approx(2.0)
     assert found.rules["score"] == pytest.approx(2.0)
+
+
+def test_a_run_counts_as_what_it_was(make_suite: MakeSuite) -> None:
+    """Without unlabeled images a cell of SynFoC was trained supervised."""
+    cell = make_suite().find("eyes/A-2/synfoc/seed1")
+    assert kind_of(cell) == "two networks"
+    config = cell.cell.config
+    method = config.method.model_copy(update={"name": "supervised"})
+    cell.run.config.write_text(config.model_copy(update={"method": method}).to_yaml())
+    assert kind_of(cell) == "no teacher"
 
 
 def test_labels_alone_have_no_evidence(make_suite: MakeSuite) -> None:

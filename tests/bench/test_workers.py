@@ -47,7 +47,7 @@ done.write_text(json.dumps({"settings": {}, "seconds": 1}))
 
 
 def run(folder: SuiteFolder, workers: int = 2) -> bool:
-    return run_here(folder, workers=workers, device="cpu", gpus=0, console=None)
+    return run_here(folder, workers=workers, device="cpu", gpus=(), console=None)
 
 
 def test_every_cell_is_run_once_and_not_again(
@@ -58,6 +58,40 @@ def test_every_cell_is_run_once_and_not_again(
     assert {cell.state for cell in folder.cells} == {"done"}
     assert run(folder)
     assert folder.failures() == {}
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "seen"),
+    [
+        (("3", "5"), 1, ["3", "5", "3"]),
+        (("3", "5"), 2, ["3,5"] * 3),
+        (("0", "1", "2", "3"), 2, ["0,1", "2,3", "0,1"]),
+        (("GPU-ab",), 1, ["GPU-ab"] * 3),
+        ((), 1, ["7"] * 3),
+    ],
+)
+def test_gpus_are_dealt_out_among_workers(
+    suite_file: SuiteFile,
+    squares: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    gpus: tuple[str, ...],
+    devices: int,
+    seen: list[str],
+) -> None:
+    """Only those that this process was given, by their names; as many as a cell has devices."""
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    told = tmp_path / "told"
+    report = f"import os; open({str(told)!r}, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
+    scripted(monkeypatch, report)
+    suite = load_suite(suite_file(), (f"train.devices={devices}",))
+    folder = SuiteFolder.begin(tmp_path / "out", suite, squares)
+    for number, cell in enumerate(folder.cells[:3]):
+        worker = module._start(folder, cell, number, 3, "cpu", gpus)
+        worker.process.wait()
+        worker.stop()
+        worker.log.close()
+    assert told.read_text().split() == seen
 
 
 def test_a_cell_that_dies_ends_alone(folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -175,6 +175,19 @@ def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_pat
     assert found["data"] == str(table)
 
 
+def test_other_data_keep_the_codes_of_a_published_set(
+    run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A prostate run: 0 is the organ, 255 is not, also in a folder of another layout."""
+    for mask in data.rglob("test/mask/*.png"):
+        Image.fromarray(255 - 255 * np.array(Image.open(mask))).save(mask)
+    config = module.load_run(run).config
+    told = config.data.model_copy(update={"set": "prostate"})
+    module.load_run(run).config = config.model_copy(update={"data": told})
+    found = evaluate(run, data=data)
+    assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
+
+
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
     monkeypatch.setattr(module, "load_split", lambda path: Split((), (), bare))

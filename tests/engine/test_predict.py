@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -16,10 +17,10 @@ from torch import Tensor, nn
 from synfoc.batches.batch import Sides
 from synfoc.engine import predict as module
 from synfoc.engine.estimate import Calibration
+from synfoc.engine.inference import Segmenter
 from synfoc.engine.overlay import COLORS, draw_overlay
 from synfoc.engine.predict import find_images, predict, recommended_answer
 from synfoc.errors import UserError
-from synfoc.runs import RunFolder
 
 
 class Bright(nn.Module):
@@ -72,15 +73,18 @@ def rows_of(out: Path) -> list[dict[str, str]]:
 
 
 def test_what_training_recommends_is_asked(run: Path) -> None:
-    folder = RunFolder(run)
-    assert recommended_answer(folder) == ("unet", "student")
-    folder.summary.write_text('{"recommended": "medsam", "recommended_role": "teacher"}')
-    assert recommended_answer(folder) == ("medsam", "teacher")
-    folder.summary.write_text("{}")
-    assert recommended_answer(folder) == ("medsam", "student"), "the paper's choice"
-    folder.summary.write_text('{"recommended": "both"}')
+    segmenter = Segmenter.of_run(module.load_run(run))
+
+    def asked(**summary: str) -> tuple[str, str]:
+        return recommended_answer(summary, segmenter)
+
+    assert asked(recommended="unet") == ("unet", "student")
+    assert asked(recommended="medsam", recommended_role="teacher") == ("medsam", "teacher")
+    assert asked() == ("medsam", "student"), "of a run that has not ended: the paper's choice"
+    alone = replace(segmenter, networks=SimpleNamespace(medsam=None))
+    assert recommended_answer({}, alone) == ("unet", "student"), "the only network there is"
     with pytest.raises(UserError, match="recommends no branch"):
-        recommended_answer(folder)
+        asked(recommended="both")
 
 
 def test_a_folder_becomes_masks_of_the_same_names_and_sizes(run: Path, tmp_path: Path) -> None:

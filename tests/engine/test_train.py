@@ -3,6 +3,7 @@
 import json
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -250,6 +251,81 @@ def test_no_unlabeled_image_trains_supervised_and_says_so(
     assert load_config(run / "config.yaml").method.name == "supervised"
     notices = json.loads((run / "environment.json").read_text())["notices"]
     assert any("no unlabeled image" in notice for notice in notices)
+
+
+def test_a_run_that_became_supervised_goes_on_with_the_config_it_was_given(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    """As a cell of a suite does that was killed; another method is refused all the same."""
+    only = tmp_path / "only"
+    (only / "alpha").mkdir(parents=True)
+    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    given = settings(f"data.path={only}", "data.labeled={}", "data.test_fraction=0")
+    run = train(given, tmp_path / "run")
+    assert train(given, run, resume=True) == run
+    with pytest.raises(UserError, match="begun with other settings"):
+        train(settings(f"data.path={only}", "data.labeled={}"), run, resume=True)
+
+
+def test_watching_a_test_set_needs_one(settings: Settings, squares: Path, tmp_path: Path) -> None:
+    only = tmp_path / "only"
+    (only / "alpha").mkdir(parents=True)
+    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    for change in ("train.rule=paper", "train.watch_test=true"):
+        config = settings(f"data.path={only}", "data.test_fraction=0", change)
+        with pytest.raises(UserError, match="no test image with a label"):
+            train(config, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_best_step_is_that_of_the_file(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file was saved, then the power went off; going on, that step no longer is the best."""
+    scores = iter([0.5, 0.9, 0.4])
+
+    def evaluate(judge: module.Judge) -> tuple[dict[str, float], float]:
+        return {}, next(scores)
+
+    def cut(journal: module.Journal, name: str, *rest: object) -> None:
+        save(journal, name, *rest)
+        if name == "best" and rest[0].step == 4:  # type: ignore[attr-defined]
+            raise RuntimeError("power cut")
+
+    save = module.Journal.save
+    monkeypatch.setattr(module.Judge, "evaluate", evaluate)
+    monkeypatch.setattr(module.Journal, "save", cut)
+    config = settings("train.evaluate_every=2", "train.checkpoint_every=3", "train.steps=4")
+    with pytest.raises(RuntimeError, match="power cut"):
+        train(config, tmp_path / "run")
+    monkeypatch.setattr(module.Journal, "save", save)
+    train(None, tmp_path / "run", resume=True)
+    assert json.loads((tmp_path / "run/summary.json").read_text())["best_step"] == 4
+
+
+def test_only_the_last_checkpoint_holds_optimizers(settings: Settings, tmp_path: Path) -> None:
+    run = train(settings("train.keep=1"), tmp_path / "run")
+    kept = {p.stem: any(k.startswith("optimizer") for k in load_file(p)) for p in
+            (run / "checkpoints").iterdir()}  # fmt: skip
+    assert kept == {"last": True, "best": False, "step_000006": False}
+
+
+def test_activations_are_computed_again_where_memory_would_not_do_unseen(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = []
+    cost = module.estimate_step
+
+    def costly(networks: Networks, *rest: object) -> object:
+        seen.append(networks)
+        return replace(cost(networks, *rest), memory_gib=1e6)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "estimate_step", costly)
+    train(settings("train.steps=1"), tmp_path / "unseen")
+    assert seen[-1].medsam is not None and seen[-1].medsam.recompute
+    seen.clear()
+    train(settings("train.steps=1", "medsam.recompute=false"), tmp_path / "decided")
+    assert seen == []
 
 
 def test_images_of_one_scanner_alone_are_trained_on_and_told(

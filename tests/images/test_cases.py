@@ -167,6 +167,20 @@ def test_a_csv_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
     assert load_label(first, table).spacing == (0.0, 0.5, 0.4)
 
 
+def test_a_spacing_of_rows_and_columns_keeps_the_slices_of_a_volume_apart(tmp_path: Path) -> None:
+    """NIfTI says 5 mm; NPY says nothing, and nothing must not become 0 mm."""
+    affine = np.diag([1.0, 1.0, 5.0, 1.0])
+    nib.save(nib.Nifti1Image(np.zeros((16, 16, 4), np.float32), affine), tmp_path / "v.nii.gz")
+    np.save(tmp_path / "t.npy", np.zeros((3, 16, 16), np.float32))
+    (tmp_path / "set.csv").write_text("image,spacing\nv.nii.gz,0.5 x 0.4\nt.npy,0.5\n")
+    array, volume = load(tmp_path / "set.csv").cases
+    assert load_image(volume).spacing == (5.0, 0.5, 0.4)
+    with pytest.raises(UserError, match="distance between slices"):
+        load_image(array)
+    (tmp_path / "set.csv").write_text("image,spacing\nt.npy,2 x 0.5 x 0.5\n")
+    assert load_image(load(tmp_path / "set.csv").cases[0]).spacing == (2.0, 0.5, 0.5)
+
+
 def test_a_folder_with_cases_csv_is_read_by_it(tmp_path: Path) -> None:
     picture(tmp_path / "a/train/image/1.png")
     picture(tmp_path / "a/train/image/2.png")

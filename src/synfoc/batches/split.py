@@ -35,7 +35,7 @@ class Split:
     unlabeled: tuple[Case, ...]
     """Each with `label=None`."""
     test: tuple[Case, ...]
-    """Each with a label; never seen in training."""
+    """Never seen in training; one without a label can be estimated, not scored."""
     monitor: tuple[Case, ...] = ()
     """The unlabeled cases that have a label, with it, only under `data.monitor`: to draw the
     quality of pseudo-labels, never to train or to choose."""
@@ -64,7 +64,7 @@ def make_split(table: CaseTable, data: Data, seed: int) -> Split:
     return Split(
         labeled=tuple(labeled),
         unlabeled=tuple(replace(case, label=None) for case in rest),
-        test=tuple(case for case in test if case.labels),
+        test=tuple(test),
         monitor=tuple(case for case in rest if case.labels) if data.monitor else (),
     )
 

@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeAlias
 from synfoc.bench.suite import Cell, Protocol, Suite, cells_of, load_suite
 from synfoc.errors import UserError
 from synfoc.runs import RunFolder
-from synfoc.storage import read_json, read_lines, told, write_json, write_text
+from synfoc.storage import last_line, read_json, write_json, write_text
 
 State: TypeAlias = Literal["done", "failed", "begun", "open"]
 
@@ -62,8 +62,8 @@ class CellFolder:
 
     def step(self) -> int:
         """Steps that are known to be done."""
-        lines = read_lines(self.run.log)
-        return int(lines[-1]["step"]) if lines else 0
+        line = last_line(self.run.log)
+        return int(line["step"]) if line else 0
 
     def check_same(self) -> None:
         """Make sure that what is done was done with the settings that the suite has now.
@@ -98,13 +98,20 @@ class SuiteFolder:
 
     @classmethod
     def begin(cls, path: Path, suite: Suite, root: Path) -> SuiteFolder:
-        """Make the folder of a suite, or go on with one; data sets, methods, seeds may be added.
+        """Make the folder of a suite, or go on with one: `matching`, and stored."""
+        folder = cls.matching(path, suite, root)
+        folder.store()
+        return folder
+
+    @classmethod
+    def matching(cls, path: Path, suite: Suite, root: Path) -> SuiteFolder:
+        """A suite in a folder, new or begun; data sets, methods, seeds may be added. Only looks.
 
         Raises:
             UserError: the folder is something else, or a cell was run with other settings.
         """
         stored = path / "suite.yaml"
-        if path.exists() and not stored.is_file() and (path.is_file() or any(path.iterdir())):
+        if path.exists() and not stored.is_file() and (path.is_file() or _visible(path)):
             raise UserError(
                 f"{path} is not the folder of a suite",
                 found="a file" if path.is_file() else "files, but no suite.yaml",
@@ -114,11 +121,26 @@ class SuiteFolder:
         folder = cls(path, suite, root)
         for cell in folder.cells:
             cell.check_same()
-        with told(path):
-            path.mkdir(parents=True, exist_ok=True)
-        write_text(stored, suite.to_yaml())
-        write_json(path / "suite.json", {"root": str(root.resolve())})
         return folder
+
+    def store(self) -> None:
+        """Write down what is compared, for the processes of its cells."""
+        write_text(self.path / "suite.yaml", self.suite.to_yaml())
+        write_json(self.path / "suite.json", {"root": str(self.root.resolve())})
+
+    def check_begun(self) -> None:
+        """Make sure that there is something to make tables of.
+
+        Raises:
+            UserError: nothing was run in this folder.
+        """
+        if not (self.path / "suite.yaml").is_file():
+            raise UserError(
+                f"{self.path} holds no suite",
+                found="no suite.yaml",
+                expected="a folder in which `synfoc bench` has run cells",
+                fix="drop --tables, or choose another --out",
+            )
 
     @classmethod
     def open(cls, path: Path) -> SuiteFolder:
@@ -153,6 +175,11 @@ class SuiteFolder:
             for cell in self.cells
             if cell.state == "failed"
         }
+
+
+def _visible(path: Path) -> bool:
+    """Whether the folder holds more than a lock."""
+    return any(not entry.name.startswith(".") for entry in path.iterdir())
 
 
 def write_failure(

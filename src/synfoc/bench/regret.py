@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.scores import Answer
+from synfoc.config import load_config
 from synfoc.storage import read_lines
 
 Kind: TypeAlias = Literal["two networks", "one network", "no teacher"]
@@ -100,7 +101,8 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
 
 def kind_of(cell: CellFolder) -> Kind:
     """What a run can compare without labels."""
-    method = cell.cell.config.method
+    # As it was run: without unlabeled images a run is supervised, whatever the suite says.
+    method = load_config(cell.run.config).method
     if not method.has_teacher:
         return "no teacher"
     return "two networks" if method.branches == "both" else "one network"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
@@ -16,6 +17,7 @@ from synfoc.bench.slurm_options import parse_slurm_options
 from synfoc.bench.suite import load_suite
 from synfoc.bench.workers import run_here
 from synfoc.errors import Interrupted, UserError
+from synfoc.storage import told
 
 
 def run_suite(
@@ -54,11 +56,17 @@ def run_suite(
     """
     found = load_suite(suite, changes)
     path = out or Path("bench") / found.name
-    folder = SuiteFolder.begin(path, found, root)
+    folder = SuiteFolder.matching(path, found, root)
     finished = True
-    if not tables_only:
+    if tables_only:
+        folder.check_begun()
+    else:
+        with told(path):
+            path.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(path / ".lock", timeout=0):
+                # Cells read what is stored: another process must not find it replaced.
+                folder.store()
                 if engine == "slurm":
                     options = parse_slurm_options(slurm)
                     run_on_slurm(folder, device=device, options=options, console=console)
@@ -79,9 +87,12 @@ def run_suite(
     return folder.failures(), files
 
 
-def _gpus(device: str) -> int:
+def _gpus(device: str) -> list[str]:
+    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
-        return 0
+        return []
     import torch
 
-    return torch.cuda.device_count()
+    count = torch.cuda.device_count()
+    named = [name for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name]
+    return named[:count] or [str(i) for i in range(count)]

@@ -40,7 +40,12 @@ class Worker:
 
 
 def run_here(
-    folder: SuiteFolder, *, workers: int, device: str, gpus: int, console: Console | None
+    folder: SuiteFolder,
+    *,
+    workers: int,
+    device: str,
+    gpus: Sequence[str],
+    console: Console | None,
 ) -> bool:
     """Run every cell that is not done.
 
@@ -48,7 +53,8 @@ def run_here(
         folder: a suite that was begun.
         workers: cells at a time.
         device: auto, cpu or cuda.
-        gpus: how many there are; each worker sees one of them. 0: the workers see all.
+        gpus: names for CUDA_VISIBLE_DEVICES; each worker sees as many as its cell has devices.
+            Without any, workers see what we see.
         console: where progress is shown; None is silent.
 
     Returns:
@@ -79,14 +85,21 @@ def run_here(
 
 
 def _start(
-    folder: SuiteFolder, cell: CellFolder, number: int, workers: int, device: str, gpus: int
+    folder: SuiteFolder,
+    cell: CellFolder,
+    number: int,
+    workers: int,
+    device: str,
+    gpus: Sequence[str],
 ) -> Worker:
     command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.cell.name]
     environment = dict(os.environ)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
     if gpus:
-        environment["CUDA_VISIBLE_DEVICES"] = str(number % gpus)
+        each = cell.cell.config.train.devices
+        dealt = [gpus[(number * each + i) % len(gpus)] for i in range(each)]
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(dealt))
     with told(cell.log):
         cell.log.parent.mkdir(parents=True, exist_ok=True)
         log = cell.log.open("ab")

@@ -139,6 +139,16 @@ def checkpoint_config(path: Path) -> Config:
     return parse_config(json.loads(header["config"]), source=str(path))
 
 
+def read_progress(path: Path) -> Progress:
+    """Where the run stood when a checkpoint was made.
+
+    Raises:
+        UserError: no such file, damaged, or no checkpoint.
+    """
+    header, _ = _read(path, tensors=False)
+    return Progress(**json.loads(header["progress"]))
+
+
 def load_run(
     run: Path, *, checkpoint: str = "best", device: str = "auto", precision: str | None = None
 ) -> LoadedRun:

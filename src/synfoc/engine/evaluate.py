@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -39,6 +40,7 @@ from synfoc.engine.scores import (
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
 from synfoc.images.files import Stack, to_unit
+from synfoc.images.paper_sets import paper_set
 from synfoc.runs import RunFolder
 from synfoc.storage import replacing, write_json
 
@@ -99,7 +101,7 @@ def evaluate(
     recommended, role = summary.get("recommended"), summary.get("recommended_role", "student")
     metrics = {
         "protocol": protocol,
-        "rule": config.train.rule if checkpoint == "best" else checkpoint,
+        "rule": summary.get("rule", config.train.rule) if checkpoint == "best" else checkpoint,
         "checkpoint": checkpoint,
         "step": loaded.step,
         "data": str(data or config.data.path),
@@ -241,6 +243,8 @@ def _test_cases(
         return load_cases(config.data), split.test
     # Classes, codes and nesting stay those of the run; the layout is found anew.
     table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
+    if config.data.set and table.paper is None and not config.data.remap:
+        table = replace(table, decode=paper_set(config.data.set).decode)
     learned = {case.image.resolve() for case in split.labeled}
     cases = tuple(c for c in table.cases if c.split == "test") or table.cases
     return table, tuple(case for case in cases if case.image.resolve() not in learned)

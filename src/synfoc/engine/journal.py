@@ -75,13 +75,15 @@ class Journal:
                     self._curves.add_scalar(name, value, line["step"])
             self._curves.flush()
 
-    def save(self, name: str, optimizers: Mapping[str, Optimizer], progress: Progress) -> None:
-        """Write one checkpoint."""
+    def save(
+        self, name: str, progress: Progress, optimizers: Mapping[str, Optimizer] | None = None
+    ) -> None:
+        """Write one checkpoint; with optimizers, a run can go on from it."""
         if self.writes:
             # The loss scale of fp16; nothing in other precisions.
             progress.extra = dict(self.fabric.strategy.precision.state_dict())
             path = self.folder.checkpoints / f"{name}.safetensors"
-            save_checkpoint(path, self.networks, optimizers, progress, self.prepared.config)
+            save_checkpoint(path, self.networks, optimizers or {}, progress, self.prepared.config)
 
     def forget(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep`."""

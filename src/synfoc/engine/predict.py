@@ -12,10 +12,10 @@ the list and does not stop the others.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,6 +24,7 @@ from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmenter
 from synfoc.engine.overlay import write_overlay
+from synfoc.engine.select import deployed_by_paper
 from synfoc.errors import UserError
 from synfoc.images.files import (
     IMAGE_SUFFIXES,
@@ -114,10 +115,14 @@ def predict(
         _refuse_to_overwrite(out, sources)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     segmenter = Segmenter.of_run(loaded)
-    answer = recommended_answer(RunFolder(run)) if branch == "recommended" else (branch, "student")
+    summary = RunFolder(run).read_summary()
+    if branch == "recommended":
+        answer = recommended_answer(summary, segmenter)
+    else:
+        answer = (branch, "student")
     answer = answer[0], role or answer[1]
     segmenter.check([answer])
-    known = read_calibration(RunFolder(run).read_summary(), loaded.step)
+    known = read_calibration(summary, loaded.step)
     job = _Job(segmenter, answer, out, probabilities, overlay, known.get(answer))
     rows: list[Prediction] = []
 
@@ -228,17 +233,17 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     return found
 
 
-def recommended_answer(folder: RunFolder) -> Answer:
-    """What training recommends; before it has ended, what the paper keeps.
+def recommended_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:
+    """What training recommends in summary.json; before it has ended, what the paper keeps.
 
     Raises:
-        UserError: the run folder cannot be read.
+        UserError: the summary is damaged.
     """
-    summary = folder.read_summary()
-    branch, role = summary.get("recommended", "medsam"), summary.get("recommended_role", "student")
+    branch = summary.get("recommended", deployed_by_paper(segmenter))
+    role = summary.get("recommended_role", "student")
     if branch not in ("unet", "medsam", "fused") or role not in ("student", "teacher"):
         raise UserError(
-            f"{folder.summary} recommends no branch",
+            "summary.json of the run recommends no branch",
             found=f"{branch}, {role}",
             expected="unet, medsam or fused, student or teacher",
             fix="name a branch: --branch fused",

@@ -65,8 +65,17 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
             f"all training images are of one domain ({domains.pop()}): what unlabeled images of "
             "other scanners would teach cannot be learned from them"
         )
+    watched = config.train.rule == "paper" or config.train.watch_test
+    if watched and not any(case.labels for case in split.test):
+        raise UserError(
+            "there is no test image with a label to watch",
+            found=f"{len(split.test)} test images, none with a label",
+            expected="labeled test images, for train.rule = paper or train.watch_test",
+            fix="set data.test_fraction above 0 or add labeled test images, or use rule honest",
+        )
     paper = table.paper
     data = {
+        "set": paper.name if paper else None,
         "classes": table.classes,
         "nested": table.nested,
         "channels": config.data.channels or (paper.channels if paper else _channels(split)),
@@ -102,8 +111,15 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
     begun = checkpoint_config(find_checkpoint(folder, "last"))
     _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
     if config is not None:
-        data = {k: getattr(stored.data, k) for k in ("classes", "nested", "channels")}
-        same = config.model_copy(update={"data": config.data.model_copy(update=data)})
+        # What `prepare` filled in, and its choice where nothing unlabeled was found.
+        data = {k: getattr(stored.data, k) for k in ("set", "classes", "nested", "channels")}
+        method = {} if load_split(folder.split).unlabeled else {"name": stored.method.name}
+        same = config.model_copy(
+            update={
+                "data": config.data.model_copy(update=data),
+                "method": config.method.model_copy(update=method),
+            }
+        )
         _refuse_change(begun, same, f"{folder.path} was begun with other settings")
     return stored
 

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synfoc.batches.augment import strong_views
-from synfoc.batches.resize import resize_labels, working_images, working_side
+from synfoc.batches.resize import resize_labels, to_channels, working_images, working_side
 from synfoc.engine.estimate import Calibration, calibrate
 from synfoc.engine.evaluate import evaluate_networks
 from synfoc.images.cases import load_label
@@ -165,9 +165,7 @@ def load_probe(
     def image(case: Case) -> NDArray[np.float32]:
         pixels = to_unit(read_image(case.image, slice_axis=slice_axis))
         middle = len(pixels) // 2
-        square = working_images(pixels[middle : middle + 1], side, channels)
-        if square.shape[1] != channels:
-            square = square.expand(-1, channels, -1, -1)
+        square = to_channels(working_images(pixels[middle : middle + 1], side, channels), channels)
         array: NDArray[np.float32] = square.movedim(1, -1).numpy()
         return array
 
@@ -245,9 +243,11 @@ def recommend(
         shaken = _predict(segmenter, strong, answers)
         for a in answers:
             steady[a].append(_dice(segmenter, calm[a], shaken[a]))
-    evidence = {
-        a: _dice(segmenter, known[a], probe.labels) * (_mean(steady[a]) or 1.0) for a in answers
-    }
+    evidence = {}
+    for a in answers:
+        steadiness = _mean(steady[a])
+        right = _dice(segmenter, known[a], probe.labels)
+        evidence[a] = right if steadiness is None else right * steadiness
     best = max(answers, key=lambda answer: evidence[answer])
     rows = ", ".join(f"{name_of(a)} {value:.3f}" for a, value in evidence.items())
     return best, f"labeled Dice x steadiness under strong views: {rows}"

@@ -23,7 +23,12 @@ from torch import Tensor
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import Stream
 from synfoc.config import Config
-from synfoc.engine.checkpoint import Progress, find_checkpoint, load_checkpoint
+from synfoc.engine.checkpoint import (
+    Progress,
+    find_checkpoint,
+    load_checkpoint,
+    read_progress,
+)
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.journal import Journal
 from synfoc.engine.machine import (
@@ -50,6 +55,8 @@ if TYPE_CHECKING:
 
 BAD_STEPS = 20
 """So many losses in a row that are not finite end the run."""
+ASK_EVERY = 10
+"""Steps between two questions whether any of several processes was told to stop."""
 
 
 def train(
@@ -152,18 +159,19 @@ class Trainer:
                 truncate_lines(self.folder.log, self.progress.step)
         else:
             self.journal.begin(self.precision)
-            self.journal.save("last", self.optimizers, self.progress)
+            self.journal.save("last", self.progress, self.optimizers)
         self.models, self.optimizers = set_up(self.networks, self.optimizers, self.fabric)
-        if display.shown:
-            self._estimate(display)
-        self.fabric.barrier()
+        self._estimate(display)
 
     def _estimate(self, display: Display) -> None:
         """Say what a step costs; where memory would not do, keep fewer activations."""
         student, device = self.networks.medsam, self.fabric.device
+        undecided = student is not None and self.config.medsam.recompute is None
+        if not (display.shown or undecided):
+            return
         cost = estimate_step(self.networks, self.config, device, self.precision)
-        asked = self.config.medsam.recompute
-        if student is not None and asked is None and cost.memory_gib > cost.free_gib:
+        short = undecided and anywhere(self.fabric, cost.memory_gib > cost.free_gib)
+        if student is not None and short:
             student.recompute = True
             display.say(
                 f"note: {cost.memory_gib:.1f} GiB would be needed, {cost.free_gib:.1f} are free: "
@@ -201,7 +209,13 @@ class Trainer:
     def finish(self) -> None:
         """Say what came out, with the answer that the evidence of the best step recommends."""
         if self.fabric.is_global_zero:
-            load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
+            # What the files hold counts: a run that was killed between saving the best and the
+            # last may have gone another way since, where the device does not repeat itself.
+            best = load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
+            self.progress.best_step = best.step
+            if self.progress.test_step:
+                on_test = find_checkpoint(self.folder, "best_on_test")
+                self.progress.test_step = read_progress(on_test).step
             self.journal.end(
                 self.progress,
                 rule=self.judge.rule,
@@ -224,8 +238,10 @@ class Trainer:
     def _look_up(self, step: Step, display: Display, interruption: Interruption) -> None:
         """Between two steps: log, evaluate, save, stop, each when its time has come."""
         settings, progress = self.config.train, self.progress
-        stop = anywhere(self.fabric, bool(interruption))
         is_last = progress.step == settings.steps
+        # Asking other processes makes the device wait.
+        asked = self.fabric.world_size == 1 or progress.step % ASK_EVERY == 0
+        stop = asked and anywhere(self.fabric, bool(interruption))
 
         def due(every: int) -> bool:
             return is_last or progress.step % every == 0
@@ -242,14 +258,14 @@ class Trainer:
             self.journal.append({"step": progress.step, "kind": "evaluation", **found})
             if score >= progress.best_score:
                 progress.best_score, progress.best_step = score, progress.step
-                self.journal.save("best", self.optimizers, progress)
+                self.journal.save("best", progress)
             if settings.watch_test and found["test_dice"] >= progress.test_score:
                 progress.test_score, progress.test_step = found["test_dice"], progress.step
-                self.journal.save("best_on_test", self.optimizers, progress)
+                self.journal.save("best_on_test", progress)
         if due(settings.checkpoint_every) or stop:
-            self.journal.save("last", self.optimizers, progress)
+            self.journal.save("last", progress, self.optimizers)
         if due(settings.checkpoint_every) and settings.keep:
-            self.journal.save(f"step_{progress.step:06d}", self.optimizers, progress)
+            self.journal.save(f"step_{progress.step:06d}", progress)
             self.journal.forget(settings.keep)
         if due(settings.evaluate_every) or due(settings.checkpoint_every):
             self.fabric.barrier()

@@ -122,10 +122,9 @@ def load_image(case: Case, *, slice_axis: int | None = None) -> Stack:
     """The image of a case; a spacing stated in the CSV goes before the file's own.
 
     Raises:
-        UserError: as `read_image`.
+        UserError: as `read_image`; a volume of which nobody says how far its slices are apart.
     """
-    stack = read_image(case.image, slice_axis=slice_axis)
-    return stack if case.spacing is None else replace(stack, spacing=case.spacing)
+    return _spaced(read_image(case.image, slice_axis=slice_axis), case)
 
 
 def load_label(
@@ -166,7 +165,24 @@ def load_label(
             label = replace(label, pixels=np.maximum(merged.pixels, label.pixels))
         merged = label
     assert merged is not None
-    return merged if case.spacing is None else replace(merged, spacing=case.spacing)
+    return _spaced(merged, case)
+
+
+def _spaced(stack: Stack, case: Case) -> Stack:
+    """The stack with the spacing that is stated for the case."""
+    if case.spacing is None:
+        return stack
+    slices, rows, columns = case.spacing
+    if stack.volume and not slices:
+        slices = stack.spacing[0] if stack.spacing else 0
+        if not slices:
+            raise UserError(
+                f"the spacing of {case.image} is not complete",
+                found=f"{rows:g} x {columns:g} mm for a volume of {len(stack.pixels)} slices",
+                expected="the distance between slices, too",
+                fix=f"write slices x rows x columns in the CSV, e.g. 5 x {rows:g} x {columns:g}",
+            )
+    return replace(stack, spacing=(slices, rows, columns))
 
 
 def name_classes(

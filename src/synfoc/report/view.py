@@ -101,9 +101,7 @@ class RunView:
     @property
     def rule(self) -> str:
         """The rule that chose the scored checkpoint, or that checkpoint's name."""
-        named = self.metrics.get("rule")
-        if named is None or self.metrics.get("checkpoint", "best") == "best":
-            named = self.summary.get("rule") or named
+        named = self.metrics.get("rule") or self.summary.get("rule")
         return str(named or self.config.train.rule)
 
     @property

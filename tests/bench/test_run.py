@@ -1,0 +1,55 @@
+"""A suite from the outside: who may write its folder, and when."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from filelock import FileLock
+
+from synfoc.bench import run as module
+from synfoc.bench.folder import SuiteFolder
+from synfoc.bench.run import run_suite
+from synfoc.errors import UserError
+
+SuiteFile = Callable[..., Path]
+
+
+@pytest.fixture
+def nothing_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "run_here", lambda folder, **_: True)
+
+
+def test_a_suite_that_is_running_is_left_alone(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
+) -> None:
+    """Its cells read what is stored; a second command with other settings must not change it."""
+    out = tmp_path / "out"
+    run_suite(suite_file(), root=squares, out=out)
+    stored = (out / "suite.yaml").read_bytes()
+    with (
+        FileLock(out / ".lock", timeout=0),
+        pytest.raises(UserError, match="in use"),
+    ):
+        run_suite(suite_file(), root=squares, out=out, changes=("train.steps=99",))
+    run_suite(suite_file(), root=squares, out=out, changes=("train.steps=99",), tables_only=True)
+    assert (out / "suite.yaml").read_bytes() == stored
+    run_suite(suite_file(), root=squares, out=out, changes=("train.steps=99",))
+    assert SuiteFolder.open(out).cells[0].cell.config.train.steps == 99
+
+
+def test_tables_of_nothing_are_refused(suite_file: SuiteFile, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no suite"):
+        run_suite(suite_file(), out=tmp_path / "out", tables_only=True)
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_lock_left_behind_does_not_make_a_folder_foreign(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
+) -> None:
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".lock").touch()
+    run_suite(suite_file(), root=squares, out=tmp_path / "out")
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "thesis.tex").touch()
+    with pytest.raises(UserError, match="not the folder of a suite"):
+        run_suite(suite_file(), root=squares, out=tmp_path / "other")
