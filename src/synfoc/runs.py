@@ -11,8 +11,8 @@
                             test?: {branch: {role: Dice}}}
     summary.json           steps, best_step, test_step, rule, seconds, seconds_per_step,
                            peak_memory_gib, skipped_steps, recommended, recommended_role, why,
-                           calibration: {branch: {role: {expected, dice, empty, overall,
-                            factor}}}, device, precision
+                           calibration: {branch: {role: {base, expected, agreement,
+                            empty, views}}}, device, precision
     checkpoints/           last, best, best_on_test?, step_000500, ...: safetensors, where they
                            stand in the header
     base.safetensors       the frozen encoder

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 
 from synfoc.batches.batch import Sides
 from synfoc.config import Augment
+from synfoc.engine import estimate as module
 from synfoc.engine.estimate import (
     Calibration,
     calibrate,
+    fit,
     plain_calibration,
     read_calibration,
 )
-from synfoc.engine.expected import expected_dice, tally
+from synfoc.engine.evidence import agreement, expected_dice, tally
 from synfoc.engine.inference import Segmenter
 
 SIDE = 16
@@ -24,15 +26,15 @@ STILL = Augment(brightness=(1, 1), contrast=(1, 1), blur=(0.1, 0.1))
 
 def expected(P: Tensor, *, nested: bool = False) -> list[float]:
     """Mean over parts; NaN where one has no mask."""
-    found = expected_dice(tally(P, P.shape[1] - 1, nested=nested).numpy())
+    found = expected_dice(tally(P, nested=nested).numpy())
     values: list[float] = found.mean(-1).tolist()
     return values
 
 
-def tallies_of(*expected: float) -> np.ndarray:
-    """One image whose parts have these expected Dice; 0 stands for an empty mask."""
-    # 2 inside / (mask + mass) with mask = mass = 100
-    return np.array([[100 * e, 100 * (e > 0), 100] for e in expected], float)
+def tallies_of(*parts: tuple[float, float]) -> np.ndarray:
+    """One image whose parts have these expected Dice and agreements; e = 0: an empty mask."""
+    # Dice 2 inside / (mask + mass) with mask = mass = 100, and 2 shared / both with both = 200.
+    return np.array([[100 * e, 100 * (e > 0), 100, 100 * a, 200] for e, a in parts], float)
 
 
 def test_expected_dice_by_hand() -> None:
@@ -42,7 +44,7 @@ def test_expected_dice_by_hand() -> None:
     """
     p = torch.tensor([[0.9, 0.6, 0.2, 0.0], [0.4, 0.4, 0.4, 0.4]]).view(2, 1, 2, 2)
     P = torch.cat([1 - p, p], 1)
-    assert tally(P, 1)[0, 0].tolist() == pytest.approx([1.5, 2, 1.7])
+    assert tally(P)[0, 0].tolist() == pytest.approx([1.5, 2, 1.7, 0, 0])
     assert expected(P) == pytest.approx([3 / 3.7, np.nan], nan_ok=True)
 
 
@@ -59,7 +61,7 @@ def test_nested_parts_hold_the_classes_inside() -> None:
 def test_slices_add_up_to_a_volume() -> None:
     P = torch.rand(3, 2, 8, 8, generator=torch.Generator().manual_seed(0)).softmax(1)
     tall = P.movedim(0, 2).reshape(1, 2, 24, 8)
-    assert expected_dice(tally(P, 1).numpy().sum(0)) == pytest.approx(expected(tall))
+    assert expected_dice(tally(P).numpy().sum(0)) == pytest.approx(expected(tall))
 
 
 def test_it_is_the_mean_dice_against_labels_drawn_from_the_probabilities() -> None:
@@ -72,23 +74,58 @@ def test_it_is_the_mean_dice_against_labels_drawn_from_the_probabilities() -> No
     assert expected(torch.cat([1 - p, p], 1))[0] == pytest.approx(dice.mean().item(), abs=0.005)
 
 
-def test_a_calibration_by_hand() -> None:
-    """10 % were expected to be lost, 25 % were: every loss counts 2.5 times, down to nothing."""
-    found = Calibration(expected=0.9, dice=0.75)
-    assert found.factor == pytest.approx(2.5)
-    assert found.estimate(tallies_of(0.8)) == pytest.approx(0.5)
-    assert found.estimate(tallies_of(0.3)) == 0
-    assert found.estimate(tallies_of(1.0)) == 1
-    assert Calibration(expected=0.7, dice=0.8).factor == 1, "it never makes an estimate better"
-    assert np.isfinite(Calibration(expected=1.0, dice=0.5).factor)
+def test_agreement_by_hand() -> None:
+    """Of part 1 the pair shares 2 pixels and has 3 + 2: Dice 4 / 5. Part 2 is in neither mask.
+
+    At half the side every second row and column is left: 1 shared, 1 + 1.
+    """
+    Q, other = torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1, 4, 4, dtype=torch.int64)
+    Q[0, 0, :3], other[0, 0, :2] = 1, 1
+    P = torch.full((1, 3, 4, 4), 1 / 3)
+    found = tally(P, (Q, other))
+    assert found[0, :, 3:].tolist() == [[2, 5], [0, 0]]
+    assert agreement(found.numpy())[0] == pytest.approx([0.8, 0])
+    small = tally(P, (Q, other[:, ::2, ::2]))
+    assert agreement(small.numpy())[0, 0] == pytest.approx(2 / 3)
 
 
-def test_every_part_is_estimated_by_itself() -> None:
-    """Factor 2, expected .95 and .95, and an empty mask: 0.9, 0.9 and what emptiness is worth."""
-    found = Calibration(expected=0.9, dice=0.8, empty=0.6)
-    assert found.estimate(tallies_of(0.95, 0.95, 0)) == pytest.approx((0.9 + 0.9 + 0.6) / 3)
-    assert found.estimate(tallies_of(0.4, 0.95)) == pytest.approx((0 + 0.9) / 2)
-    assert found.estimate(np.stack([tallies_of(0.95), tallies_of(0)])) == pytest.approx([0.9, 0.6])
+def test_an_estimate_by_hand() -> None:
+    """.1 + .3 e + .5 a, every part by itself and within [0, 1]; an empty mask by what it is worth.
+
+    .1 + .27 + .4 = .77 and .1 + .15 + .1 = .35.
+    """
+    found = Calibration(0.1, 0.3, 0.5, empty=0.6)
+    assert found.estimate(tallies_of((0.9, 0.8))) == pytest.approx(0.77)
+    both = tallies_of((0.9, 0.8), (0.5, 0.2), (0, 0.9))
+    assert found.estimate(both) == pytest.approx((0.77 + 0.35 + 0.6) / 3)
+    stacked = np.stack([tallies_of((0.9, 0.8)), tallies_of((0, 0))])
+    assert found.estimate(stacked) == pytest.approx([0.77, 0.6])
+    assert Calibration(0.5, 0.5, 0.5).estimate(tallies_of((1, 1))) == 1
+    assert Calibration(-0.9, 0.5, 0.5).estimate(tallies_of((0.5, 0.5))) == 0
+
+
+def test_a_fit_finds_the_line_that_is_there() -> None:
+    """Dice = .2 e + .8 a goes through both added points, so nothing is bent."""
+    random = np.random.default_rng(0)
+    evidence = random.uniform(0.1, 1, (40, 2))
+    parts = np.stack([tallies_of((e, a)) for e, a in evidence])
+    found = fit(parts, (evidence @ [0.2, 0.8])[:, None])
+    assert (found.base, found.expected, found.agreement) == pytest.approx((0, 0.2, 0.8), abs=1e-6)
+
+
+def test_what_misleads_gets_no_weight() -> None:
+    """Where networks are surer of their worse masks, sureness counts nothing, not less."""
+    pairs = [(0.9, 0.2), (0.8, 0.4), (0.7, 0.6), (0.6, 0.8)]
+    found = fit(np.stack([tallies_of(p) for p in pairs]), np.array([[a] for _, a in pairs]))
+    assert found.expected == pytest.approx(0, abs=1e-6)
+    assert found.agreement > 0.8
+
+
+def test_full_agreement_on_all_views_still_tells_what_none_would_be_worth() -> None:
+    """8 perfect parts: the line falls to 0 for a mask that no other network sees."""
+    found = fit(np.stack([tallies_of((1, 1))] * 8), np.ones((8, 1)))
+    assert found.estimate(tallies_of((1, 1))) == pytest.approx(1)
+    assert found.estimate(tallies_of((0.01, 0))) < 0.05
 
 
 class Side(nn.Module):
@@ -118,30 +155,47 @@ def half_of(count: int = 3) -> tuple[np.ndarray, np.ndarray]:
     return image, label
 
 
-def test_calibrate_holds_expectation_against_truth() -> None:
+def test_calibrate_holds_evidence_against_truth() -> None:
     """The student finds the half of 128 pixels; the teacher finds a half of that half.
 
-    Both expect to lose nothing. The teacher's Dice is (2 * 64 + 1) / (64 + 128 + 1.001).
+    Both are sure, and their agreement is 2 * 64 / (64 + 128) everywhere. The teacher's Dice is
+    (2 * 64 + 1) / (64 + 128 + 1.001) on all four views of each image.
     """
     segmenter = two(unet=Side(8, 20), unet_teacher=Side(4, 20))
-    found = calibrate(segmenter, *half_of(), STILL, seed=0)
+    images, labels = half_of()
+    found = calibrate(segmenter, images, labels, STILL, seed=0)
     assert set(found) == {("unet", "student"), ("unet", "teacher")}
     right, wrong = found["unet", "student"], found["unet", "teacher"]
-    assert (right.expected, right.dice) == pytest.approx((1, 1), abs=1e-4)
-    assert wrong.dice == pytest.approx(129 / 193.001)
-    assert wrong.estimate(tallies_of(1 - 1e-4)) == pytest.approx(1 - 1e-4 * (1 - wrong.dice) / 1e-3)
-    assert right.estimate(tallies_of(0.9)) == pytest.approx(0.9)
-    assert wrong.overall == wrong.dice
+    assert (right.views, wrong.views) == pytest.approx((1, 129 / 193.001), abs=1e-5)
+    P = segmenter.probabilities(images, segmenter.answers())
+    for answer in found:
+        guess = found[answer].estimate(segmenter.tally(P, answer).numpy())
+        # The two added points draw a little.
+        assert guess == pytest.approx([found[answer].views] * 3, abs=0.04)
 
 
-def test_a_calibrated_estimate_is_right_on_what_it_was_calibrated_on() -> None:
-    """A mask of 6 of 8 columns at p = .88: its estimate is its mean Dice on those images."""
-    segmenter = two(unet=Side(6, 2), unet_teacher=Side(6, 2))
-    images, labels = half_of()
-    found = calibrate(segmenter, images, labels, STILL, seed=0)["unet", "student"]
-    P = segmenter.probabilities(images, [("unet", "student")])["unet", "student"]
-    guess = found.estimate(tally(P, 1).numpy()).mean()
-    assert guess == pytest.approx(min(found.dice, found.expected))
+def test_two_networks_are_compared_with_each_other() -> None:
+    segmenter = two(unet=Side(8, 20), medsam=Side(4, 20))
+    P = segmenter.probabilities(half_of()[0], segmenter.answers())
+    for answer in (("unet", "student"), ("medsam", "student")):
+        assert agreement(segmenter.tally(P, answer).numpy()) == pytest.approx(128 / 192)
+
+
+def test_a_single_network_without_teacher_has_its_probabilities_alone() -> None:
+    segmenter = two(unet=Side(8, 20))
+    found = calibrate(segmenter, *half_of(), STILL, seed=0)["unet", "student"]
+    assert found.agreement == 0
+    assert found.expected > 0
+
+
+def test_views_go_from_nearly_plain_to_strong(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen = []
+    monkeypatch.setattr(module, "strong_views", lambda x, augment, _: seen.append(augment) or x)
+    augment = Augment(brightness=(0.2, 2), contrast=(0.6, 1.4), blur=(0, 2))
+    calibrate(two(unet=Side(8, 20)), *half_of(), augment, seed=0)
+    brightness, blur = (np.array([getattr(a, k) for a in seen]) for k in ("brightness", "blur"))
+    assert brightness == pytest.approx(np.array([(0.8, 1.25), (0.6, 1.5), (0.4, 1.75), (0.2, 2)]))
+    assert blur == pytest.approx(np.array([(0, 0.5), (0, 1), (0, 1.5), (0, 2)]))
 
 
 @pytest.mark.parametrize(("organs", "empty"), [(0, 24 / 25), (6, 0), (3, 12 / 25)])
@@ -155,25 +209,15 @@ def test_what_an_empty_mask_is_worth(organs: int, empty: float) -> None:
     segmenter = two(unet=Side(0, 20), unet_teacher=Side(0, 20))
     found = calibrate(segmenter, images, labels, STILL, seed=0)["unet", "student"]
     assert found.empty == pytest.approx(empty)
-    assert found.estimate(tallies_of(0)) == pytest.approx(empty)
+    assert found.estimate(tallies_of((0, 0))) == pytest.approx(empty)
 
 
 def test_parts_rightly_left_empty_do_not_hide_that_masks_are_too_sure() -> None:
     """Class 1 is drawn at half its size, class 2 is in no image and not drawn."""
-    images, labels = half_of()
-
-    class First(Side):
-        def forward(self, x: Tensor) -> Tensor:
-            z = super().forward(x)
-            return torch.cat([z, torch.full_like(z[:, :1], -30)], 1)
-
-    names = ("unet", "unet_teacher", "medsam", "medsam_teacher")
-    networks = dict.fromkeys(names) | {"unet": First(4, 20), "unet_teacher": First(4, 20)}
-    segmenter = Segmenter(SimpleNamespace(**networks, sides=Sides(SIDE, SIDE, SIDE)), classes=2)  # type: ignore[arg-type]
-    found = calibrate(segmenter, images, labels, STILL, seed=0)["unet", "student"]
-    assert found.dice == pytest.approx(129 / 193.001)
-    assert found.overall == pytest.approx((129 / 193.001 + 1) / 2)
-    assert found.factor > 100
+    parts = np.stack([tallies_of((1, 0.5), (0, 0))] * 20)
+    found = fit(parts, np.tile([0.5, 1.0], (20, 1)))
+    assert found.views == pytest.approx(0.75)
+    assert found.estimate(parts[0]) == pytest.approx((0.5 + 20 / 21) / 2, abs=0.03)
 
 
 def test_without_labeled_images_nothing_is_known() -> None:
@@ -184,7 +228,7 @@ def test_without_labeled_images_nothing_is_known() -> None:
 def test_the_summary_gives_back_what_it_was_given() -> None:
     found = {
         ("fused", "teacher"): Calibration(0.9, 0.8, 0.7, 0.6),
-        ("unet", "student"): Calibration(0.5, 0.5),
+        ("unet", "student"): Calibration(0.5, 0.5, 0.0),
     }
     summary = {"best_step": 40, "calibration": plain_calibration(found)}  # type: ignore[arg-type]
     assert read_calibration(summary, 40) == found

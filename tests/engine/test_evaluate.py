@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -199,16 +199,16 @@ def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyP
 
 
 def calibrated(run: Path, *, step: int = 7) -> None:
-    """Networks as sure as they should be, but MedSAM: half as sure."""
-    answers = {"student": Calibration(0.9, 0.9).plain()}
-    twice = {"student": Calibration(0.9, 0.8).plain()}
+    """The U-Net's expected Dice is believed; of MedSAM's every loss counts twice."""
+    answers = {"student": asdict(Calibration(0, 1, 0))}
+    twice = {"student": asdict(Calibration(-1, 2, 0))}
     summary = {"recommended": "unet", "best_step": step}
     summary["calibration"] = {"unet": answers, "medsam": twice}
     RunFolder(run).summary.write_text(json.dumps(summary))
 
 
 def test_dice_is_estimated_for_every_test_case(run: Path) -> None:
-    """p = 1 / (1 + e^-4). The U-Net's masks are half the image: expected Dice p, factor 1.
+    """p = 1 / (1 + e^-4). The U-Net's masks are half the image: expected Dice p, believed.
 
     MedSAM finds 64 of 256 pixels in B: 2 * 64 p / (64 + 64 p + 192 (1 - p)), and the loss counts
     twice. B has 2 test cases, one without a label; teachers were not calibrated.
@@ -258,7 +258,7 @@ def test_a_volume_is_scored_in_mm_as_one_case(tmp_path: Path) -> None:
         folder.mkdir(parents=True)
         nib.save(nib.Nifti1Image(values, affine), folder / "v.nii.gz")
     table = load_cases(Data(path=root, classes=("organ",)))
-    sure = {MEDSAM: Calibration(expected=0.9, dice=0.9)}
+    sure = {MEDSAM: Calibration(0, 1, 0)}
     found, estimates = score_cases(
         segmenter(), table, table.cases, [UNET, MEDSAM], classes=["organ"], calibration=sure
     )

@@ -3,7 +3,7 @@
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -124,15 +124,15 @@ def test_what_to_check_comes_first(run: Path, tmp_path: Path) -> None:
 def test_dice_is_estimated_where_the_run_was_calibrated(run: Path, tmp_path: Path) -> None:
     """p = .982 = 1 / (1 + e^-4) on 128 bright pixels of 256, 1 - p elsewhere.
 
-    Expected Dice 2 * 128 p / (128 + 128 p + 128 (1 - p)) = p; with factor .2 / .1 = 2 the
-    estimate is 1 - 2 (1 - p) = .964. Nothing bright: what empty masks were worth.
+    Expected Dice 2 * 128 p / (128 + 128 p + 128 (1 - p)) = p; the estimate is 2 p - 1 =
+    .964. Nothing bright: what empty masks were worth.
     """
     picture(tmp_path / "in" / "half.png", 0, 255)
     picture(tmp_path / "in" / "none.png", 0, 0)
     (row, _) = predict(run, [tmp_path / "in"], out=tmp_path / "before")
     assert row.estimated_dice is None
     summary = {"recommended": "unet", "best_step": 7}
-    summary["calibration"] = {"unet": {"student": Calibration(0.9, 0.8, empty=0.3).plain()}}
+    summary["calibration"] = {"unet": {"student": asdict(Calibration(-1, 2, 0, empty=0.3))}}
     (run / "summary.json").write_text(json.dumps(summary))
     empty, half = predict(run, [tmp_path / "in"], out=tmp_path / "out")
     assert half.estimated_dice == pytest.approx(1 - 2 / (1 + math.exp(4)), abs=1e-6)

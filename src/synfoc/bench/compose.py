@@ -22,7 +22,7 @@ PROTOCOLS: dict[Protocol, str] = {
 }
 SOURCES: dict[Source, str] = {
     "estimate": "estimated Dice",
-    "labeled views": "Dice on strong views of the labeled images",
+    "labeled views": "Dice on views of the labeled images",
 }
 HEADS = ("method", "answer")
 

@@ -67,7 +67,7 @@ def run_errors(cell: CellFolder) -> RunErrors | None:
     errors = estimate_errors(metrics, answer)
     if not errors:
         return None
-    views = 100 * float(summary["calibration"][answer[0]][answer[1]]["overall"])
+    views = 100 * float(summary["calibration"][answer[0]][answer[1]]["views"])
     measured = metrics["branches"][answer[0]][answer[1]]["domains"]
     return RunErrors(
         cell=cell.cell.name,

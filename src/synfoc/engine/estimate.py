@@ -1,74 +1,69 @@
-"""Dice without a label: what a mask is expected to score, corrected by how wrong that has been.
+"""Dice without a label: what masks with the same evidence scored on labeled images.
 
-The expected Dice (expected.py) takes probabilities for true. Networks believe themselves too much,
-most of all on scanners whose labels they never saw. Strong views of the labeled images stand in for
-those: there the truth is known, and tells how many times larger the loss is than expected, and
-what it means that a mask is empty.
+Two numbers are known of every part of a mask (evidence.py): its expected Dice e, which takes
+probabilities for true, and the agreement a of two networks. What they are worth is learned from
+views of the labeled images, from nearly plain ones to the strong views of training, which stand in
+for other scanners:
 
-    factor = max(1, (1 - mean Dice) / (1 - mean expected Dice)), over parts with a mask
-    a part with a mask:   max(0, 1 - factor (1 - expected Dice))
-    an empty mask:        empty = (how many were rightly empty) / (how many were empty + 1)
-    estimated Dice        mean over parts
+    Dice of a part   ~  w_0 + w_e e + w_a a,   w_e, w_a >= 0, least squares
+    an empty mask    :  (how many were rightly empty) / (how many were empty + 1)
+    estimated Dice   =  mean over parts, each within [0, 1]
 
-Where no empty mask was seen, `empty` is 0: a missed organ is the safer guess. An estimate, not a
+Two points are added that no view may show: full evidence scores 1, none scores 0. The line through
+all of them, and not the mean of the views, decides: how hard the views are matters little. Where no
+empty mask was seen one is worth 0: a missed organ is the safer guess. An estimate, not a
 measurement: how far off it was on real images stands in docs/trust.md.
 """
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from synfoc.batches.augment import strong_views
-from synfoc.engine.expected import expected_dice, tally
+from synfoc.engine.evidence import agreement, expected_dice
 from synfoc.methods.confidence import dice_of_parts
 from synfoc.methods.mixing import most_probable, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from synfoc.config import Augment
+    from synfoc.config import Augment, Interval
     from synfoc.engine.inference import Answer, Segmenter
 
-VIEWS = 4
-"""Strong views of every labeled image."""
-SURE = 1e-3
-"""Where networks expect to lose less than this, the factor is no larger than loss / SURE."""
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+"""Of the views of every labeled image, as shares of the strong view of training."""
+ANCHOR = 0.1
+"""Weight of each of the two added points, as a share of all parts that were seen."""
 
 
 @dataclass(frozen=True)
 class Calibration:
-    """How far one answer overestimates itself, as seen on strong views of labeled images."""
+    """What the evidence of one answer is worth, learned from views of labeled images."""
 
+    base: float
+    """w_0."""
     expected: float
-    """Mean expected Dice of the parts that have a mask, in [0, 1]."""
-    dice: float
-    """Their mean Dice, in [0, 1]."""
+    """w_e, at least 0."""
+    agreement: float
+    """w_a, at least 0; 0 where nothing is compared."""
     empty: float = 0.0
     """Dice of a part without a mask, in [0, 1]."""
-    overall: float = 0.0
-    """Mean Dice of all parts on these views; takes no part in an estimate."""
-
-    @property
-    def factor(self) -> float:
-        """How many times larger a loss of Dice is than expected; at least 1."""
-        return max(1.0, (1 - self.dice) / max(SURE, 1 - self.expected))
+    views: float = 0.0
+    """Mean Dice of all parts on these views, in [0, 1]; takes no part in an estimate."""
 
     def estimate(self, tallies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Estimated Dice in [0, 1], mean over parts: (..., C, 3) from `expected.tally` -> (...)."""
-        expected = expected_dice(tallies)
-        each = np.where(np.isnan(expected), self.empty, 1 - self.factor * (1 - expected))
-        found: NDArray[np.float64] = each.clip(0, 1).mean(-1)
+        """Estimated Dice in [0, 1], mean over parts: (..., C, 5) from `evidence.tally` -> (...)."""
+        e, a = expected_dice(tallies), agreement(tallies)
+        drawn = self.base + self.expected * e + self.agreement * a
+        found: NDArray[np.float64] = np.where(np.isnan(e), self.empty, drawn).clip(0, 1).mean(-1)
         return found
-
-    def plain(self) -> dict[str, float]:
-        """As summary.json has it."""
-        return {**asdict(self), "factor": self.factor}
 
 
 def calibrate(
@@ -79,13 +74,13 @@ def calibrate(
     *,
     seed: int,
 ) -> dict[Answer, Calibration]:
-    """Hold every answer's expectation against the truth, on strong views of the labeled images.
+    """Hold the evidence of every answer against the truth, on views of the labeled images.
 
     Args:
         segmenter: the networks.
         images: (m, R, R, c) in [0, 1], at the working side.
         labels: (m, R, R), class indices 0..C.
-        augment: strengths of the strong view.
+        augment: the strong view of training.
         seed: of the views.
 
     Returns:
@@ -98,29 +93,55 @@ def calibrate(
     plain, truth = torch.from_numpy(images).movedim(-1, 1), torch.from_numpy(labels).long()
     tallies: dict[Answer, list[Tensor]] = {a: [] for a in answers}
     dice: dict[Answer, list[Tensor]] = {a: [] for a in answers}
-    for _ in range(VIEWS):
-        strong = strong_views(plain, augment, generator).movedim(1, -1).numpy()
-        for start in range(0, len(strong), segmenter.batch):
+    for strength in STRENGTHS:
+        views = strong_views(plain, _weakened(augment, strength), generator)
+        for start in range(0, len(views), segmenter.batch):
             some = slice(start, start + segmenter.batch)
-            P = segmenter.probabilities(strong[some], answers)
+            P = segmenter.probabilities(views[some].movedim(1, -1).numpy(), answers)
             for a in answers:
                 Q, Y = most_probable(P[a]).cpu(), nearest(truth[some], P[a].shape[-1])
                 dice[a].append(dice_of_parts(Q, Y, segmenter.classes, nested=segmenter.nested))
-                tallies[a].append(tally(P[a], segmenter.classes, nested=segmenter.nested).cpu())
-    return {a: _compare(torch.cat(tallies[a]).numpy(), torch.cat(dice[a]).numpy()) for a in answers}
+                tallies[a].append(segmenter.tally(P, a).cpu())
+    return {a: fit(torch.cat(tallies[a]).numpy(), torch.cat(dice[a]).numpy()) for a in answers}
 
 
-def _compare(tallies: NDArray[np.float64], dice: NDArray[np.float64]) -> Calibration:
-    """Expectations (n, C, 3) against the Dice that was found, (n, C)."""
-    expected = expected_dice(tallies)
-    empty = np.isnan(expected)
-    drawn = ~empty
-    some = bool(drawn.any())
+def fit(tallies: NDArray[np.float64], dice: NDArray[np.floating]) -> Calibration:
+    """Learn from evidence (n, C, 5) and the Dice that was found, (n, C)."""
+    e, a = expected_dice(tallies), agreement(tallies)
+    empty = np.isnan(e)
+    compared = bool(tallies[..., 4].any())
+    evidence = np.stack([np.ones_like(e), e, a if compared else np.zeros_like(a)], -1)[~empty]
+    # All parts without a mask: nothing but the two points is left.
+    weight = np.sqrt(ANCHOR * max(1, len(evidence)))
+    anchors = weight * np.array([[1, 1, compared], [1, 0, 0]])
+    line = lsq_linear(
+        np.concatenate([evidence, anchors]),
+        np.concatenate([dice[~empty], [weight, 0]]),
+        bounds=([-np.inf, 0, 0], np.inf),
+    )
+    base, of_expected, of_agreement = map(float, line.x)
     return Calibration(
-        expected=float(expected[drawn].mean()) if some else 0.0,
-        dice=float(dice[drawn].mean()) if some else 0.0,
+        base,
+        of_expected,
+        of_agreement,
         empty=float((dice[empty] == 1).sum() / (empty.sum() + 1)),
-        overall=float(dice.mean()),
+        views=float(dice.mean()),
+    )
+
+
+def _weakened(augment: Augment, strength: float) -> Augment:
+    """The strong view brought nearer to the image as it is."""
+
+    def toward(interval: Interval, still: float) -> Interval:
+        low, high = (still + strength * (end - still) for end in interval)
+        return low, high
+
+    return augment.model_copy(
+        update={
+            "brightness": toward(augment.brightness, 1),
+            "contrast": toward(augment.contrast, 1),
+            "blur": toward(augment.blur, 0),
+        }
     )
 
 
@@ -132,15 +153,15 @@ def read_calibration(summary: Mapping[str, Any], step: int) -> dict[Answer, Cali
     if step != summary.get("best_step"):
         return {}
     return {
-        (branch, role): Calibration(**{f.name: found[f.name] for f in fields(Calibration)})
+        (branch, role): Calibration(**found)
         for branch, roles in summary.get("calibration", {}).items()
         for role, found in roles.items()
     }
 
 
 def plain_calibration(found: Mapping[Answer, Calibration]) -> dict[str, dict[str, Any]]:
-    """{branch: {role: {expected, dice, empty, overall, factor}}}, as summary.json has it."""
+    """{branch: {role: {base, expected, agreement, empty, views}}}, as summary.json has it."""
     branches: dict[str, dict[str, Any]] = {}
     for (branch, role), calibration in found.items():
-        branches.setdefault(branch, {})[role] = calibration.plain()
+        branches.setdefault(branch, {})[role] = asdict(calibration)
     return branches

@@ -179,7 +179,7 @@ def score_cases(
     estimates: list[CaseEstimate] = []
     for group in segmenter.grouped(_read(cases, table, slice_axis, progress)):
         images = [to_unit(image) for image, _ in group]
-        answered = segmenter.segment_all(images, wanted, size=size)
+        answered = segmenter.segment_all(images, wanted, size=size, evidence=bool(known))
         for (image, (case, pixels)), answer_maps in zip(group, answered, strict=True):
             domain, volume = case.domain or ONE_DOMAIN, image.volume and protocol == "honest"
             estimates += [

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from synfoc.batches.resize import resize_images, to_channels, working_images, working_side
-from synfoc.engine.expected import tally
+from synfoc.engine.evidence import tally
 from synfoc.engine.machine import DTYPES
 from synfoc.errors import UserError
 from synfoc.methods.confidence import dice_agreement, unet_share
@@ -53,7 +53,7 @@ class Segmentation:
     certainty: dict[Answer, NDArray[np.float32]] = field(default_factory=dict)
     """(n,), mean over pixels of the largest probability, at the network's side."""
     tallies: dict[Answer, NDArray[np.float64]] = field(default_factory=dict)
-    """(n, C, 3), what the expected Dice is made of: see `expected.tally`."""
+    """(n, C, 5), what is known without a label, where asked for: see `evidence.tally`."""
     agreement: NDArray[np.float32] | None = None
     """(n,), mean Dice over parts of the two branches' maps (of student and teacher where there is
     one branch); None where it was not asked for or there is one network."""
@@ -77,22 +77,22 @@ class _Draft:
         self,
         P: dict[Answer, Tensor],
         pair: tuple[Answer, Answer] | None,
+        tallies: dict[Answer, Tensor],
         *,
-        nested: bool,
         keep_probabilities: bool,
     ) -> None:
         """Take the probabilities of the next slices, at the networks' sides."""
         for answer in self.wanted:
             certainty = P[answer].amax(1).mean((1, 2)).cpu().numpy()
             self.certainty.setdefault(answer, []).append(certainty)
-            tallies = tally(P[answer], P[answer].shape[1] - 1, nested=nested).cpu().numpy()
-            self.tallies.setdefault(answer, []).append(tallies)
             for at_size in _resized(P[answer], self.size):
                 labels = most_probable(at_size).to(torch.uint8).cpu().numpy()
                 self.labels.setdefault(answer, []).append(labels)
                 if keep_probabilities:
                     soft = at_size.movedim(1, 0).cpu().numpy()
                     self.soft.setdefault(answer, []).append(soft)
+        for answer, sums in tallies.items():
+            self.tallies.setdefault(answer, []).append(sums.cpu().numpy())
         if pair:
             Q_a, Q_b = most_probable(P[pair[0]]), most_probable(P[pair[1]])
             self.compared.append((nearest(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
@@ -174,23 +174,28 @@ class Segmenter:
         size: tuple[int, int] | None = None,
         agreement: Role | None = None,
         probabilities: bool = False,
+        evidence: bool = False,
     ) -> list[Segmentation]:
         """Segment several stacks, whose slices share forwards whatever their sizes.
 
         Arguments and errors as in `segment`; each stack is answered at its own size unless `size`
-        says another.
+        says another. With `evidence`, tallies are made, for which the other network is asked, too.
         """
         self.check(wanted)
         pair = self._pair(agreement) if agreement else None
+        needed = [*wanted, *(pair or ())]
+        if evidence:
+            needed += [a for answer in wanted for a in self._pair(answer[1]) or ()]
         drafts = [_Draft(size or (x.shape[1], x.shape[2]), tuple(wanted)) for x in stacks]
         squares = torch.cat([self._squares(x) for x in stacks])
         owners = np.repeat(np.arange(len(stacks)), [len(x) for x in stacks])
         for rows in np.array_split(np.arange(len(owners)), max(1, -(-len(owners) // self.batch))):
-            P = self._probabilities(squares[rows[0] : rows[-1] + 1], [*wanted, *(pair or ())])
+            P = self._probabilities(squares[rows[0] : rows[-1] + 1], needed)
             for number in np.unique(owners[rows]):
                 own = np.flatnonzero(owners[rows] == number)
                 part = {a: x[own[0] : own[-1] + 1] for a, x in P.items()}
-                drafts[number].add(part, pair, nested=self.nested, keep_probabilities=probabilities)
+                tallies = {a: self.tally(part, a) for a in wanted} if evidence else {}
+                drafts[number].add(part, pair, tallies, keep_probabilities=probabilities)
         return [self._finish(draft) for draft in drafts]
 
     def grouped(self, items: Iterable[tuple[Stack, T]]) -> Iterator[list[tuple[Stack, T]]]:
@@ -222,6 +227,19 @@ class Segmenter:
         """
         self.check(wanted)
         return self._probabilities(self._squares(images), wanted)
+
+    def tally(self, P: dict[Answer, Tensor], answer: Answer) -> Tensor:
+        """What is known of an answer without a label, (n, C, 5): see `evidence.tally`.
+
+        It is compared in its own role: the two branches, or student and teacher of the only one.
+
+        Args:
+            P: from `probabilities`, of the answer and of those that are compared.
+            answer: of which the evidence is.
+        """
+        pair = self._pair(answer[1])
+        maps = (most_probable(P[pair[0]]), most_probable(P[pair[1]])) if pair else None
+        return tally(P[answer], maps, nested=self.nested)
 
     def _squares(self, images: NDArray[np.float32]) -> Tensor:
         """Slices at the working side R, (n, C, R, R)."""

@@ -173,7 +173,11 @@ class _Job:
         """Segment some images together; each adds its row once its files are written."""
         pixels = [to_unit(stack) for stack, _ in group]
         answered = self.segmenter.segment_all(
-            pixels, [self.answer], agreement=self.answer[1], probabilities=self.probabilities
+            pixels,
+            [self.answer],
+            agreement=self.answer[1],
+            probabilities=self.probabilities,
+            evidence=self.calibration is not None,
         )
         for (stack, name), images, found in zip(group, pixels, answered, strict=True):
             rows.append(self._write(name, stack, images, found))

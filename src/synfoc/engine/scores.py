@@ -107,7 +107,7 @@ def estimate_case(
     """Estimate the Dice of one answer to one case.
 
     Args:
-        tallies: (n, C, 3), see `expected.tally`.
+        tallies: (n, C, 5), see `evidence.tally`.
         calibration: of this answer.
         volume: estimate the stack as one 3-D case, else slice by slice.
 

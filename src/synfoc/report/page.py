@@ -95,8 +95,8 @@ def _estimates(views: Sequence[RunView]) -> str:
     if not table.rows:
         return ""
     note = (
-        "Not measured: made of the networks' probabilities and calibrated on strong views of the "
-        "labeled images, for all test images, with a label or without. "
+        "Not measured: made of the networks' probabilities and of their agreement, calibrated on "
+        "views of the labeled images, for all test images, with a label or without. "
     )
     errors = [error for view in views for error in view.estimate_errors.values()]
     if errors:
@@ -105,7 +105,7 @@ def _estimates(views: Sequence[RunView]) -> str:
             f"Where labels allow a check, the recommended answers' estimates were off by "
             f"{mean:.1f} points in the mean over domains, {max(errors, key=abs):+.1f} at worst. "
         )
-    note += "An image without the organ counts as a missed organ here."
+    note += "A mask that is empty counts as much as empty masks were right on those views."
     return f'{_table(table)}<p class="note">{escape(note)}</p>'
 
 
