@@ -149,6 +149,11 @@ def test_an_unknown_key_names_the_nearest(typo: str, meant: str) -> None:
         ("train.precision=fp8", "train.precision"),
         ("train.devices=0", "train.devices"),
         ("train=5", "train"),
+        ("data.classes=[a, a, b]", "data.classes"),
+        ("train.seed=99999999999999999999", "train.seed"),
+        ("augment.zoom=[2, 1]", "augment.zoom"),
+        ("method.paste_area=[0.5, 0.1]", "method.paste_area"),
+        ("unet.side=65", "unet.side"),
     ],
 )
 def test_a_wrong_value_names_its_key_and_what_would_do(change: str, key: str) -> None:
@@ -156,6 +161,21 @@ def test_a_wrong_value_names_its_key_and_what_would_do(change: str, key: str) ->
     assert key in error.what
     assert error.expected
     assert key in error.fix
+
+
+@pytest.mark.parametrize("text", ["{255:1}", "{255: 1}", "{0:0,255:1}", "{0: 0, 255:1}"])
+def test_a_remap_is_read_with_or_without_a_space(text: str) -> None:
+    """YAML 1.1 takes 255:1 for 255 * 60 + 1 = 15301."""
+    config = parse_config({"data": {"path": "x"}}, (f"data.remap={text}",))
+    assert config.data.remap in ({255: 1}, {0: 0, 255: 1})
+
+
+def test_an_error_is_short_whatever_was_given() -> None:
+    assert len(error_of("train=" + "x" * 5000).found) < 100
+
+
+def test_a_key_that_is_like_none_gets_no_guess() -> None:
+    assert "did you mean" not in error_of("foo.bar=1").fix
 
 
 def test_labeled_images_are_chosen_by_one_rule() -> None:

@@ -7,21 +7,39 @@ nearest key. A run folder holds the resolved copy, which repeats the run.
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from synfoc.errors import UserError
+from synfoc.storage import AnyPath
 
-Interval: TypeAlias = tuple[float, float]
+
+def _rising(interval: tuple[float, float]) -> tuple[float, float]:
+    if interval[0] > interval[1]:
+        raise ValueError("two numbers, the smaller one first")
+    return interval
+
+
+Interval: TypeAlias = Annotated[tuple[float, float], AfterValidator(_rising)]
 MethodName: TypeAlias = Literal[
     "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp", "semisam"
 ]
-Side = Annotated[int, Field(ge=16, le=4096)]
+Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
+"""Pixels. The U-Net halves its images four times; foundation models cut them into patches."""
 Count = Annotated[int, Field(ge=1)]
 
 
@@ -68,6 +86,7 @@ class Data(Section):
     labeled: Labeled = Labeled()
     test_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of the labeled patients of each domain kept for testing, where no split is given."""
+
     channels: Literal[1, 3] | None = None
     """Channels of the U-Net; None: 3 if any training image is in color, else 1."""
     slice_axis: Literal[0, 1, 2] | None = None
@@ -76,6 +95,13 @@ class Data(Section):
     """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
     cache_gib: float = Field(2.0, ge=0)
     """Memory for decoded images; past it the least recently used are decoded again."""
+
+    @field_validator("classes")
+    @classmethod
+    def _names_differ(cls, names: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if names is not None and len(set(names)) < len(names):
+            raise ValueError("a name for each class, no two alike")
+        return names
 
 
 class Augment(Section):
@@ -157,12 +183,6 @@ class UNet(Section):
     momentum: float = Field(0.9, ge=0, lt=1)
     weight_decay: float = Field(1e-4, ge=0)
 
-    @model_validator(mode="after")
-    def _four_poolings(self) -> UNet:
-        if self.side % 16:
-            raise ValueError(f"unet.side must be a multiple of 16, not {self.side}")
-        return self
-
 
 class FoundationModel(Section):
     """The foundation model and its optimizer (AdamW)."""
@@ -182,14 +202,8 @@ class FoundationModel(Section):
     """Rank of the low-rank update of q and v. [authors' code]"""
     lr: float = Field(1.2e-4, gt=0)
     """1e-4 in the paper, 0.03/250 in the authors' code."""
-    betas: Interval = (0.9, 0.999)
+    betas: tuple[float, float] = (0.9, 0.999)
     weight_decay: float = Field(0.1, ge=0)
-
-    @model_validator(mode="after")
-    def _patches(self) -> FoundationModel:
-        if self.side % 16:
-            raise ValueError(f"medsam.side must be a multiple of 16, not {self.side}")
-        return self
 
 
 class Train(Section):
@@ -197,7 +211,7 @@ class Train(Section):
 
     steps: Count = 30_000
     """Optimizer steps t_max; lambda ramps up over all of them. [paper, Sec. 4.2]"""
-    seed: int = Field(1337, ge=0)
+    seed: int = Field(1337, ge=0, lt=2**63)
     schedule: Literal["constant", "cosine", "late"] = "constant"
     """Learning rates: constant [authors' code], falling over the whole run, or over its end."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
@@ -247,7 +261,7 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
+def load_config(path: AnyPath, changes: tuple[str, ...] = ()) -> Config:
     """Read a YAML config and apply `key.sub=value` changes, whose values are YAML too.
 
     A relative path inside the file is relative to the working directory, as on the command line.
@@ -255,6 +269,7 @@ def load_config(path: Path, changes: tuple[str, ...] = ()) -> Config:
     Raises:
         UserError: no such file, not YAML, an unknown key, a value of the wrong type or range.
     """
+    path = Path(path)
     tree = read_tree(
         path,
         "config",
@@ -339,7 +354,8 @@ def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
         inner[parent] = dict(below) if isinstance(below, dict) else {}
         inner = inner[parent]
     try:
-        inner[last] = yaml.safe_load(text)
+        # YAML 1.1 takes 255:1 for a number to the base 60.
+        inner[last] = yaml.safe_load(re.sub(r"(?<=[{, ])(\d+):(?=\d)", r"\1: ", text))
     except yaml.YAMLError:
         inner[last] = text
     return found
@@ -349,19 +365,24 @@ def user_error(error: ErrorDetails, source: str, known: Sequence[str]) -> UserEr
     """What pydantic found wrong in a file, in our form; an unknown key names the nearest one."""
     key = ".".join(str(part) for part in error["loc"])
     if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.0)[0]
+        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
         return UserError(
             f"{source}: unknown key {key}",
-            found=f"{key} = {error['input']!r}",
+            found=f"{key} = {_brief(error['input'])}",
             expected="a key that exists (docs/cli.md, suites/small.yaml)",
-            fix=f"did you mean {near}?",
+            fix=f"did you mean {near[0]}?" if near else f"choose among {', '.join(known[:3])}, ...",
         )
     return UserError(
         f"{source}: {key or 'config'} cannot be used",
-        found=repr(error.get("input")) if key else "this combination",
+        found=_brief(error.get("input")) if key else "this combination",
         expected=error["msg"].removeprefix("Value error, "),
         fix=f"change {key}" if key else "change one of the keys named above",
     )
+
+
+def _brief(value: object, most: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= most else text[:most] + " ..."
 
 
 def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:

@@ -15,13 +15,16 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeAlias
 
 from synfoc.errors import UserError
 
+AnyPath: TypeAlias = str | os.PathLike[str]
+"""What public functions take as a path."""
+
 FULL = (errno.ENOSPC, getattr(errno, "EDQUOT", errno.ENOSPC))
 REFUSED = (
-    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST),
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EISDIR, errno.EEXIST),
     # Some file systems (/proc) and names that are too long refuse in these words.
     *(errno.ENOENT, errno.ENAMETOOLONG),
 )
@@ -196,7 +199,7 @@ def told(path: Path) -> Iterator[None]:
             raise UserError(
                 f"cannot write {path}",
                 found=str(error),
-                expected="a folder in which you may create files",
+                expected="a path that is free, in a folder in which you may create files",
                 fix="choose another --out, or change the permissions",
             ) from error
         raise

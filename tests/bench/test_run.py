@@ -10,6 +10,7 @@ from synfoc.bench import run as module
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.run import run_suite
 from synfoc.errors import UserError
+from synfoc.storage import write_text
 
 SuiteFile = Callable[..., Path]
 
@@ -25,6 +26,8 @@ def test_a_suite_that_is_running_is_left_alone(
     """Its cells read what is stored; a second command with other settings must not change it."""
     out = tmp_path / "out"
     run_suite(suite_file(), root=squares, out=out)
+    cell = SuiteFolder.open(out).cells[0]
+    write_text(cell.run.config, cell.cell.config.to_yaml())  # begun
     stored = (out / "suite.yaml").read_bytes()
     with (
         FileLock(out / ".lock", timeout=0),
@@ -37,10 +40,20 @@ def test_a_suite_that_is_running_is_left_alone(
     assert SuiteFolder.open(out).cells[0].cell.config.train.steps == 99
 
 
-def test_tables_of_nothing_are_refused(suite_file: SuiteFile, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="holds no suite"):
+def test_tables_of_nothing_are_refused(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
+) -> None:
+    """Nor are those of one suite replaced by an empty table of another."""
+    with pytest.raises(UserError, match="holds no cell of this suite"):
         run_suite(suite_file(), out=tmp_path / "out", tables_only=True)
     assert not (tmp_path / "out").exists()
+    run_suite(suite_file(), root=squares, out=tmp_path / "out")
+    files = {path: path.read_bytes() for path in (tmp_path / "out/tables").iterdir()}
+    assert files
+    other = suite_file(seeds=[7])
+    with pytest.raises(UserError, match="the folder of another suite"):
+        run_suite(other, root=squares, out=tmp_path / "out", tables_only=True)
+    assert all(path.read_bytes() == text for path, text in files.items())
 
 
 def test_a_lock_left_behind_does_not_make_a_folder_foreign(

@@ -95,7 +95,7 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     )  # fmt: skip
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
     monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
-    monkeypatch.setattr(module, "load_split", lambda path: split)
+    monkeypatch.setattr(module, "load_split", lambda path, **_: split)
     return folder.path
 
 
@@ -190,10 +190,10 @@ def test_other_data_keep_the_codes_of_a_published_set(
 
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
-    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), bare))
+    monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))
     with pytest.raises(UserError, match="no test case has a label"):
         evaluate(run)
-    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), ()))
+    monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), ()))
     with pytest.raises(UserError, match="no test case"):
         evaluate(run)
 
@@ -234,7 +234,7 @@ def test_images_without_any_label_are_still_estimated(
 ) -> None:
     calibrated(run)
     bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
-    monkeypatch.setattr(module, "load_split", lambda path: Split((), (), bare))
+    monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))
     found = evaluate(run)
     assert found["branches"] == {} and found["cases"] == 0
     assert found["estimate"]["cases"] == 5
@@ -279,6 +279,20 @@ def test_a_volume_is_scored_in_mm_as_one_case(tmp_path: Path) -> None:
     assert [r.case[-2:] for r in paper] == [":0", ":1", ":2", ":3"]
     assert [r.scores.dice for r in paper] == [1, 1, 0, 1]
     assert paper[2].scores.hd95 == 100 and paper[0].unit == "px"
+
+
+def test_a_class_that_no_label_shows_is_not_scored(tmp_path: Path) -> None:
+    """Two classes, of which the labels show one; not drawing the other would score 1 everywhere."""
+    image, label = np.zeros((16, 16)), np.zeros((16, 16))
+    image[:, 8:], label[:, 8:12] = 255, 1
+    pair(tmp_path / "set", "A", "x", image, label, "test")
+    table = load_cases(Data(path=tmp_path / "set", classes=("organ", "tumor")))
+    two = replace(segmenter(), classes=2)
+    with pytest.warns(UserWarning, match="tumor: in none of the labels"):
+        found = evaluate_networks(two, table, table.cases, [UNET])
+    assert found["classes"] == ["organ"]
+    scores = found["branches"]["unet"]["student"]["mean_over_domains"]
+    assert scores["dice"] == pytest.approx(2 * 64 / (128 + 64))
 
 
 def test_the_paper_protocol_scores_at_the_side_of_the_unet(tmp_path: Path) -> None:

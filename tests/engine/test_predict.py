@@ -87,6 +87,35 @@ def test_what_training_recommends_is_asked(run: Path) -> None:
         asked(recommended="both")
 
 
+def test_images_are_never_replaced_by_their_masks(run: Path, tmp_path: Path) -> None:
+    """Not even with overwrite: `a.png` in its own folder would become the mask of itself."""
+    image = picture(tmp_path / "scans" / "a.png", 0, 255)
+    picture(tmp_path / "scans" / "b.jpg", 0, 255)
+    before = image.read_bytes()
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="would replace the images"):
+            predict(run, [image], out=image.parent, overwrite=overwrite)
+    (tmp_path / "link").symlink_to(tmp_path / "scans")
+    with pytest.raises(UserError, match="would replace the images"):
+        predict(run, [image], out=tmp_path / "link", overwrite=True)
+    assert image.read_bytes() == before
+    predict(run, [tmp_path / "scans/b.jpg"], out=tmp_path / "scans")
+    assert (tmp_path / "scans/b.png").is_file()
+
+
+def test_paths_may_be_texts(run: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "in" / "a.png", 0, 255)
+    (row,) = predict(str(run), str(tmp_path / "in"), out=str(tmp_path / "out"))
+    assert not row.failed
+
+
+def test_a_folder_of_masks_is_told(run: Path, tmp_path: Path) -> None:
+    picture(tmp_path / "set/image/a.png", 0, 255)
+    picture(tmp_path / "set/mask/a.png", 0, 1)
+    with pytest.raises(UserError, match=r"taken for masks: .*mask"):
+        predict(run, [tmp_path / "set/mask"], out=tmp_path / "out")
+
+
 def test_a_folder_becomes_masks_of_the_same_names_and_sizes(run: Path, tmp_path: Path) -> None:
     images = tmp_path / "my images é"
     picture(images / "a" / "one.png", 0, 255, size=(20, 32))

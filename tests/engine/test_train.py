@@ -1,6 +1,8 @@
 """The loop: what a run leaves behind, resuming, stopping, bad losses, the single branches."""
 
 import json
+import os
+import shutil
 import signal
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,6 +16,7 @@ from torch import Tensor
 from synfoc.config import Config, load_config
 from synfoc.engine import train as module
 from synfoc.engine.checkpoint import load_run, network_state
+from synfoc.engine.evaluate import evaluate
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Release, Step
@@ -326,6 +329,64 @@ def test_activations_are_computed_again_where_memory_would_not_do_unseen(
     seen.clear()
     train(settings("train.steps=1", "medsam.recompute=false"), tmp_path / "decided")
     assert seen == []
+
+
+def test_a_run_that_ends_in_bad_losses_has_not_succeeded(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Six steps are fewer than the twenty that stop a run; all is saved, nothing recommended."""
+    config = settings("method.branches=unet", "unet.lr=1e99")
+    with pytest.raises(UserError, match=r"the loss was not finite .* last at step 6"):
+        train(config, tmp_path / "run")
+    assert (tmp_path / "run/checkpoints/last.safetensors").is_file()
+    assert not (tmp_path / "run/summary.json").exists()
+
+
+def test_patients_on_both_sides_and_classes_in_no_label_are_told(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    folder = squares / "alpha/train"
+    rows = [
+        f"{folder}/image/{p.name},{folder}/mask/{p.name},p{k // 2},{'test' if k == 1 else 'train'}"
+        for k, p in enumerate(sorted((folder / "image").iterdir())[:6])
+    ]
+    table = tmp_path / "set.csv"
+    table.write_text("image,label,patient,split\n" + "\n".join(rows))
+    change = (f"data.path={table}", "data.labeled={count: 2}", "data.classes=[square, moon]")
+    run = train(settings(*change, "train.steps=1"), tmp_path / "run")
+    notices = json.loads((run / "environment.json").read_text())["notices"]
+    assert any("1 patients are in training and in test, e.g. p0" in note for note in notices)
+    assert any("moon: in no label" in note for note in notices)
+
+
+def test_a_run_follows_its_data(settings: Settings, squares: Path, tmp_path: Path) -> None:
+    """The folder of the data is stored whole; moved data are found by an edited config.yaml."""
+    shutil.copytree(squares, tmp_path / "here")
+    config = settings("data.path=here")
+    before = Path.cwd()
+    os.chdir(tmp_path)
+    try:
+        run = train(config, tmp_path / "run")
+    finally:
+        os.chdir(before)
+    assert load_config(run / "config.yaml").data.path == tmp_path / "here"
+    (tmp_path / "here").rename(tmp_path / "there")
+    with pytest.raises(UserError, match=r"data.path in its config.yaml"):
+        train(None, run, resume=True)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace(f"{tmp_path}/here", f"{tmp_path}/there"))
+    assert train(None, run, resume=True) == run
+    assert evaluate(run, device="cpu")["cases"] > 0
+
+
+def test_a_run_without_its_last_checkpoint_says_what_is_left_to_do(
+    settings: Settings, tmp_path: Path
+) -> None:
+    run = train(settings("train.steps=1"), tmp_path / "run")
+    last = run / "checkpoints/last.safetensors"
+    last.write_bytes(last.read_bytes()[:100])
+    with pytest.raises(UserError, match="no other one holds the optimizers"):
+        train(None, run, resume=True)
 
 
 def test_images_of_one_scanner_alone_are_trained_on_and_told(

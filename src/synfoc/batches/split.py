@@ -233,8 +233,10 @@ def _no_label(table: CaseTable, wanted: Labeled) -> UserError:
     having = [case for case in table.cases if case.labels]
     training = sorted({c.domain or "(no domain)" for c in having if c.split != "test"})
     found = f"{len(table.cases)} images, none with a label" + _of(wanted.domain)
-    if having:
-        found += f"; training labels in: {', '.join(training) or 'none, only in test'}"
+    if having and not training:
+        found = f"{len(having)} labels of {len(table.cases)} images, all of test images"
+    elif having:
+        found += f"; training labels in: {', '.join(training)}"
     return UserError(
         "there is no labeled training image",
         found=found,

@@ -132,13 +132,13 @@ class SuiteFolder:
         """Make sure that there is something to make tables of.
 
         Raises:
-            UserError: nothing was run in this folder.
+            UserError: no cell of the suite was run in this folder.
         """
-        if not (self.path / "suite.yaml").is_file():
+        if all(cell.state == "open" for cell in self.cells):
             raise UserError(
-                f"{self.path} holds no suite",
-                found="no suite.yaml",
-                expected="a folder in which `synfoc bench` has run cells",
+                f"{self.path} holds no cell of this suite",
+                found="the folder of another suite" if self.path.exists() else "no such folder",
+                expected="a folder in which `synfoc bench` has run cells of it",
                 fix="drop --tables, or choose another --out",
             )
 

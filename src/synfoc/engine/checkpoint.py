@@ -25,7 +25,7 @@ from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks
 from synfoc.models.sam import PromptFreeSam
 from synfoc.runs import RunFolder
-from synfoc.storage import replacing
+from synfoc.storage import AnyPath, replacing
 
 FORMAT = "synfoc checkpoint 2"
 
@@ -150,7 +150,7 @@ def read_progress(path: Path) -> Progress:
 
 
 def load_run(
-    run: Path, *, checkpoint: str = "best", device: str = "auto", precision: str | None = None
+    run: AnyPath, *, checkpoint: str = "best", device: str = "auto", precision: str | None = None
 ) -> LoadedRun:
     """Open a run folder for evaluation or prediction.
 
@@ -163,6 +163,7 @@ def load_run(
     Raises:
         UserError: no run folder, no such checkpoint, or files that do not belong together.
     """
+    run = Path(run)
     folder = RunFolder.open(run)
     config = load_config(folder.config)
     place = choose_device(device)

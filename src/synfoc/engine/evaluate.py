@@ -11,6 +11,7 @@ here: which branch is recommended was decided by training, without them.
 from __future__ import annotations
 
 import csv
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -34,6 +35,7 @@ from synfoc.engine.scores import (
     CaseScore,
     estimate_case,
     score_case,
+    scored_classes,
     summarize,
     summarize_estimates,
 )
@@ -42,16 +44,16 @@ from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_la
 from synfoc.images.files import Stack, to_unit
 from synfoc.images.paper_sets import paper_set
 from synfoc.runs import RunFolder
-from synfoc.storage import replacing, write_json
+from synfoc.storage import AnyPath, replacing, write_json
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 ONE_DOMAIN = "all"
 
 
 def evaluate(
-    run: Path,
+    run: AnyPath,
     *,
-    data: Path | None = None,
+    data: AnyPath | None = None,
     branches: Sequence[Branch] | None = None,
     protocol: Protocol | None = None,
     checkpoint: str = "best",
@@ -79,6 +81,7 @@ def evaluate(
         UserError: no such run, no test case, a label that does not fit the classes, or no label
             at all and a run that cannot estimate (not at its best checkpoint, or an older one).
     """
+    run, data = Path(run), None if data is None else Path(data)
     folder = RunFolder.open(run)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     config = loaded.config
@@ -107,7 +110,7 @@ def evaluate(
         "data": str(data or config.data.path),
         "empty_policy": EMPTY_POLICY[protocol],
         "skipped_without_label": len(cases) - len(labeled),
-        **summarize(rows, loaded.classes, seed=config.train.seed),
+        **summarize(rows, scored_classes(rows) or loaded.classes, seed=config.train.seed),
         "recommended": recommended,
         "recommended_role": role if recommended else None,
         "estimate": summarize_estimates(estimates) if estimates else None,
@@ -152,7 +155,7 @@ def evaluate_networks(
         segmenter, table, labeled, wanted, classes=classes, protocol=protocol,
         slice_axis=slice_axis,
     )  # fmt: skip
-    return summarize(rows, classes, seed=seed)
+    return summarize(rows, scored_classes(rows) or classes, seed=seed)
 
 
 def score_cases(
@@ -218,7 +221,22 @@ def score_cases(
             ]
     if progress:
         progress(len(cases), len(cases), "")
-    return rows, estimates
+    return _of_classes_that_occur(rows), estimates
+
+
+def _of_classes_that_occur(rows: list[CaseScore]) -> list[CaseScore]:
+    """Leave out classes that are in no label: not drawing what is nowhere proves nothing."""
+    names = list(dict.fromkeys(row.class_name for row in rows))
+    there = {row.class_name for row in rows if row.scores.empty not in ("both", "label")}
+    absent = [name for name in names if name not in there]
+    if not absent or not there:
+        return rows
+    warnings.warn(
+        f"{', '.join(absent)}: in none of the labels, so not scored (the others are: "
+        f"{', '.join(name for name in names if name in there)})",
+        stacklevel=2,
+    )
+    return [row for row in rows if row.class_name in there]
 
 
 def _read(
@@ -238,9 +256,10 @@ def _read(
 def _test_cases(
     folder: RunFolder, config: Config, data: Path | None
 ) -> tuple[CaseTable, tuple[Case, ...]]:
-    split = load_split(folder.split)
     if data is None:
-        return load_cases(config.data), split.test
+        own = load_cases(config.data)
+        return own, load_split(folder.split, root=own.root).test
+    split = load_split(folder.split)
     # Classes, codes and nesting stay those of the run; the layout is found anew.
     table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
     if config.data.set and table.paper is None and not config.data.remap:

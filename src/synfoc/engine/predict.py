@@ -12,7 +12,8 @@ the list and does not stop the others.
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -38,7 +39,7 @@ from synfoc.images.files import (
 )
 from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
 from synfoc.runs import RunFolder
-from synfoc.storage import replacing
+from synfoc.storage import AnyPath, replacing
 
 TABLE = "predictions.csv"
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
@@ -74,10 +75,10 @@ class Prediction:
 
 
 def predict(
-    run: Path,
-    images: Sequence[Path],
+    run: AnyPath,
+    images: AnyPath | Sequence[AnyPath],
     *,
-    out: Path,
+    out: AnyPath,
     branch: Branch | Literal["recommended"] = "recommended",
     role: Role | None = None,
     probabilities: bool = False,
@@ -91,7 +92,7 @@ def predict(
 
     Args:
         run: folder written by `synfoc train`.
-        images: files and folders; a folder is searched with its sub-folders.
+        images: files and folders, or one; a folder is searched with its sub-folders.
         out: folder for the masks.
         branch: recommended: what training found best without test labels.
         role: student or teacher; None: the recommended one, or the student of a branch that is
@@ -109,8 +110,11 @@ def predict(
     Raises:
         UserError: no images, two images of one name, a mask that exists, no such branch, disk full.
     """
-    sources = find_images(images, out)
+    run, out = Path(run), Path(out)
+    given = [images] if isinstance(images, str | os.PathLike) else images
+    sources = find_images([Path(path) for path in given], out)
     _refuse_clashes(sources, {OVERLAY: overlay, PROBABILITIES: probabilities})
+    _refuse_to_replace_images(out, sources)
     if not overwrite:
         _refuse_to_overwrite(out, sources)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
@@ -211,6 +215,7 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
         UserError: nothing to do, a path that does not exist, or two images with one name.
     """
     found: dict[Path, Path] = {}
+    masks: list[str] = []
     for given in images:
         if not given.exists():
             raise UserError(
@@ -224,13 +229,15 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
             inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
             passed = {folder for folder in {p.parent for p in inside} if _holds_masks(folder, out)}
             inside = [p for p in inside if p.parent not in passed]
+            masks += map(str, sorted(passed))
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
             _add(found, name, path)
     if not found:
         raise UserError(
             "no images to segment",
-            found=f"none in {', '.join(map(str, images)) or 'an empty list'}",
+            found=f"none in {', '.join(map(str, images)) or 'an empty list'}"
+            + (f" (taken for masks: {', '.join(masks[:2])})" if masks else ""),
             expected=f"files that end with {' '.join(IMAGE_SUFFIXES)}",
             fix="name the folder that holds the images",
         )
@@ -295,9 +302,26 @@ def _refuse_clashes(sources: dict[Path, Path], extras: dict[str, bool]) -> None:
                 )
 
 
-def _refuse_to_overwrite(out: Path, sources: dict[Path, Path]) -> None:
+def _outputs(sources: Iterable[Path]) -> list[Path]:
+    """All that may be written for these masks."""
     endings = [*MASK_SUFFIXES, f"{OVERLAY}.png", *(PROBABILITIES + s for s in MASK_SUFFIXES[1:])]
-    names = [name.with_name(stem(name) + ending) for name in sources for ending in endings]
+    return [name.with_name(stem(name) + ending) for name in sources for ending in endings]
+
+
+def _refuse_to_replace_images(out: Path, sources: dict[Path, Path]) -> None:
+    images = {image.resolve() for image in sources.values()}
+    lost = [name for name in _outputs(sources) if (out / name).resolve() in images]
+    if lost:
+        raise UserError(
+            "masks would replace the images they are made of",
+            found=f"{out / lost[0]} is an image" + (f", {len(lost)} in all" if lost[1:] else ""),
+            expected="a folder for the masks that is not that of the images",
+            fix="choose another --out",
+        )
+
+
+def _refuse_to_overwrite(out: Path, sources: dict[Path, Path]) -> None:
+    names = _outputs(sources)
     there = [str(n) for n in (Path(TABLE), *names) if (out / n).exists()]
     if there:
         raise UserError(

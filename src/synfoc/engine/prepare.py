@@ -7,21 +7,28 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from synfoc.batches.split import Split, load_split, make_split
 from synfoc.config import Config, load_config
 from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
 from synfoc.errors import UserError
-from synfoc.images.cases import CaseTable, load_cases, name_classes
+from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
 from synfoc.runs import RunFolder
 
 # Settings that say how a machine does the work, not what is learned; a run may go on with others.
+# Where the data lie is one of them: their hashes say whether they are the same.
 MAY_CHANGE = {
+    ("data", "path"),
     ("train", "device"),
     ("train", "keep"),
     ("train", "tensorboard"),
     ("data", "cache_gib"),
 }
+
+FEW = 50
+"""So many labels are read before the first step, to see which classes they show."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +56,7 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     if stored_split is None:
         split = make_split(table, config.data, config.train.seed)
     else:
-        split = load_split(stored_split, verify=True)
+        split = load_split(stored_split, verify=True, root=table.root)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
     method: dict[str, Any] = {}
     notices = list(table.notices)
@@ -59,6 +66,7 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
             "(images without label go into the same folders, see docs/data.md)"
         )
         method["name"] = "supervised"
+    notices += _doubts(table, split, config.data.slice_axis)
     domains = {case.domain for case in (*split.labeled, *split.unlabeled)}
     if split.unlabeled and len(domains) == 1 and None not in domains:
         notices.append(
@@ -75,6 +83,7 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
         )
     paper = table.paper
     data = {
+        "path": config.data.path.absolute(),
         "set": paper.name if paper else None,
         "classes": table.classes,
         "nested": table.nested,
@@ -87,6 +96,28 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
         }
     )
     return Prepared(resolved, table, split, tuple(notices))
+
+
+def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]:
+    """What makes scores better than they are, or a class impossible to learn."""
+    found = []
+    training = {case.group for case in (*split.labeled, *split.unlabeled)}
+    both = sorted({c.patient for c in split.test if c.patient and c.group in training})
+    if both:
+        found.append(
+            f"{len(both)} patients are in training and in test, e.g. {both[0]}: scores will be too "
+            "high (synfoc data check lists them)"
+        )
+    if len(split.labeled) <= FEW:
+        present: set[int] = set()
+        for case in split.labeled:
+            pixels = load_label(case, table, slice_axis=slice_axis).pixels
+            present |= set(np.unique(pixels).tolist())
+        names = enumerate(table.classes or (), start=1)
+        absent = [name for k, name in names if k not in present]
+        if absent:
+            found.append(f"{', '.join(absent)}: in no label of the labeled images")
+    return found
 
 
 def _channels(split: Split) -> int:
@@ -108,7 +139,15 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
         UserError: config.yaml was edited since, or the given config differs; the run cannot go on.
     """
     stored = load_config(folder.config)
-    begun = checkpoint_config(find_checkpoint(folder, "last"))
+    try:
+        begun = checkpoint_config(find_checkpoint(folder, "last"))
+    except UserError as error:
+        raise UserError(
+            f"{folder.path} cannot be gone on with",
+            found=f"{error.what}: {error.found}",
+            expected="its checkpoint `last`, whole; no other one holds the optimizers",
+            fix="restore checkpoints/last.safetensors, or train again in another --out",
+        ) from None
     _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
     if config is not None:
         # What `prepare` filled in, and its choice where nothing unlabeled was found.

@@ -143,6 +143,11 @@ def summarize_estimates(rows: Sequence[CaseEstimate]) -> dict[str, Any]:
     return {"cases": len({row.case for row in rows}), "branches": branches}
 
 
+def scored_classes(rows: Sequence[CaseScore]) -> list[str]:
+    """Names of the classes that have scores, in their order."""
+    return list(dict.fromkeys(row.class_name for row in rows))
+
+
 def summarize(rows: Sequence[CaseScore], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
     """Means per class, domain and over domains: {unit, classes, cases, branches} of metrics.json.
 

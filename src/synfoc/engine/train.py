@@ -48,7 +48,7 @@ from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Step
 from synfoc.models.build import build_networks
 from synfoc.runs import RunFolder
-from synfoc.storage import truncate_lines
+from synfoc.storage import AnyPath, truncate_lines
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -60,7 +60,7 @@ ASK_EVERY = 10
 
 
 def train(
-    config: Config | None, out: Path, *, resume: bool = False, console: Console | None = None
+    config: Config | None, out: AnyPath, *, resume: bool = False, console: Console | None = None
 ) -> Path:
     """Train one run.
 
@@ -77,6 +77,7 @@ def train(
         UserError: input that cannot be trained on; nothing is written then.
         Interrupted: Ctrl-C or SIGTERM; the run is saved.
     """
+    out = Path(out)
     folder = RunFolder(out)
     if resume:
         config = stored_config(RunFolder.open(out), config)
@@ -205,6 +206,11 @@ class Trainer:
             progress.seconds += time.perf_counter() - start
             self._look_up(step, display, interruption)
             start = time.perf_counter()  # looking up is not training time
+        if progress.skipped:
+            display.say(
+                f"note: {progress.skipped} of {progress.step} steps were left out, because their "
+                "loss was not finite"
+            )
 
     def finish(self) -> None:
         """Say what came out, with the answer that the evidence of the best step recommends."""
@@ -267,6 +273,8 @@ class Trainer:
         if due(settings.checkpoint_every) and settings.keep:
             self.journal.save(f"step_{progress.step:06d}", progress)
             self.journal.forget(settings.keep)
+        if line and is_last and (bad := self.skips.in_a_row()):
+            raise _not_finite(line, bad)
         if due(settings.evaluate_every) or due(settings.checkpoint_every):
             self.fabric.barrier()
         if stop and not is_last:

@@ -86,7 +86,7 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
             f"no data at {path}",
             found="no such file or folder",
             expected="a folder of images or a CSV",
-            fix="check the path",
+            fix="check the path; if the data of a run were moved: data.path in its config.yaml",
         )
     paper = paper_set(data.set) if data.set else None
     if path.is_file() and path.suffix.lower() not in (".csv", ".tsv", ".txt"):

@@ -97,6 +97,8 @@ def _run_notes(view: RunView, *, several: bool) -> list[str]:
             "an independent rerun measured 0.6 to 14 Dice points against the mean of the last ten "
             "evaluations."
         )
+    if (data := view.metrics.get("data")) not in (None, str(view.config.data.path)):
+        notes.append(f"{who}scored on other data than the run's own: {data}.")
     first = view.scores(view.branches[0]).get("domains", {})
     few = [f"{d or 'all'} ({s['cases']})" for d, s in first.items() if s["cases"] < FEW_CASES]
     if few:
