@@ -359,6 +359,19 @@ def test_patients_on_both_sides_and_classes_in_no_label_are_told(
     assert any("moon: in no label" in note for note in notices)
 
 
+def test_test_images_that_were_trained_on_are_told(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(squares, tmp_path / "set")
+    source = sorted((tmp_path / "set/alpha/train/image").iterdir())[0]
+    target = sorted((tmp_path / "set/beta/test/image").iterdir())[0]
+    shutil.copy(source, target)
+    run = train(settings(f"data.path={tmp_path / 'set'}", "train.steps=1"), tmp_path / "run")
+    notices = json.loads((run / "environment.json").read_text())["notices"]
+    told = f"1 test images are equal to training images, e.g. beta/test/{target.stem}"
+    assert any(told in notice for notice in notices), notices
+
+
 def test_a_run_follows_its_data(settings: Settings, squares: Path, tmp_path: Path) -> None:
     """The folder of the data is stored whole; moved data are found by an edited config.yaml."""
     shutil.copytree(squares, tmp_path / "here")

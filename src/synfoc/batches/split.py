@@ -12,14 +12,14 @@ from __future__ import annotations
 
 import difflib
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from synfoc.batches.fingerprint import differences, fingerprints
+from synfoc.batches.fingerprint import Fingerprint, differences, fingerprints
 from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
@@ -69,8 +69,11 @@ def make_split(table: CaseTable, data: Data, seed: int) -> Split:
     )
 
 
-def save_split(path: Path, split: Split, table: CaseTable) -> None:
+def save_split(path: Path, split: Split, table: CaseTable) -> dict[str, Fingerprint]:
     """Write the split as JSON with size, time and SHA-256 of every file that the run reads.
+
+    Returns:
+        Size, time and SHA-256 by path below the root of the data.
 
     Raises:
         UserError: a file cannot be read, the disk is full.
@@ -78,14 +81,32 @@ def save_split(path: Path, split: Split, table: CaseTable) -> None:
     roles = _roles(split)
     files = sorted({f for cases in roles.values() for c in cases for f in (c.image, *c.labels)})
     root = table.root
+    prints = fingerprints({_relative(file, root): file for file in files})
     value = {
         "root": str(root.resolve()),
         "classes": table.classes,
         "nested": table.nested,
         **{role: [_to_json(case, root) for case in cases] for role, cases in roles.items()},
-        "files": fingerprints({_relative(file, root): file for file in files}),
+        "files": prints,
     }
     write_json(path, value)
+    return prints
+
+
+def equal_images(split: Split, prints: Mapping[str, Fingerprint], root: Path) -> list[str]:
+    """Test images that are byte for byte training images, by id.
+
+    Args:
+        split: who trains and who is tested.
+        prints: what `save_split` found out about every file.
+        root: of the data.
+    """
+
+    def content(case: Case) -> str:
+        return prints[_relative(case.image, root)]["sha256"]
+
+    trained = {content(case) for case in (*split.labeled, *split.unlabeled)}
+    return [case.id for case in split.test if content(case) in trained]
 
 
 def load_split(path: Path, *, verify: bool = False, root: Path | None = None) -> Split:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from synfoc.batches.split import save_split
+from synfoc.batches.split import equal_images, save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
 from synfoc.engine.estimate import plain_calibration
 from synfoc.engine.machine import peak_memory_gib
@@ -37,23 +37,35 @@ class Journal:
         self._curves: Any = None
         self._make_curves = _tensorboard() if prepared.config.train.tensorboard else None
 
-    def begin(self, precision: str) -> None:
-        """Everything that repeats the run, before its first step."""
+    def begin(self, precision: str) -> list[str]:
+        """Write everything that repeats the run, before its first step.
+
+        Returns:
+            What the user should know.
+        """
         if not self.writes:
-            return
+            return []
         folder, prepared = self.folder, self.prepared
+        split, root = prepared.split, prepared.table.root
+        prints = save_split(folder.split, split, prepared.table)
+        notices = [*prepared.notices]
+        if twins := equal_images(split, prints, root):
+            notices.append(
+                f"{len(twins)} test images are equal to training images, e.g. {twins[0]}: scores "
+                "will be too high"
+            )
         about: dict[str, Any] = environment()
         about |= {
             "device": str(self.fabric.device),
             "processes": self.fabric.world_size,
             "precision": precision,
-            "notices": list(prepared.notices),
+            "notices": notices,
         }
         write_json(folder.environment, about)
-        save_split(folder.split, prepared.split, prepared.table)
         save_base(self.networks, folder.base)
         # Last, because a folder with a config is a run.
         write_text(folder.config, prepared.config.to_yaml())
+        return notices
 
     def line(self, step: Step, progress: Progress) -> dict[str, Any]:
         """One line of the curve: every figure of the step, read from the device and appended."""

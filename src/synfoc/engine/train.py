@@ -92,8 +92,6 @@ def train(
     trainer = Trainer(prepared, folder, fabric)
     watched = console if fabric.is_global_zero else None
     with interruptible() as interruption, Display(watched, config.train.steps) as display:
-        for notice in (*prepared.notices, *emulated(trainer.precision, fabric.device)):
-            display.say(f"note: {notice}")
         trainer.begin(display, resume=resume)
         trainer.run(display, interruption)
     trainer.finish()
@@ -105,6 +103,7 @@ class Trainer:
 
     def __init__(self, prepared: Prepared, folder: RunFolder, fabric: Fabric) -> None:
         self.config, self.fabric, self.folder = prepared.config, fabric, folder
+        self.prepared = prepared
         config, data, split = prepared.config, prepared.config.data, prepared.split
         assert data.classes is not None
         assert data.channels is not None
@@ -151,6 +150,7 @@ class Trainer:
         """Write down what the run is, or read where it stood; say what it will cost."""
         if self.fabric.is_global_zero:
             RunFolder.create(self.folder.path, resume=resume)
+        notices = list(self.prepared.notices)
         if resume:
             last = find_checkpoint(self.folder, "last")
             self.progress = load_checkpoint(last, self.networks, self.optimizers)
@@ -159,8 +159,10 @@ class Trainer:
             if self.fabric.is_global_zero:
                 truncate_lines(self.folder.log, self.progress.step)
         else:
-            self.journal.begin(self.precision)
+            notices = self.journal.begin(self.precision)
             self.journal.save("last", self.progress, self.optimizers)
+        for notice in (*notices, *emulated(self.precision, self.fabric.device)):
+            display.say(f"note: {notice}")
         self.models, self.optimizers = set_up(self.networks, self.optimizers, self.fabric)
         self._estimate(display)
 
