@@ -25,6 +25,7 @@ from settings import SETTINGS
 from synfoc.batches.split import Split
 from synfoc.batches.stream import Stream
 from synfoc.config import Augment, parse_config
+from synfoc.engine.machine import keep_freed_memory
 from synfoc.images.cases import load_cases
 from synfoc.images.phantom import write_phantom
 
@@ -41,6 +42,7 @@ def main() -> None:
     arguments.add_argument("--cache-gib", type=float, default=2.0)
     given = arguments.parse_args()
     torch.set_num_threads(given.threads)
+    keep_freed_memory(torch.device("cpu"))  # as training does
     product = product_seconds("fp32", torch.device("cpu"))
     rows = []
     print(f"{given.setting}, {given.threads} thread(s); a 4096^3 product takes {product:.2f} s")

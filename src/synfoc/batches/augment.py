@@ -92,8 +92,8 @@ class WeakViews:
         # product, which TF32 would round.
         with torch.autocast(smooth.device.type, enabled=False):
             rows = (smooth @ noise.to(smooth.device)).view(-1, smooth.shape[1])
-            flat = torch.addmm(straight.view(-1, self.side), rows, smooth.mT)
-        return flat.view_as(straight)
+            straight.view(-1, self.side).addmm_(rows, smooth.mT)
+        return straight
 
 
 def elastic_smoothing(
