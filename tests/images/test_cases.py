@@ -12,6 +12,7 @@ from PIL import Image
 from synfoc.config import Data
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_image, load_label, name_classes
+from synfoc.images.files import Stack
 
 
 def picture(path: Path, value: int = 0, size: tuple[int, int] = (4, 5)) -> Path:
@@ -281,6 +282,93 @@ def test_a_label_turned_against_its_image_is_refused(tmp_path: Path) -> None:
     table = load(tmp_path)
     with pytest.raises(UserError, match="turned against its image"):
         load_label(table.cases[0], table)
+
+
+AFFINE = np.array([[-1, 0, 0, 20], [0, -1.5, 0, 30], [0, 0, 8, 5], [0, 0, 0, 1.0]])
+TILT = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def shifted(axis: int, mm: float) -> np.ndarray:
+    """What moves an affine along a world axis."""
+    return mm * np.outer(np.eye(4)[axis], [0, 0, 0, 1])
+
+
+def volumes(
+    root: Path,
+    affine: np.ndarray,
+    label_affine: np.ndarray,
+    *,
+    shape: tuple[int, ...] = (6, 5, 4),
+    units: tuple[str, str] = ("unknown", "unknown"),
+) -> Stack:
+    """The label of an image, each with its affine."""
+    for folder, own, unit in zip(("image", "mask"), (affine, label_affine), units, strict=True):
+        (root / folder).mkdir(exist_ok=True)
+        file = nib.Nifti1Image(np.ones(shape, np.uint8), own)
+        file.header.set_xyzt_units(unit)
+        nib.save(file, root / folder / "1.nii.gz")
+    table = load(root)
+    return load_label(table.cases[0], table)
+
+
+def mirrored(affine: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """The affine of the same body stored the other way round along an axis."""
+    mirror = np.eye(4)
+    mirror[axis, axis], mirror[axis, 3] = -1, size - 1
+    return affine @ mirror
+
+
+@pytest.mark.parametrize(
+    ("affine", "label", "apart"),
+    [
+        # The first slice of the mask is the last of the image: 3 voxels of 4 slices apart.
+        (AFFINE, mirrored(AFFINE, 2, 4), "3 voxels"),
+        (TILT @ AFFINE, mirrored(TILT @ AFFINE, 2, 4), "3 voxels"),
+        (TILT @ AFFINE, mirrored(TILT @ AFFINE, 0, 6), "5 voxels"),
+        # 12 mm are 12 voxels of 1 mm, 8 of 1.5 mm and 1.5 of 8 mm.
+        (AFFINE, AFFINE + shifted(0, 12), "12 voxels"),
+        (AFFINE, AFFINE + shifted(1, 12), "8 voxels"),
+        (AFFINE, AFFINE + shifted(2, 12), "1.5 voxels"),
+        # Doubled rows: the last of 5 lies where the image would have its ninth.
+        (AFFINE, AFFINE @ np.diag([1, 2, 1, 1]), "4 voxels"),
+    ],
+)
+def test_a_label_whose_affine_puts_it_elsewhere_is_refused(
+    tmp_path: Path, affine: np.ndarray, label: np.ndarray, apart: str
+) -> None:
+    with pytest.raises(UserError, match="is off its image") as caught:
+        volumes(tmp_path, affine, label)
+    assert f"up to {apart} from those of 1.nii.gz" in caught.value.found
+    assert "resample the mask onto the image" in caught.value.fix
+
+
+def test_a_flat_nifti_is_held_to_its_affine_too(tmp_path: Path) -> None:
+    """Slices do not count in two axes: the third column of the affine may differ."""
+    assert volumes(tmp_path, AFFINE, AFFINE @ np.diag([1, 1, 3, 1]), shape=(6, 5)).pixels.all()
+    with pytest.raises(UserError, match="up to 7 voxels"):
+        volumes(tmp_path, AFFINE, AFFINE + shifted(0, 7), shape=(6, 5))
+
+
+def test_a_label_that_lost_its_affine_is_told_to_copy_it(tmp_path: Path) -> None:
+    """nibabel writes the identity, SimpleITK turns two of its axes."""
+    for lost in (np.eye(4), np.diag([-1.0, -1, 1, 1])):
+        with pytest.raises(UserError, match="affine of the mask is the identity") as caught:
+            volumes(tmp_path, AFFINE, lost)
+        assert "copy that of the image" in caught.value.fix
+    assert volumes(tmp_path, np.eye(4), np.eye(4)).pixels.all()
+
+
+def test_what_rounding_does_to_an_affine_is_no_other_place(tmp_path: Path) -> None:
+    """A tenth of a degree, 0.4 voxels and a dropped unit pass; 0.6 voxels do not."""
+    c, s = np.cos(np.radians(0.1)), np.sin(np.radians(0.1))
+    turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    assert volumes(tmp_path, AFFINE, turned @ AFFINE).pixels.all()
+    assert volumes(tmp_path, AFFINE, AFFINE + shifted(2, 0.4 * 8)).pixels.all()
+    with pytest.raises(UserError, match=r"up to 0\.6 voxels"):
+        volumes(tmp_path, AFFINE, AFFINE + shifted(2, 0.6 * 8))
+    microns = np.diag([1000, 1000, 1000, 1.0]) @ AFFINE
+    assert volumes(tmp_path, microns, microns, units=("micron", "unknown")).pixels.all()
+    assert volumes(tmp_path, microns, AFFINE, units=("micron", "mm")).pixels.all()
 
 
 def test_classes_are_read_from_labels_and_gaps_are_told(tmp_path: Path) -> None:

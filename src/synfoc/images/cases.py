@@ -25,6 +25,7 @@ from synfoc.images.files import (
     read_image,
 )
 from synfoc.images.formats import suffix
+from synfoc.images.geometry import NEAR, voxels_apart
 from synfoc.images.layouts import Case, Found, find_cases, find_paper_cases, looks_like
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 
@@ -258,13 +259,22 @@ def _check_place(
     label = codes.origin
     if label is None or geometry is None or label.kind != "nifti" or geometry.kind != "nifti":
         return
-    if (label.order, label.flip) != (geometry.order, geometry.flip):
-        raise UserError(
-            f"mask {path} is turned against its image",
-            found=f"axes in another direction than in {image.name}",
-            expected="the affine of the image",
-            fix="save the mask with the image's affine, or resample it onto the image",
-        )
+    apart = voxels_apart(label, geometry)
+    turned = (label.order, label.flip) != (geometry.order, geometry.flip)
+    if apart <= NEAR and not turned:
+        return
+    lost = label.affine is not None and np.allclose(np.abs(label.affine), np.eye(4))
+    found = f"by the affines, corners up to {apart:.3g} voxels from those of {image.name}"
+    if turned:
+        found = f"axes in another direction than in {image.name}"
+    raise UserError(
+        f"mask {path} is turned against its image" if turned else f"mask {path} is off its image",
+        found=found + (": the affine of the mask is the identity" if lost else ""),
+        expected=f"the affine of the image, to {NEAR:g} voxel",
+        fix="the affine seems to be lost: copy that of the image, if the mask was drawn on it"
+        if lost
+        else "resample the mask onto the image (nearest neighbor), or save it with its affine",
+    )
 
 
 def _check_classes(
