@@ -135,7 +135,7 @@ def voxels_apart(label: Geometry, image: Geometry) -> float:
 
 
 def _unit(geometry: Geometry) -> float:
-    """mm per unit of the affine; 0 where the header does not tell."""
+    """Millimeters per unit of the affine; 0 where the header does not tell."""
     name = geometry.header.get_xyzt_units()[0]
     return 0.0 if name == "unknown" else MILLIMETERS[name]
 
