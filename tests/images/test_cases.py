@@ -24,6 +24,12 @@ def picture(path: Path, value: int = 0, size: tuple[int, int] = (4, 5)) -> Path:
     return path
 
 
+def created(path: Path) -> Path:
+    """The path, with its folder made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
 def load(path: Path, **settings: object) -> CaseTable:
     return load_cases(Data(path=path, **settings))
 
@@ -51,6 +57,8 @@ def test_domains_splits_images_and_labels_of_folders(tmp_path: Path) -> None:
     ("image", "label", "name"),
     [
         ("site/images/x.png", "site/labels/x.png", "site/x"),
+        ("site/images/x.png", "site/segmentations/x.png", "site/x"),
+        ("site/image/x.png", "site/GT/x.png", "site/x"),
         ("train/img/x.png", "train/masks/x.png", "train/x"),
         ("train/site/image/x.png", "train/site/mask/x.png", "site/train/x"),
         ("image/x.png", "mask/x.png", "x"),
@@ -106,6 +114,61 @@ def test_other_folders_beside_image_are_left_alone(tmp_path: Path) -> None:
     assert ids(table) == ["a/train/1"]
     assert table.cases[0].label is None
     assert any("val is not read" in notice for notice in table.notices)
+
+
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        (["image/2.png", "mask/2.png"], "a is not read: beside image only labels are"),
+        (["b/scanner/train/image/2.png"], "b/scanner is not read: it lies within the domain b"),
+        (["a/train/image/p1/2.png"], "a/train/image/p1 is not read: put its files into image"),
+        (["2.png"], "1 file, e.g. 2.png; there are folders beside them"),
+        (["a/train/images/2.png"], "a/train/images is not read: image beside it is"),
+        (["a/train/labels/2.png"], "a/train/labels is not read: mask beside it is"),
+        (["a/train/outlines/2.png"], "a/train/outlines is not read: beside image only labels are"),
+        (["a/train/image/2.dcm"], "1 file, e.g. 2.dcm; convert .dcm files to PNG or NIfTI"),
+        (["b/2.dcm", "b/3.dcm"], "2 files, e.g. 2.dcm; convert .dcm files to PNG or NIfTI"),
+        (["a/train/test/image/2.png"], "a/train/test is not read: beside image only labels are"),
+        (["b/2.png", "b/mask/2.png"], "b/mask is not read: no folder `image` lies beside it"),
+        (["imagesTr/2.png", "imagesVal/2.png"], "imagesVal is not read: of nnU-Net's folders"),
+    ],
+)
+def test_files_that_are_not_read_are_noted(tmp_path: Path, files: list[str], note: str) -> None:
+    """Beside a sound case, images that the layout has no place for."""
+    for name in ("a/train/image/1.png", "a/train/mask/1.png", *files):
+        picture(tmp_path / "x.png").rename(created(tmp_path / name))
+    (said,) = [n for n in load(tmp_path).notices if note in n]
+    assert str(tmp_path) in said
+
+
+def test_what_is_no_image_needs_no_note(tmp_path: Path) -> None:
+    picture(tmp_path / "a/train/image/1.png")
+    for name in ("a.txt", "a/train/x.json", "a/train/image/.2.png", "a/train/image/x.md"):
+        (tmp_path / name).touch()
+    created(tmp_path / "a/train/.hidden/3.png").touch()
+    created(tmp_path / "a/train/notes/x.txt").touch()
+    assert load(tmp_path).notices == ()
+
+
+def test_notes_about_unread_folders_are_a_handful(tmp_path: Path) -> None:
+    """Of 12 folders five are named; each counts 3 files, whatever lies below."""
+    picture(tmp_path / "image/1.png")
+    for k in range(12):
+        for name in ("a.png", "b.nii.gz", "deep/c.dcm"):
+            created(tmp_path / f"image/p{k:02d}" / name).touch()
+    *notes, last = load(tmp_path).notices
+    assert len(notes) == 5
+    assert all(note.endswith("(3 files)") for note in notes)
+    assert last == "and 7 more folders with files not read"
+
+
+def test_both_spellings_of_train_are_read_and_twins_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "a/train/image/1.png")
+    picture(tmp_path / "a/Training/image/2.png")
+    assert ids(load(tmp_path)) == ["a/train/2", "a/train/1"]
+    picture(tmp_path / "a/Training/image/1.png")
+    with pytest.raises(UserError, match="two images of one name"):
+        load(tmp_path)
 
 
 def test_a_label_without_image_is_noticed(tmp_path: Path) -> None:

@@ -26,8 +26,9 @@ from synfoc.images.files import (
 )
 from synfoc.images.formats import suffix
 from synfoc.images.geometry import NEAR, voxels_apart
-from synfoc.images.layouts import Case, Found, find_cases, find_paper_cases, looks_like
+from synfoc.images.layouts import Case, Found, find_cases
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
+from synfoc.images.published import find_paper_cases, looks_like
 
 __all__ = [
     "Case",
@@ -318,7 +319,7 @@ def _nothing(path: Path, found: Found) -> UserError:
     inside = sorted(p.name for p in path.iterdir())[:6] if path.is_dir() else []
     return UserError(
         f"no image in {path}",
-        found="; ".join(found.notices) or (", ".join(inside) if inside else "nothing"),
+        found="; ".join(found.notices[:3]) or (", ".join(inside) if inside else "nothing"),
         expected="<domain>/{train,test}/{image,mask}/ with PNG, JPEG, TIFF, BMP, NIfTI or NPY",
         fix="see docs/data.md for the layouts, or list the files in a CSV",
     )
