@@ -261,7 +261,13 @@ def test_a_folder_with_cases_csv_is_read_by_it(tmp_path: Path) -> None:
         ("", "(none)"),
         ("image,split\n1.png,validation\n", "split validation in line 2"),
         ("image,label\n,1.png\n", "line 2 without an image"),
-        ("image,label,mask\n1.png,,\n", "two columns for label"),
+        ("image,label,mask\n1.png,,\n", "two columns for label: label, mask"),
+        ("image,patient,Subject ID\n1.png,,\n", "two columns for patient: patient, Subject ID"),
+        ("image,label\n\n,\n", "a header and no row below it"),
+        ("\n\nimage,split\n1.png,validation\n", "split validation in line 4"),
+        ("image\n1.png\n../DIR/1.png\n", "one name twice"),
+        ("image\n1.png\nDIR_ABOVE/1.png\n", "one name twice"),
+        ("image,label\n1.png,../DIR/1.png\n", "line 2 with the image as its own label: 1.png"),
         ("image\n1.png\n1.png\n", "one name twice"),
         ("image,spacing\n1.png,0\n", "spacing 0 in line 2"),
         ("image,label\n1.png,nowhere.png\n", "1 of 2 missing"),
@@ -269,10 +275,50 @@ def test_a_folder_with_cases_csv_is_read_by_it(tmp_path: Path) -> None:
 )
 def test_a_csv_that_cannot_be_understood(tmp_path: Path, text: str, found: str) -> None:
     picture(tmp_path / "1.png")
+    text = text.replace("DIR_ABOVE", str(tmp_path)).replace("DIR", tmp_path.name)
     (tmp_path / "set.csv").write_text(text)
     with pytest.raises(UserError) as caught:
         load(tmp_path / "set.csv")
     assert found in caught.value.found
+
+
+def test_columns_of_other_names_are_noted_with_the_nearest_one(tmp_path: Path) -> None:
+    """Obvious spellings are read; `patiant` would let patients leak across the split."""
+    picture(tmp_path / "1.png")
+    (tmp_path / "set.csv").write_text(
+        "image,Split ,Patient ID,pixel_spacing,SEG\n1.png,test,p1,0.5,\n"
+    )
+    table = load(tmp_path / "set.csv")
+    (case,) = table.cases
+    assert (case.split, case.patient, case.spacing) == ("test", "p1", (0.0, 0.5, 0.5))
+    assert table.notices == ()
+    (tmp_path / "set.csv").write_text("image,patiant,age,\n1.png,p1,50,\n")
+    (note,) = load(tmp_path / "set.csv").notices
+    assert note == "columns that are not read: patiant (did you mean patient?), age"
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", '"sep=;"\r\n', "\n \n", "sep=;\n\n;;\n"])
+def test_lines_before_the_names_of_the_columns_are_passed_over(tmp_path: Path, head: str) -> None:
+    """Excel tells the separator in a line of its own; a domain may hold commas then."""
+    picture(tmp_path / "1.png")
+    (tmp_path / "set.csv").write_text(head + "image;domain\n1.png;a, b, c\n")
+    (case,) = load(tmp_path / "set.csv").cases
+    assert case.domain == "a, b, c"
+
+
+@pytest.mark.parametrize(
+    ("cell", "fix"),
+    [
+        ("a\\1.png", "with / instead of \\"),
+        ("~/1.png", "~ is taken"),
+        ("2.png", "correct the paths"),
+    ],
+)
+def test_a_missing_path_is_told_what_is_odd_about_it(tmp_path: Path, cell: str, fix: str) -> None:
+    (tmp_path / "set.csv").write_text(f"image\n{cell}\n")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "set.csv")
+    assert fix in caught.value.fix
 
 
 def test_paths_that_hold_no_data(tmp_path: Path) -> None:

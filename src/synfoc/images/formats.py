@@ -61,6 +61,15 @@ def stem(path: Path) -> str:
     return path.name[: len(path.name) - len(suffix(path))]
 
 
+def path_fix(path: Path, otherwise: str) -> str:
+    """What to do about a path where no file is; `otherwise` where nothing is odd about it."""
+    if "\\" in str(path):
+        return "write paths with / instead of \\"
+    if any(part.startswith("~") for part in path.parts):
+        return "write out the home folder: ~ is taken as a name"
+    return otherwise
+
+
 def read_header(path: Path) -> Source:
     """Size and geometry, reading as little of the file as its format allows.
 
@@ -116,7 +125,7 @@ def _open(path: Path) -> tuple[Source, Any]:
     if path.is_dir():
         raise _refused(path, "a folder", "name a file in it")
     if not path.exists():
-        raise _refused(path, "no such file", "check the path")
+        raise _refused(path, "no such file", path_fix(path, "check the path"))
     if path.stat().st_size == 0:
         raise _refused(path, "an empty file (0 bytes)", "export or copy it again")
     if ending in PICTURES:
