@@ -361,13 +361,13 @@ def test_a_code_that_is_no_class_names_the_remap(tmp_path: Path) -> None:
     assert error.what == f"mask {tmp_path / 'mask/1.png'} does not fit the classes"
     assert error.found == "pixel values 0, 1, 2, 255"
     assert "0 background, 1 cup, 2 disc (data.classes)" in str(error)
-    assert error.fix == "add data.remap = {255: 0}, or correct the file"
+    assert error.fix == "add --set 'data.remap={255: 0}', or correct the file"
 
 
 def test_a_binary_mask_of_255_names_the_remap_that_keeps_it(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         pair(tmp_path, [255], classes=("lesion",))
-    assert caught.value.fix == "add data.remap = {255: 1}, or correct the file"
+    assert caught.value.fix == "add --set 'data.remap={255: 1}', or correct the file"
 
 
 def test_a_remapped_label_fits(tmp_path: Path) -> None:
@@ -488,7 +488,9 @@ def test_classes_are_read_from_labels_and_gaps_are_told(tmp_path: Path) -> None:
     a, b, c, d = table.cases
     assert table.classes is None
     assert name_classes(table, (a, b, c)).classes == ("class1", "class2")
-    with pytest.raises(UserError, match=r"data.remap = \{255: 2\}"):
+    with pytest.raises(UserError, match=r"--set 'data.remap=\{255: 1\}'"):
+        name_classes(table, (d,))
+    with pytest.raises(UserError, match=r"255 in .*d\.png(?s:.*)correct the files"):
         name_classes(table, (a, d))
     with pytest.raises(UserError, match="background only"):
         name_classes(table, (c,))

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.codes import class_gap, odd_fix, some
 from synfoc.images.csv_table import read_csv
 from synfoc.images.files import (
     Geometry,
@@ -33,7 +34,6 @@ from synfoc.images.published import find_paper_cases, looks_like
 __all__ = [
     "Case",
     "CaseTable",
-    "class_gap",
     "load_cases",
     "load_image",
     "load_label",
@@ -196,14 +196,16 @@ def name_classes(
     a gap (0 and 255) is a code that nobody has explained.
 
     Raises:
-        UserError: no class at all, or a gap, with the `data.remap` that would close it.
+        UserError: no class at all, or a gap, with the `data.remap` that would close it if one is
+            likely.
     """
     if table.classes is not None:
         return table
-    present: set[int] = set()
+    present: list[tuple[Path, set[int]]] = []
     for case in cases:
-        present |= set(np.unique(load_label(case, table, slice_axis=slice_axis).pixels).tolist())
-    gap = class_gap(present)
+        label = load_label(case, table, slice_axis=slice_axis)
+        present.append((case.labels[0], set(np.unique(label.pixels).tolist())))
+    gap = class_gap(present, table.decode)
     if gap:
         raise UserError(
             f"the classes cannot be read from the labels of {len(cases)} images",
@@ -211,18 +213,8 @@ def name_classes(
             expected="0 background, then 1, 2, ... without a gap",
             fix=gap[1],
         )
-    return replace(table, classes=tuple(f"class{k}" for k in range(1, max(present) + 1)))
-
-
-def class_gap(present: set[int]) -> tuple[str, str] | None:
-    """What is wrong with these class indices, and the fix; None where they are 0..C, C >= 1."""
-    highest = max(present, default=0)
-    if highest == 0:
-        return "background only", "label the structures, or check data.remap"
-    if present - {0} == set(range(1, highest + 1)):
-        return None
-    fix = f"set data.remap = {_closing(present)}, or name all classes in data.classes"
-    return f"class indices {_some(present)}", fix
+    highest = max(max(indices) for _, indices in present)
+    return replace(table, classes=tuple(f"class{k}" for k in range(1, highest + 1)))
 
 
 def _recognized(path: Path) -> PaperSet | None:
@@ -284,30 +276,16 @@ def _check_classes(
     highest = len(table.classes) if table.classes is not None else 255
     if indices.min() >= 0 and indices.max() <= highest:
         return
-    present = set(np.unique(codes).tolist())
-    fix = f"add data.remap = {_closing(present, highest)}, or correct the file"
+    fix = odd_fix(set(np.unique(indices).tolist()), highest, table.decode)
     if suffix(path) in (".jpg", ".jpeg"):
         fix = "save labels as PNG: JPEG changes pixel values"
     names = [f"{k} {name}" for k, name in enumerate(("background", *(table.classes or ())))]
     raise UserError(
         f"mask {path} does not fit the classes",
-        found=f"pixel values {_some(present)}",
+        found=f"pixel values {some(np.unique(codes).tolist())}",
         expected=", ".join(names) + " (data.classes)" if table.classes else "values 0 to 255",
         fix=fix,
     )
-
-
-def _closing(present: set[int], highest: int = 255) -> dict[int, int]:
-    """A remap that would make the codes class indices: in order, or to 0 where there are more."""
-    codes = sorted(present - {0})
-    if len(codes) <= highest:
-        return {code: k for k, code in enumerate(codes, 1) if code != k}
-    return {code: 0 for code in codes if not 0 < code <= highest}
-
-
-def _some(values: set[int], most: int = 8) -> str:
-    shown = ", ".join(map(str, sorted(values)[:most]))
-    return f"{shown}, ... ({len(values)} values)" if len(values) > most else shown
 
 
 def _size(size: tuple[int, ...]) -> str:
