@@ -207,6 +207,20 @@ def test_two_hospitals_may_have_the_same_patient_number(tmp_path: Path) -> None:
     assert first.group != second.group
 
 
+def test_domains_that_differ_only_by_case_are_noted(tmp_path: Path) -> None:
+    """Two domains in folders as in a CSV: neither is merged or lost."""
+    for name in ("siteA", "SITEA", "siteB"):
+        picture(tmp_path / name / "image" / "1.png")
+    rows = "".join(f"{name}/image/1.png,{name}\n" for name in ("siteA", "SITEA", "siteB"))
+    (tmp_path / "set.csv").write_text("image,domain\n" + rows)
+    for table in (load(tmp_path), load(tmp_path / "set.csv")):
+        assert table.domains == ("SITEA", "siteA", "siteB")
+        assert table.notices == (
+            "domains that differ only by upper and lower case: SITEA, siteA; they count as 2 "
+            "domains",
+        )
+
+
 CSV = """\ufeffImage;Mask;Domain;Split;Patient;Spacing;Comment
 a/train/image/2.png;;a;train;;;
 a/train/image/1.png;m/1.png | m/1b.png;a;Train;p 1;0.5 x 0.4;two lesions

@@ -115,7 +115,7 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
         nested=data.nested or (paper.nested if paper else False),
         decode=paper.decode if paper and not remap else Decode(remap),
         paper=paper,
-        notices=tuple(found.notices),
+        notices=(*found.notices, *_alike(found.cases)),
         layout=layout,
     )
 
@@ -291,6 +291,19 @@ def _check_classes(
 def _size(size: tuple[int, ...]) -> str:
     slices, *plane = size
     return " x ".join(map(str, plane)) + (f" x {slices} slices" if slices > 1 else "")
+
+
+def _alike(cases: list[Case]) -> list[str]:
+    """Notes on domains whose names differ only by case: one scanner, written in two ways?"""
+    names: dict[str, list[str]] = {}
+    for domain in dict.fromkeys(case.domain for case in cases if case.domain):
+        names.setdefault(domain.casefold(), []).append(domain)
+    return [
+        f"domains that differ only by upper and lower case: {', '.join(same)}; they count as "
+        f"{len(same)} domains"
+        for same in names.values()
+        if len(same) > 1
+    ]
 
 
 def _nothing(path: Path, found: Found) -> UserError:
