@@ -12,6 +12,7 @@ from PIL import Image
 from synfoc.config import Data
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_image, load_label, name_classes
+from synfoc.images.files import Stack
 
 
 def picture(path: Path, value: int = 0, size: tuple[int, int] = (4, 5)) -> Path:
@@ -20,6 +21,12 @@ def picture(path: Path, value: int = 0, size: tuple[int, int] = (4, 5)) -> Path:
     pixels = np.full(size, value, np.uint8)
     pixels[0, 0] = 0
     Image.fromarray(pixels).save(path)
+    return path
+
+
+def created(path: Path) -> Path:
+    """The path, with its folder made."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
@@ -50,6 +57,8 @@ def test_domains_splits_images_and_labels_of_folders(tmp_path: Path) -> None:
     ("image", "label", "name"),
     [
         ("site/images/x.png", "site/labels/x.png", "site/x"),
+        ("site/images/x.png", "site/segmentations/x.png", "site/x"),
+        ("site/image/x.png", "site/GT/x.png", "site/x"),
         ("train/img/x.png", "train/masks/x.png", "train/x"),
         ("train/site/image/x.png", "train/site/mask/x.png", "site/train/x"),
         ("image/x.png", "mask/x.png", "x"),
@@ -107,6 +116,61 @@ def test_other_folders_beside_image_are_left_alone(tmp_path: Path) -> None:
     assert any("val is not read" in notice for notice in table.notices)
 
 
+@pytest.mark.parametrize(
+    ("files", "note"),
+    [
+        (["image/2.png", "mask/2.png"], "a is not read: beside image only labels are"),
+        (["b/scanner/train/image/2.png"], "b/scanner is not read: it lies within the domain b"),
+        (["a/train/image/p1/2.png"], "a/train/image/p1 is not read: put its files into image"),
+        (["2.png"], "1 file, e.g. 2.png; there are folders beside them"),
+        (["a/train/images/2.png"], "a/train/images is not read: image beside it is"),
+        (["a/train/labels/2.png"], "a/train/labels is not read: mask beside it is"),
+        (["a/train/outlines/2.png"], "a/train/outlines is not read: beside image only labels are"),
+        (["a/train/image/2.dcm"], "1 file, e.g. 2.dcm; convert .dcm files to PNG or NIfTI"),
+        (["b/2.dcm", "b/3.dcm"], "2 files, e.g. 2.dcm; convert .dcm files to PNG or NIfTI"),
+        (["a/train/test/image/2.png"], "a/train/test is not read: beside image only labels are"),
+        (["b/2.png", "b/mask/2.png"], "b/mask is not read: no folder `image` lies beside it"),
+        (["imagesTr/2.png", "imagesVal/2.png"], "imagesVal is not read: of nnU-Net's folders"),
+    ],
+)
+def test_files_that_are_not_read_are_noted(tmp_path: Path, files: list[str], note: str) -> None:
+    """Beside a sound case, images that the layout has no place for."""
+    for name in ("a/train/image/1.png", "a/train/mask/1.png", *files):
+        picture(tmp_path / "x.png").rename(created(tmp_path / name))
+    (said,) = [n for n in load(tmp_path).notices if note in n]
+    assert str(tmp_path) in said
+
+
+def test_what_is_no_image_needs_no_note(tmp_path: Path) -> None:
+    picture(tmp_path / "a/train/image/1.png")
+    for name in ("a.txt", "a/train/x.json", "a/train/image/.2.png", "a/train/image/x.md"):
+        (tmp_path / name).touch()
+    created(tmp_path / "a/train/.hidden/3.png").touch()
+    created(tmp_path / "a/train/notes/x.txt").touch()
+    assert load(tmp_path).notices == ()
+
+
+def test_notes_about_unread_folders_are_a_handful(tmp_path: Path) -> None:
+    """Of 12 folders five are named; each counts 3 files, whatever lies below."""
+    picture(tmp_path / "image/1.png")
+    for k in range(12):
+        for name in ("a.png", "b.nii.gz", "deep/c.dcm"):
+            created(tmp_path / f"image/p{k:02d}" / name).touch()
+    *notes, last = load(tmp_path).notices
+    assert len(notes) == 5
+    assert all(note.endswith("(3 files)") for note in notes)
+    assert last == "and 7 more folders with files not read"
+
+
+def test_both_spellings_of_train_are_read_and_twins_are_refused(tmp_path: Path) -> None:
+    picture(tmp_path / "a/train/image/1.png")
+    picture(tmp_path / "a/Training/image/2.png")
+    assert ids(load(tmp_path)) == ["a/train/2", "a/train/1"]
+    picture(tmp_path / "a/Training/image/1.png")
+    with pytest.raises(UserError, match="two images of one name"):
+        load(tmp_path)
+
+
 def test_a_label_without_image_is_noticed(tmp_path: Path) -> None:
     picture(tmp_path / "image/1.png")
     picture(tmp_path / "mask/2.png")
@@ -141,6 +205,20 @@ def test_two_hospitals_may_have_the_same_patient_number(tmp_path: Path) -> None:
     first, second = load(tmp_path).cases
     assert first.patient == second.patient
     assert first.group != second.group
+
+
+def test_domains_that_differ_only_by_case_are_noted(tmp_path: Path) -> None:
+    """Two domains in folders as in a CSV: neither is merged or lost."""
+    for name in ("siteA", "SITEA", "siteB"):
+        picture(tmp_path / name / "image" / "1.png")
+    rows = "".join(f"{name}/image/1.png,{name}\n" for name in ("siteA", "SITEA", "siteB"))
+    (tmp_path / "set.csv").write_text("image,domain\n" + rows)
+    for table in (load(tmp_path), load(tmp_path / "set.csv")):
+        assert table.domains == ("SITEA", "siteA", "siteB")
+        assert table.notices == (
+            "domains that differ only by upper and lower case: SITEA, siteA; they count as 2 "
+            "domains",
+        )
 
 
 CSV = """\ufeffImage;Mask;Domain;Split;Patient;Spacing;Comment
@@ -197,7 +275,13 @@ def test_a_folder_with_cases_csv_is_read_by_it(tmp_path: Path) -> None:
         ("", "(none)"),
         ("image,split\n1.png,validation\n", "split validation in line 2"),
         ("image,label\n,1.png\n", "line 2 without an image"),
-        ("image,label,mask\n1.png,,\n", "two columns for label"),
+        ("image,label,mask\n1.png,,\n", "two columns for label: label, mask"),
+        ("image,patient,Subject ID\n1.png,,\n", "two columns for patient: patient, Subject ID"),
+        ("image,label\n\n,\n", "a header and no row below it"),
+        ("\n\nimage,split\n1.png,validation\n", "split validation in line 4"),
+        ("image\n1.png\n../DIR/1.png\n", "one name twice"),
+        ("image\n1.png\nDIR_ABOVE/1.png\n", "one name twice"),
+        ("image,label\n1.png,../DIR/1.png\n", "line 2 with the image as its own label: 1.png"),
         ("image\n1.png\n1.png\n", "one name twice"),
         ("image,spacing\n1.png,0\n", "spacing 0 in line 2"),
         ("image,label\n1.png,nowhere.png\n", "1 of 2 missing"),
@@ -205,10 +289,50 @@ def test_a_folder_with_cases_csv_is_read_by_it(tmp_path: Path) -> None:
 )
 def test_a_csv_that_cannot_be_understood(tmp_path: Path, text: str, found: str) -> None:
     picture(tmp_path / "1.png")
+    text = text.replace("DIR_ABOVE", str(tmp_path)).replace("DIR", tmp_path.name)
     (tmp_path / "set.csv").write_text(text)
     with pytest.raises(UserError) as caught:
         load(tmp_path / "set.csv")
     assert found in caught.value.found
+
+
+def test_columns_of_other_names_are_noted_with_the_nearest_one(tmp_path: Path) -> None:
+    """Obvious spellings are read; `patiant` would let patients leak across the split."""
+    picture(tmp_path / "1.png")
+    (tmp_path / "set.csv").write_text(
+        "image,Split ,Patient ID,pixel_spacing,SEG\n1.png,test,p1,0.5,\n"
+    )
+    table = load(tmp_path / "set.csv")
+    (case,) = table.cases
+    assert (case.split, case.patient, case.spacing) == ("test", "p1", (0.0, 0.5, 0.5))
+    assert table.notices == ()
+    (tmp_path / "set.csv").write_text("image,patiant,age,\n1.png,p1,50,\n")
+    (note,) = load(tmp_path / "set.csv").notices
+    assert note == "columns that are not read: patiant (did you mean patient?), age"
+
+
+@pytest.mark.parametrize("head", ["sep=;\n", '"sep=;"\r\n', "\n \n", "sep=;\n\n;;\n"])
+def test_lines_before_the_names_of_the_columns_are_passed_over(tmp_path: Path, head: str) -> None:
+    """Excel tells the separator in a line of its own; a domain may hold commas then."""
+    picture(tmp_path / "1.png")
+    (tmp_path / "set.csv").write_text(head + "image;domain\n1.png;a, b, c\n")
+    (case,) = load(tmp_path / "set.csv").cases
+    assert case.domain == "a, b, c"
+
+
+@pytest.mark.parametrize(
+    ("cell", "fix"),
+    [
+        ("a\\1.png", "with / instead of \\"),
+        ("~/1.png", "~ is taken"),
+        ("2.png", "correct the paths"),
+    ],
+)
+def test_a_missing_path_is_told_what_is_odd_about_it(tmp_path: Path, cell: str, fix: str) -> None:
+    (tmp_path / "set.csv").write_text(f"image\n{cell}\n")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "set.csv")
+    assert fix in caught.value.fix
 
 
 def test_paths_that_hold_no_data(tmp_path: Path) -> None:
@@ -251,13 +375,13 @@ def test_a_code_that_is_no_class_names_the_remap(tmp_path: Path) -> None:
     assert error.what == f"mask {tmp_path / 'mask/1.png'} does not fit the classes"
     assert error.found == "pixel values 0, 1, 2, 255"
     assert "0 background, 1 cup, 2 disc (data.classes)" in str(error)
-    assert error.fix == "add data.remap = {255: 0}, or correct the file"
+    assert error.fix == "add --set 'data.remap={255: 0}', or correct the file"
 
 
 def test_a_binary_mask_of_255_names_the_remap_that_keeps_it(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         pair(tmp_path, [255], classes=("lesion",))
-    assert caught.value.fix == "add data.remap = {255: 1}, or correct the file"
+    assert caught.value.fix == "add --set 'data.remap={255: 1}', or correct the file"
 
 
 def test_a_remapped_label_fits(tmp_path: Path) -> None:
@@ -283,6 +407,93 @@ def test_a_label_turned_against_its_image_is_refused(tmp_path: Path) -> None:
         load_label(table.cases[0], table)
 
 
+AFFINE = np.array([[-1, 0, 0, 20], [0, -1.5, 0, 30], [0, 0, 8, 5], [0, 0, 0, 1.0]])
+TILT = np.array([[0.8, -0.6, 0, 0], [0.6, 0.8, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+
+
+def shifted(axis: int, mm: float) -> np.ndarray:
+    """What moves an affine along a world axis."""
+    return mm * np.outer(np.eye(4)[axis], [0, 0, 0, 1])
+
+
+def volumes(
+    root: Path,
+    affine: np.ndarray,
+    label_affine: np.ndarray,
+    *,
+    shape: tuple[int, ...] = (6, 5, 4),
+    units: tuple[str, str] = ("unknown", "unknown"),
+) -> Stack:
+    """The label of an image, each with its affine."""
+    for folder, own, unit in zip(("image", "mask"), (affine, label_affine), units, strict=True):
+        (root / folder).mkdir(exist_ok=True)
+        file = nib.Nifti1Image(np.ones(shape, np.uint8), own)
+        file.header.set_xyzt_units(unit)
+        nib.save(file, root / folder / "1.nii.gz")
+    table = load(root)
+    return load_label(table.cases[0], table)
+
+
+def mirrored(affine: np.ndarray, axis: int, size: int) -> np.ndarray:
+    """The affine of the same body stored the other way round along an axis."""
+    mirror = np.eye(4)
+    mirror[axis, axis], mirror[axis, 3] = -1, size - 1
+    return affine @ mirror
+
+
+@pytest.mark.parametrize(
+    ("affine", "label", "apart"),
+    [
+        # The first slice of the mask is the last of the image: 3 voxels of 4 slices apart.
+        (AFFINE, mirrored(AFFINE, 2, 4), "3 voxels"),
+        (TILT @ AFFINE, mirrored(TILT @ AFFINE, 2, 4), "3 voxels"),
+        (TILT @ AFFINE, mirrored(TILT @ AFFINE, 0, 6), "5 voxels"),
+        # 12 mm are 12 voxels of 1 mm, 8 of 1.5 mm and 1.5 of 8 mm.
+        (AFFINE, AFFINE + shifted(0, 12), "12 voxels"),
+        (AFFINE, AFFINE + shifted(1, 12), "8 voxels"),
+        (AFFINE, AFFINE + shifted(2, 12), "1.5 voxels"),
+        # Doubled rows: the last of 5 lies where the image would have its ninth.
+        (AFFINE, AFFINE @ np.diag([1, 2, 1, 1]), "4 voxels"),
+    ],
+)
+def test_a_label_whose_affine_puts_it_elsewhere_is_refused(
+    tmp_path: Path, affine: np.ndarray, label: np.ndarray, apart: str
+) -> None:
+    with pytest.raises(UserError, match="is off its image") as caught:
+        volumes(tmp_path, affine, label)
+    assert f"up to {apart} from those of 1.nii.gz" in caught.value.found
+    assert "resample the mask onto the image" in caught.value.fix
+
+
+def test_a_flat_nifti_is_held_to_its_affine_too(tmp_path: Path) -> None:
+    """Slices do not count in two axes: the third column of the affine may differ."""
+    assert volumes(tmp_path, AFFINE, AFFINE @ np.diag([1, 1, 3, 1]), shape=(6, 5)).pixels.all()
+    with pytest.raises(UserError, match="up to 7 voxels"):
+        volumes(tmp_path, AFFINE, AFFINE + shifted(0, 7), shape=(6, 5))
+
+
+def test_a_label_that_lost_its_affine_is_told_to_copy_it(tmp_path: Path) -> None:
+    """nibabel writes the identity, SimpleITK turns two of its axes."""
+    for lost in (np.eye(4), np.diag([-1.0, -1, 1, 1])):
+        with pytest.raises(UserError, match="affine of the mask is the identity") as caught:
+            volumes(tmp_path, AFFINE, lost)
+        assert "copy that of the image" in caught.value.fix
+    assert volumes(tmp_path, np.eye(4), np.eye(4)).pixels.all()
+
+
+def test_what_rounding_does_to_an_affine_is_no_other_place(tmp_path: Path) -> None:
+    """A tenth of a degree, 0.4 voxels and a dropped unit pass; 0.6 voxels do not."""
+    c, s = np.cos(np.radians(0.1)), np.sin(np.radians(0.1))
+    turned = np.array([[c, -s, 0, 0], [s, c, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]])
+    assert volumes(tmp_path, AFFINE, turned @ AFFINE).pixels.all()
+    assert volumes(tmp_path, AFFINE, AFFINE + shifted(2, 0.4 * 8)).pixels.all()
+    with pytest.raises(UserError, match=r"up to 0\.6 voxels"):
+        volumes(tmp_path, AFFINE, AFFINE + shifted(2, 0.6 * 8))
+    microns = np.diag([1000, 1000, 1000, 1.0]) @ AFFINE
+    assert volumes(tmp_path, microns, microns, units=("micron", "unknown")).pixels.all()
+    assert volumes(tmp_path, microns, AFFINE, units=("micron", "mm")).pixels.all()
+
+
 def test_classes_are_read_from_labels_and_gaps_are_told(tmp_path: Path) -> None:
     for name, value in (("a", 1), ("b", 2), ("c", 0), ("d", 255)):
         picture(tmp_path / "image" / f"{name}.png")
@@ -291,7 +502,9 @@ def test_classes_are_read_from_labels_and_gaps_are_told(tmp_path: Path) -> None:
     a, b, c, d = table.cases
     assert table.classes is None
     assert name_classes(table, (a, b, c)).classes == ("class1", "class2")
-    with pytest.raises(UserError, match=r"data.remap = \{255: 2\}"):
+    with pytest.raises(UserError, match=r"--set 'data.remap=\{255: 1\}'"):
+        name_classes(table, (d,))
+    with pytest.raises(UserError, match=r"255 in .*d\.png(?s:.*)correct the files"):
         name_classes(table, (a, d))
     with pytest.raises(UserError, match="background only"):
         name_classes(table, (c,))

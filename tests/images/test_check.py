@@ -89,6 +89,18 @@ def test_faults_are_listed_and_do_not_stop_the_check(tmp_path: Path) -> None:
     assert found.rows()[1][2] == "3"
 
 
+def test_faults_of_several_kinds_are_told_with_the_fix_of_each(tmp_path: Path) -> None:
+    """Two empty files, one of text: the fix of the first is not that of the last."""
+    sound(tmp_path)
+    for name in ("patient1_s1", "patient1_s2"):
+        (tmp_path / f"a/train/image/{name}.png").write_bytes(b"")
+    Image.new("L", (1, 1)).save(tmp_path / "b/train/image/x.png")
+    problem = check(tmp_path).problems[0]
+    assert problem.startswith("images cannot be read: 3. ")
+    assert "patient1_s1.png: an empty file (0 bytes); and 1 more. Fix: export or copy" in problem
+    assert problem.endswith("x.png: 1 x 1 pixels. Fix: export it again")
+
+
 def test_a_missing_file_of_a_csv_is_a_problem(tmp_path: Path) -> None:
     write(tmp_path, "a/train/1", label=[1])
     (tmp_path / "set.csv").write_text(
@@ -102,7 +114,8 @@ def test_unexplained_codes_are_a_problem_with_the_remap(tmp_path: Path) -> None:
     write(tmp_path, "a/train/1", label=[255])
     (problem,) = check(tmp_path).problems
     assert "class indices 0, 255" in problem
-    assert "data.remap = {255: 1}" in problem
+    assert f"255 in {tmp_path / 'a/train/mask/1.png'}" in problem
+    assert "--set 'data.remap={255: 1}'" in problem
     (problem,) = check(tmp_path, classes=("lesion",)).problems
     assert "pixel values 0, 255" in problem
     assert check(tmp_path, remap={255: 1}).problems == ()

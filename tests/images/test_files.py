@@ -230,6 +230,46 @@ def test_micrometers_become_millimeters(tmp_path: Path) -> None:
     assert read_image(tmp_path / "a.nii").spacing == (2.0, 0.5, 0.5)
 
 
+def spoiled(path: Path, at: int, *numbers: float) -> Path:
+    """A NIfTI of 4 x 5 x 6 voxels, 1 x 1.5 x 8 mm, with 32-bit floats of its header changed."""
+    data = np.arange(120, dtype=np.int16).reshape(4, 5, 6)
+    content = bytearray(nib.Nifti1Image(data, np.diag([1, 1.5, 8, 1])).to_bytes())
+    content[at : at + 4 * len(numbers)] = struct.pack(f"<{len(numbers)}f", *numbers)
+    path.write_bytes(content)
+    return path
+
+
+PIXDIM_Z, SFORM = 88, 280
+"""Bytes of the NIfTI-1 header."""
+
+
+@pytest.mark.parametrize("stated", [0.0, -8.0, float("nan"), 1.0])
+def test_spacing_is_that_of_the_sform_where_the_header_has_none(
+    tmp_path: Path, stated: float, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """The sform says 8 mm; a mask gets the spacing that was used, and nothing is printed."""
+    stack = read_image(spoiled(tmp_path / "a.nii", PIXDIM_Z, stated))
+    assert (stack.spacing, stack.axis) == ((8.0, 1.5, 1.0), 2)
+    mask = nib.load(write_label(tmp_path / "m.nii", stack.pixels, stack))
+    assert mask.header.get_zooms() == (1, 1.5, 8)
+    assert mask.affine[2, 2] == 8
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_spacing_that_the_sform_contradicts_stays(tmp_path: Path) -> None:
+    """6 mm between slices is a size: which of the two is right nobody knows."""
+    stack = read_image(spoiled(tmp_path / "a.nii", PIXDIM_Z, 6.0))
+    assert stack.spacing == (6.0, 1.5, 1.0)
+
+
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_an_affine_that_is_no_number_is_refused(tmp_path: Path, number: float) -> None:
+    """A mask could not be written with it."""
+    with pytest.raises(UserError, match="NaN or infinite numbers") as caught:
+        read_image(spoiled(tmp_path / "a.nii", SFORM, number))
+    assert caught.value.found == "an affine with NaN or infinite numbers"
+
+
 def test_npy_is_a_picture_a_color_picture_or_a_volume(tmp_path: Path) -> None:
     """A last axis of 3 is color; else three axes are a volume, cut along the shortest."""
     for name, shape, expected, axis in (

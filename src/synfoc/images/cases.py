@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.codes import class_gap, odd_fix, some
 from synfoc.images.csv_table import read_csv
 from synfoc.images.files import (
     Geometry,
@@ -25,13 +26,14 @@ from synfoc.images.files import (
     read_image,
 )
 from synfoc.images.formats import suffix
-from synfoc.images.layouts import Case, Found, find_cases, find_paper_cases, looks_like
+from synfoc.images.geometry import NEAR, voxels_apart
+from synfoc.images.layouts import Case, Found, find_cases
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
+from synfoc.images.published import find_paper_cases, looks_like
 
 __all__ = [
     "Case",
     "CaseTable",
-    "class_gap",
     "load_cases",
     "load_image",
     "load_label",
@@ -113,7 +115,7 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
         nested=data.nested or (paper.nested if paper else False),
         decode=paper.decode if paper and not remap else Decode(remap),
         paper=paper,
-        notices=tuple(found.notices),
+        notices=(*found.notices, *_alike(found.cases)),
         layout=layout,
     )
 
@@ -194,14 +196,16 @@ def name_classes(
     a gap (0 and 255) is a code that nobody has explained.
 
     Raises:
-        UserError: no class at all, or a gap, with the `data.remap` that would close it.
+        UserError: no class at all, or a gap, with the `data.remap` that would close it if one is
+            likely.
     """
     if table.classes is not None:
         return table
-    present: set[int] = set()
+    present: list[tuple[Path, set[int]]] = []
     for case in cases:
-        present |= set(np.unique(load_label(case, table, slice_axis=slice_axis).pixels).tolist())
-    gap = class_gap(present)
+        label = load_label(case, table, slice_axis=slice_axis)
+        present.append((case.labels[0], set(np.unique(label.pixels).tolist())))
+    gap = class_gap(present, table.decode)
     if gap:
         raise UserError(
             f"the classes cannot be read from the labels of {len(cases)} images",
@@ -209,18 +213,8 @@ def name_classes(
             expected="0 background, then 1, 2, ... without a gap",
             fix=gap[1],
         )
-    return replace(table, classes=tuple(f"class{k}" for k in range(1, max(present) + 1)))
-
-
-def class_gap(present: set[int]) -> tuple[str, str] | None:
-    """What is wrong with these class indices, and the fix; None where they are 0..C, C >= 1."""
-    highest = max(present, default=0)
-    if highest == 0:
-        return "background only", "label the structures, or check data.remap"
-    if present - {0} == set(range(1, highest + 1)):
-        return None
-    fix = f"set data.remap = {_closing(present)}, or name all classes in data.classes"
-    return f"class indices {_some(present)}", fix
+    highest = max(max(indices) for _, indices in present)
+    return replace(table, classes=tuple(f"class{k}" for k in range(1, highest + 1)))
 
 
 def _recognized(path: Path) -> PaperSet | None:
@@ -258,13 +252,22 @@ def _check_place(
     label = codes.origin
     if label is None or geometry is None or label.kind != "nifti" or geometry.kind != "nifti":
         return
-    if (label.order, label.flip) != (geometry.order, geometry.flip):
-        raise UserError(
-            f"mask {path} is turned against its image",
-            found=f"axes in another direction than in {image.name}",
-            expected="the affine of the image",
-            fix="save the mask with the image's affine, or resample it onto the image",
-        )
+    apart = voxels_apart(label, geometry)
+    turned = (label.order, label.flip) != (geometry.order, geometry.flip)
+    if apart <= NEAR and not turned:
+        return
+    lost = label.affine is not None and np.allclose(np.abs(label.affine), np.eye(4))
+    found = f"by the affines, corners up to {apart:.3g} voxels from those of {image.name}"
+    if turned:
+        found = f"axes in another direction than in {image.name}"
+    raise UserError(
+        f"mask {path} is turned against its image" if turned else f"mask {path} is off its image",
+        found=found + (": the affine of the mask is the identity" if lost else ""),
+        expected=f"the affine of the image, to {NEAR:g} voxel",
+        fix="the affine seems to be lost: copy that of the image, if the mask was drawn on it"
+        if lost
+        else "resample the mask onto the image (nearest neighbor), or save it with its affine",
+    )
 
 
 def _check_classes(
@@ -273,30 +276,16 @@ def _check_classes(
     highest = len(table.classes) if table.classes is not None else 255
     if indices.min() >= 0 and indices.max() <= highest:
         return
-    present = set(np.unique(codes).tolist())
-    fix = f"add data.remap = {_closing(present, highest)}, or correct the file"
+    fix = odd_fix(set(np.unique(indices).tolist()), highest, table.decode)
     if suffix(path) in (".jpg", ".jpeg"):
         fix = "save labels as PNG: JPEG changes pixel values"
     names = [f"{k} {name}" for k, name in enumerate(("background", *(table.classes or ())))]
     raise UserError(
         f"mask {path} does not fit the classes",
-        found=f"pixel values {_some(present)}",
+        found=f"pixel values {some(np.unique(codes).tolist())}",
         expected=", ".join(names) + " (data.classes)" if table.classes else "values 0 to 255",
         fix=fix,
     )
-
-
-def _closing(present: set[int], highest: int = 255) -> dict[int, int]:
-    """A remap that would make the codes class indices: in order, or to 0 where there are more."""
-    codes = sorted(present - {0})
-    if len(codes) <= highest:
-        return {code: k for k, code in enumerate(codes, 1) if code != k}
-    return {code: 0 for code in codes if not 0 < code <= highest}
-
-
-def _some(values: set[int], most: int = 8) -> str:
-    shown = ", ".join(map(str, sorted(values)[:most]))
-    return f"{shown}, ... ({len(values)} values)" if len(values) > most else shown
 
 
 def _size(size: tuple[int, ...]) -> str:
@@ -304,11 +293,24 @@ def _size(size: tuple[int, ...]) -> str:
     return " x ".join(map(str, plane)) + (f" x {slices} slices" if slices > 1 else "")
 
 
+def _alike(cases: list[Case]) -> list[str]:
+    """Notes on domains whose names differ only by case: one scanner, written in two ways?"""
+    names: dict[str, list[str]] = {}
+    for domain in dict.fromkeys(case.domain for case in cases if case.domain):
+        names.setdefault(domain.casefold(), []).append(domain)
+    return [
+        f"domains that differ only by upper and lower case: {', '.join(same)}; they count as "
+        f"{len(same)} domains"
+        for same in names.values()
+        if len(same) > 1
+    ]
+
+
 def _nothing(path: Path, found: Found) -> UserError:
     inside = sorted(p.name for p in path.iterdir())[:6] if path.is_dir() else []
     return UserError(
         f"no image in {path}",
-        found="; ".join(found.notices) or (", ".join(inside) if inside else "nothing"),
+        found="; ".join(found.notices[:3]) or (", ".join(inside) if inside else "nothing"),
         expected="<domain>/{train,test}/{image,mask}/ with PNG, JPEG, TIFF, BMP, NIfTI or NPY",
         fix="see docs/data.md for the layouts, or list the files in a CSV",
     )

@@ -17,7 +17,8 @@ import numpy as np
 
 from synfoc.config import Data
 from synfoc.errors import UserError
-from synfoc.images.cases import Case, CaseTable, class_gap, load_cases, load_image, load_label
+from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
+from synfoc.images.codes import class_gap
 from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
@@ -230,15 +231,25 @@ def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[s
         yield "no labeled training image. Put label files of the same names into a folder `mask`"
     damaged = found.unreadable or found.unusable_labels
     if table.classes is None and not damaged and any(one.pixels for one in seen):
-        gap = class_gap({k for one in seen for k in one.pixels})
+        labels = [(one.case.labels[0], set(one.pixels)) for one in seen if one.pixels]
+        gap = class_gap(labels, table.decode)
         if gap:
-            yield f"classes: found {gap[0]}; {gap[1]}"
+            yield f"classes: found {gap[0]}. Fix: {gap[1]}"
 
 
 def _told(what: str, faults: tuple[Fault, ...]) -> str:
-    examples = "; ".join(f.reason for f in faults[:SHOWN])
-    more = f"; and {len(faults) - SHOWN} more" if len(faults) > SHOWN else ""
-    return f"{what}: {len(faults)}. {examples}{more}. Fix: {faults[0].fix}"
+    """The faults of each of the most frequent fixes."""
+    by_fix: dict[str, list[Fault]] = defaultdict(list)
+    for fault in faults:
+        by_fix[fault.fix].append(fault)
+    groups = sorted(by_fix.items(), key=lambda group: -len(group[1]))
+    parts = []
+    for fix, same in groups[:SHOWN]:
+        shown = SHOWN if len(groups) == 1 else 1
+        more = f"; and {len(same) - shown} more" if len(same) > shown else ""
+        parts.append("; ".join(fault.reason for fault in same[:shown]) + f"{more}. Fix: {fix}")
+    rest = sum(len(same) for _, same in groups[SHOWN:])
+    return f"{what}: {len(faults)}. {'. '.join(parts)}" + (f". And {rest} others" if rest else "")
 
 
 def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:

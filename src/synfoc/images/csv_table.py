@@ -3,11 +3,13 @@
 Only `image` is needed. Paths are relative to the CSV's folder. An empty label cell is an unlabeled
 image; several label files of one image are joined by `|`. Comma, semicolon and tab all separate.
 Spacing is in mm: one number for rows and columns, or rows and columns, or slices, rows and columns.
+Excel's line `sep=;` and empty lines are passed over; columns of other names are noted.
 """
 
 from __future__ import annotations
 
 import csv
+import difflib
 import io
 import math
 import os
@@ -16,7 +18,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from synfoc.errors import UserError
-from synfoc.images.formats import stem
+from synfoc.images.formats import path_fix, stem
 from synfoc.images.layouts import (
     IMAGE_FOLDERS,
     SPLITS,
@@ -28,7 +30,13 @@ from synfoc.images.layouts import (
 )
 
 COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")
-SPELLINGS = {"mask": "label", "images": "image", "labels": "label", "site": "domain"}
+SPELLINGS = {
+    "images": "image",
+    "labels": "label", "mask": "label", "segmentation": "label", "seg": "label",
+    "site": "domain",
+    "patient_id": "patient", "patientid": "patient", "subject": "patient", "subject_id": "patient",
+    "pixel_spacing": "spacing",
+}  # fmt: skip
 
 
 def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
@@ -39,17 +47,18 @@ def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
         missing_ok: keep rows whose files are not there.
 
     Raises:
-        UserError: no column `image`, a cell that cannot be understood, one image twice, missing
-            files.
+        UserError: no column `image`, no row, a cell that cannot be understood, one image twice or
+            as its own label, missing files.
     """
-    rows, found = _rows(path), Found()
+    rows, ignored = _rows(path)
+    found = Found(notices=[_ignored(ignored, rows[0][1])] if ignored else [])
     for number, row in rows:
         found.cases.append(_case(path, number, row))
     found.cases.sort(key=lambda c: (c.domain or "", c.split == "test", c.image.as_posix()))
     _check_unique(path, found.cases)
     if not missing_ok:
         _check_present(path, found.cases)
-    if rows and "patient" not in rows[0][1]:
+    if "patient" not in rows[0][1]:
         tell_guessed(found)
     return found
 
@@ -62,28 +71,63 @@ def write_csv(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
         table.writerows(rows)
 
 
-def _rows(path: Path) -> list[tuple[int, dict[str, str]]]:
+def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
+    """Line number and cells by column of each row, and the columns of other names."""
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError:
         raise _refused(path, "bytes that are not UTF-8 text", "save it as CSV UTF-8") from None
-    header = text.partition("\n")[0]
-    separator = max(",;\t", key=header.count)
-    reader = csv.reader(io.StringIO(text), delimiter=separator)
-    names = [SPELLINGS.get(n.strip().lower(), n.strip().lower()) for n in next(reader, [])]
-    if "image" not in names:
-        raise _refused(
-            path, f"columns {', '.join(names) or '(none)'}", "name the column of paths `image`"
-        )
-    doubled = sorted({n for n in names if n in COLUMNS and names.count(n) > 1})
-    if doubled:
-        raise _refused(path, f"two columns for {', '.join(doubled)}", "keep one of them")
+    lines = text.splitlines(keepends=True)
+    start, separator = _header(lines)
+    reader = csv.reader(io.StringIO("".join(lines[start:])), delimiter=separator)
+    header = [name.strip() for name in next(reader, [])]
+    names = [_column(name) for name in header]
+    _check_columns(path, header, names)
     rows = []
     for cells in reader:
         if any(cell.strip() for cell in cells):
             padded = [*cells, *[""] * len(names)]
-            rows.append((reader.line_num, {n: c.strip() for n, c in zip(names, padded)}))  # noqa: B905
-    return rows
+            row = {n: c.strip() for n, c in zip(names, padded)}  # noqa: B905
+            rows.append((start + reader.line_num, row))
+    if not rows:
+        raise _refused(path, "a header and no row below it", "add one row per image")
+    return rows, [name for name, known in zip(header, names, strict=True) if known not in COLUMNS]
+
+
+def _header(lines: list[str]) -> tuple[int, str]:
+    """Index of the line with the names of the columns, and what separates them."""
+    told = ""
+    for index, line in enumerate(lines):
+        if excel := re.fullmatch(r'"?sep=(.)"?\s*', line, re.IGNORECASE):
+            told = excel[1]
+        elif line.strip(" \t\r\n,;"):
+            return index, told or max(",;\t", key=line.count)
+    return len(lines), told or ","
+
+
+def _column(name: str) -> str:
+    plain = re.sub(r"[\s_-]+", "_", name.lower())
+    return SPELLINGS.get(plain, plain)
+
+
+def _check_columns(path: Path, header: list[str], names: list[str]) -> None:
+    if "image" not in names:
+        found = f"columns {', '.join(header) or '(none)'}"
+        raise _refused(path, found, "name the column of paths `image`")
+    for column in COLUMNS:
+        same = [name for name, known in zip(header, names, strict=True) if known == column]
+        if len(same) > 1:
+            raise _refused(path, f"two columns for {column}: {', '.join(same)}", "keep one of them")
+
+
+def _ignored(columns: list[str], row: Mapping[str, str]) -> str:
+    """The note about columns that are not read; a column that is missing may be meant."""
+    free = [column for column in COLUMNS if column not in row]
+    told = []
+    for name in filter(None, columns):
+        near = difflib.get_close_matches(_column(name), free, 1)
+        told.append(f"{name} (did you mean {near[0]}?)" if near else name)
+    return f"columns that are not read: {', '.join(told) or '(without a name)'}"
 
 
 def _case(path: Path, number: int, row: dict[str, str]) -> Case:
@@ -92,6 +136,9 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
     labels = tuple(path.parent / cell.strip() for cell in row.get("label", "").split("|") if cell)
     label = labels if len(labels) > 1 else labels[0] if labels else None
     image = path.parent / row["image"]
+    if _plain(image) in map(_plain, labels):
+        found = f"line {number} with the image as its own label: {row['image']}"
+        raise _refused(path, found, "name the label file, or leave the cell empty: unlabeled")
     return Case(
         id=_id(image, path.parent),
         image=image,
@@ -134,12 +181,19 @@ def _spacing(path: Path, number: int, cell: str) -> tuple[float, float, float] |
 
 
 def _check_unique(path: Path, cases: list[Case]) -> None:
+    """Neither a name nor a file twice, however its path is written; no file is asked for."""
     seen: dict[str, Case] = {}
     for case in cases:
-        if case.id in seen:
-            found = f"{seen[case.id].image} and {case.image}"
-            raise _refused(path, f"one name twice: {found}", "remove one, or rename the file")
-        seen[case.id] = case
+        for key in (case.id, _plain(case.image)):
+            twin = seen.setdefault(key, case)
+            if twin is not case:
+                found = f"one name twice: {twin.image} and {case.image}"
+                raise _refused(path, found, "remove one, or rename the file")
+
+
+def _plain(path: Path) -> str:
+    """One spelling per file, by the path alone: links are not followed."""
+    return os.path.normpath(path.absolute())
 
 
 def _check_present(path: Path, cases: list[Case]) -> None:
@@ -152,7 +206,9 @@ def _check_present(path: Path, cases: list[Case]) -> None:
             f"{path} names files that are not there",
             found=f"{len(missing)} of {len(wanted)} missing, e.g. {missing[0]}",
             expected=f"paths relative to {path.parent}, or absolute ones",
-            fix="correct the paths; an unlabeled image has an empty label cell",
+            fix=path_fix(
+                missing[0], "correct the paths; an unlabeled image has an empty label cell"
+            ),
         )
 
 

@@ -7,6 +7,7 @@ what pixels mean, is decided in files.py.
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 import zlib
@@ -58,6 +59,15 @@ def suffix(path: Path) -> str:
 def stem(path: Path) -> str:
     """The name without its image suffix: "a.b" of "a.b.nii.gz"."""
     return path.name[: len(path.name) - len(suffix(path))]
+
+
+def path_fix(path: Path, otherwise: str) -> str:
+    """What to do about a path where no file is; `otherwise` where nothing is odd about it."""
+    if "\\" in str(path):
+        return "write paths with / instead of \\"
+    if any(part.startswith("~") for part in path.parts):
+        return "write out the home folder: ~ is taken as a name"
+    return otherwise
 
 
 def read_header(path: Path) -> Source:
@@ -115,7 +125,7 @@ def _open(path: Path) -> tuple[Source, Any]:
     if path.is_dir():
         raise _refused(path, "a folder", "name a file in it")
     if not path.exists():
-        raise _refused(path, "no such file", "check the path")
+        raise _refused(path, "no such file", path_fix(path, "check the path"))
     if path.stat().st_size == 0:
         raise _refused(path, "an empty file (0 bytes)", "export or copy it again")
     if ending in PICTURES:
@@ -142,6 +152,8 @@ def _open_nifti(path: Path) -> tuple[Source, Any]:
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
+    # It prints a line for each field of a header that it mends; errors are told by us.
+    logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     try:
         image = nib.load(path)
     except (ImageFileError, HeaderDataError) as error:
@@ -149,13 +161,33 @@ def _open_nifti(path: Path) -> tuple[Source, Any]:
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    to_mm = MILLIMETERS[image.header.get_xyzt_units()[0]]
-    zooms = tuple(round(float(z) * to_mm, 6) for z in image.header.get_zooms()[: len(shape)])
+    if not np.isfinite(image.affine).all():
+        fix = "export it again, or give it the affine of the scan"
+        raise _refused(path, "an affine with NaN or infinite numbers", fix, "finite numbers")
+    header = _mended(image.header)
+    to_mm = MILLIMETERS[header.get_xyzt_units()[0]]
+    zooms = tuple(round(float(z) * to_mm, 6) for z in header.get_zooms()[: len(shape)])
     known = all(np.isfinite(z) and z > 0 for z in zooms)
     color = image.get_data_dtype().fields is not None
-    return Source(
-        "nifti", shape, color, zooms if known else None, image.affine, image.header
-    ), image
+    return Source("nifti", shape, color, zooms if known else None, image.affine, header), image
+
+
+def _mended(header: Any) -> Any:
+    """The header, with the voxel size of its sform where its own is no size.
+
+    nibabel puts 1 where it reads 0, and the size where it reads one below 0. So NaN is no size,
+    nor is a 1 of which the sform says otherwise.
+    """
+    if not header["sform_code"]:
+        return header
+    stated = header["pixdim"][1:4]
+    sizes = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
+    unusable = ~np.isfinite(stated) | ((stated == 1) & ~np.isclose(sizes, 1, rtol=0.01))
+    unusable &= sizes > 0
+    if unusable.any():
+        header = header.copy()
+        header["pixdim"][1:4] = np.where(unusable, sizes, stated)
+    return header
 
 
 def _check(path: Path, source: Source) -> None:

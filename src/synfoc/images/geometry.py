@@ -17,10 +17,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
-from synfoc.images.formats import Kind, Source
+from synfoc.images.formats import MILLIMETERS, Kind, Source
 
 UPRIGHT = 0.866
 """Least cosine between a scanner axis and a patient axis: cos 30 degrees."""
+NEAR = 0.5
+"""Voxels by which a corner of a label may lie off its image: float32 headers, sform and qform."""
 
 
 @dataclass(frozen=True)
@@ -106,6 +108,36 @@ def _upright(
         bool(directions[world[rows], rows] > 0),
         bool(directions[world[across], across] > 0),
     )
+
+
+def voxels_apart(label: Geometry, image: Geometry) -> float:
+    """How far the farthest corner of a label lies from that of its image, by their affines.
+
+    Args:
+        label: of a NIfTI file.
+        image: of a NIfTI file with as many voxels along each axis.
+
+    Returns:
+        The largest distance along an axis of the image, in its voxels; 0 where the affines agree.
+    """
+    assert label.affine is not None
+    assert image.affine is not None
+    own, other = _unit(label), _unit(image)
+    # A tool that drops the unit leaves the numbers.
+    scale = own / other if own and other else 1.0
+    last = [size - 1 for size in (*image.shape, 1)[:3]]
+    corners = np.array([(*corner, 1) for corner in np.ndindex(2, 2, 2)]) * (*last, 1)
+    shift = (scale * label.affine[:3] - image.affine[:3]) @ corners.T
+    axes = image.affine[:3, :3]
+    if np.linalg.matrix_rank(axes) < 3:
+        return 0.0 if np.allclose(shift, 0, atol=1e-3) else float("inf")
+    return float(np.abs(np.linalg.solve(axes, shift)).max())
+
+
+def _unit(geometry: Geometry) -> float:
+    """Millimeters per unit of the affine; 0 where the header does not tell."""
+    name = geometry.header.get_xyzt_units()[0]
+    return 0.0 if name == "unknown" else MILLIMETERS[name]
 
 
 def restack(slices: NDArray[Any], origin: Geometry) -> NDArray[Any]:

@@ -1,10 +1,12 @@
-"""Files on disk -> cases: folders, a CSV, and the published layouts. No image is opened here.
+"""Files on disk -> cases: the layouts of folders that are read. No image is opened here.
 
 Folders. A folder that holds `image` (images, img, imgs) is a set of images; `mask` (masks, label,
-labels) beside it holds their labels under the same names, or with `_mask`, `_label`, `_seg` added.
+labels, seg, gt, ...) beside it their labels under the same names, or with `_mask`, `_label`, `_seg`
+added.
 Above it may stand `train` and `test`, and above or below those one folder per domain. A folder
 without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`. An image
-without a label file is unlabeled. Hidden files are left out.
+without a label file is unlabeled. Hidden files are left out; other images that are not read are
+noted.
 
 nnU-Net's raw folders are known, too: `imagesTr/x_0000.png` with `labelsTr/x.png`, one channel per
 image. `imagesTs` is the test set where `labelsTs` is there, and else unlabeled.
@@ -15,21 +17,22 @@ Patients are guessed from file names that begin with patient, subject, subj, sub
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 from synfoc.errors import UserError
-from synfoc.images.formats import IMAGE_SUFFIXES, stem, suffix
-from synfoc.images.paper_sets import PaperSet
+from synfoc.images.formats import stem, suffix
+from synfoc.images.listing import Listing, Unread, list_folder
 
 Side = Literal["train", "test"]
 
 IMAGE_FOLDERS = ("image", "images", "img", "imgs")
-LABEL_FOLDERS = ("mask", "masks", "label", "labels")
+LABEL_FOLDERS = (
+    "mask", "masks", "label", "labels", "segmentation", "segmentations", "seg", "segs", "gt",
+    "groundtruth", "ground_truth",
+)  # fmt: skip
 SPLITS: dict[str, Side] = {
     "train": "train",
     "training": "train",
@@ -77,6 +80,7 @@ class Found:
 
     cases: list[Case] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
+    unread: Unread = field(default_factory=Unread)
 
 
 def guess_patient(name: str) -> str | None:
@@ -93,6 +97,8 @@ def find_cases(root: Path) -> Found:
     """
     found = Found()
     _walk(root, None, None, found)
+    _refuse_twins(root, found.cases)
+    found.notices += found.unread.told()
     tell_guessed(found)
     return found
 
@@ -107,126 +113,112 @@ def tell_guessed(found: Found) -> None:
         )
 
 
-def find_paper_cases(root: Path, known: PaperSet) -> Found:
-    """Cases of a published layout, domains in the authors' order.
-
-    Raises:
-        UserError: two images, or two labels, of one name.
-    """
-    found = Found()
-    names = {known.domain(path.name): path for path in _list(root)[0].values()}
-    for domain in known.domains:
-        if domain not in names:
-            found.notices.append(f"domain {domain} of the {known.name} set is not there")
-        elif known.name == "busi":
-            cases = _flat_cases(names[domain], domain, None, found)
-            # The authors' rule: the last fifth of the sorted list is the test set.
-            cut = len(cases) - len(cases) // 5
-            for number, case in enumerate(cases):
-                side: Side = "train" if number < cut else "test"
-                found.cases.append(
-                    Case(f"{domain}/{side}/{stem(case.image)}", case.image, case.label, domain,
-                         split=side)
-                )  # fmt: skip
-        else:
-            for side in ("train", "test"):
-                folders = _list(names[domain] / side / known.inner)[0]
-                if "image" in folders:
-                    cases = _paired_cases(
-                        folders["image"], folders.get("mask"), domain, side, found
-                    )
-                    found.cases += [_with_paper_patient(case, known) for case in cases]
-    return found
+def _refuse_twins(root: Path, cases: list[Case]) -> None:
+    """`train` and `Train` of one domain, or `a/train` and `train/a`, are read as one."""
+    seen: dict[str, Case] = {}
+    for case in cases:
+        twin = seen.setdefault(case.id, case)
+        if twin is not case:
+            raise UserError(
+                f"two images of one name in {root}",
+                found=f"{twin.image} and {case.image} for {case.id}",
+                expected="one image per domain, side of the split and name",
+                fix="rename or remove one of them",
+            )
 
 
-def looks_like(root: Path, known: PaperSet) -> bool:
-    """Whether the folders of `root` are plainly those of a published layout."""
-    names = {known.domain(path.name): path for path in _list(root)[0].values()}
-    there = [names[domain] for domain in known.domains if domain in names]
-    if len(there) < len(known.domains) / 2:
-        return False
-    if known.name == "busi":
-        return any(_busi_names(path) for path in there)
-    return any((path / "train" / known.inner / "mask").is_dir() for path in there)
-
-
-def _busi_names(folder: Path) -> bool:
-    return any(re.fullmatch(r"\w+ \(\d+\)_mask\.png", path.name) for path in _list(folder)[1])
-
-
-def _with_paper_patient(case: Case, known: PaperSet) -> Case:
-    """Prostate slices are named `<volume>_<slice>`, counted from 00 anew in train and in test."""
-    patient = None
-    if known.name == "prostate" and "_" in stem(case.image):
-        patient = f"{case.split} {stem(case.image).split('_')[0]}"
-    return Case(case.id, case.image, case.label, case.domain, patient, case.split)
-
-
-def _list(folder: Path) -> tuple[dict[str, Path], list[Path]]:
-    """Sub-folders by name in lower case, and images sorted by name; hidden ones left out."""
-    folders: dict[str, Path] = {}
-    images: list[Path] = []
-    if not folder.is_dir():
-        return folders, images
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                folders[entry.name.lower()] = Path(entry.path)
-            elif entry.name.lower().endswith(IMAGE_SUFFIXES):
-                images.append(Path(entry.path))
-    by_name = dict(sorted(folders.items(), key=lambda item: item[1].name))
-    return by_name, sorted(images, key=lambda path: path.name)
+def first_named(listing: Listing, *names: str) -> Path | None:
+    """The sub-folder of one of the names; the earlier name wins."""
+    return next(iter(listing.named(names)), None)
 
 
 def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) -> None:
-    folders, images = _list(folder)
-    image_folder = next((folders[name] for name in IMAGE_FOLDERS if name in folders), None)
+    listing = list_folder(folder)
+    image_folder, label_folder = (
+        first_named(listing, *IMAGE_FOLDERS),
+        first_named(listing, *LABEL_FOLDERS),
+    )
     if image_folder:
-        label_folder = next((folders[name] for name in LABEL_FOLDERS if name in folders), None)
-        found.cases += _paired_cases(image_folder, label_folder, domain, split, found)
-        return
-    if "imagestr" in folders:
-        found.cases += _nnunet_cases(folders, domain, found)
-        return
+        found.cases += paired_cases(image_folder, label_folder, domain, split, found)
+        _note_beside(listing, image_folder, label_folder, found.unread)
+    elif first_named(listing, "imagestr"):
+        found.cases += _nnunet_cases(listing, domain, found)
+    else:
+        _walk_below(listing, domain, split, found)
+
+
+def _walk_below(listing: Listing, domain: str | None, split: Side | None, found: Found) -> None:
+    """Splits and domains below a folder that is neither a set of images itself nor nnU-Net's."""
     before = len(found.cases)
-    for name, path in _in_order(folders):
-        if name in SPLITS:
-            if split is None:
-                _walk(path, domain, SPLITS[name], found)
+    for path in _in_order(listing.folders):
+        name = path.name.lower()
+        if name in SPLITS and split is None:
+            _walk(path, domain, SPLITS[name], found)
         elif name in UNREAD:
-            found.notices.append(f"{path} is not read: only train and test are")
-        elif domain is None and name not in LABEL_FOLDERS:
+            found.unread.folder(path, "only train and test are")
+        elif name in LABEL_FOLDERS:
+            found.unread.folder(path, "no folder `image` lies beside it: put the images into one")
+        elif domain is None and name not in SPLITS:
             _walk(path, path.name, split, found)
-    if images and len(found.cases) == before:
-        found.cases += _flat_cases(folder, domain, split, found)
+        else:
+            within = f"the domain {domain}" if domain and name not in SPLITS else f"{split}"
+            why = f"it lies within {within}; move it beside the domains, or list its files in a CSV"
+            found.unread.folder(path, why)
+    if len(found.cases) > before:
+        why = "there are folders beside them: move them into the image folder of a domain"
+        found.unread.files(listing.images, why)
+        return
+    found.cases += flat_cases(listing, domain, split, found)
 
 
-def _nnunet_cases(folders: dict[str, Path], domain: str | None, found: Found) -> list[Case]:
-    tr, ts = folders["imagestr"], folders.get("imagests")
+def _note_beside(listing: Listing, images: Path, labels: Path | None, unread: Unread) -> None:
+    """Note what lies beside an image folder and its label folder."""
+    for path in listing.folders:
+        name, why = path.name.lower(), ""
+        if name in IMAGE_FOLDERS:
+            why = f"{images.name} beside it is; keep one folder of images"
+        elif name in LABEL_FOLDERS and labels:
+            why = f"{labels.name} beside it is; keep one folder of labels"
+        elif name != images.name:
+            why = f"beside {images.name} only labels are, from a folder such as mask or labels"
+        if path not in (images, labels):
+            unread.folder(path, why)
+    unread.files(listing.images, f"move them into {images.name}")
+
+
+def _nnunet_cases(listing: Listing, domain: str | None, found: Found) -> list[Case]:
+    tr, ts = first_named(listing, "imagestr"), first_named(listing, "imagests")
+    labels, test_labels = first_named(listing, "labelstr"), first_named(listing, "labelsts")
+    assert tr is not None
+    for path in listing.folders:
+        if path not in (tr, ts, labels) and (path != test_labels or ts is None):
+            found.unread.folder(path, "of nnU-Net's folders imagesTr, labelsTr, imagesTs and the "
+                                "labelsTs of imagesTs are")  # fmt: skip
     if ts is None:
-        return _paired_cases(tr, folders.get("labelstr"), domain, None, found)
-    if "labelsts" in folders:
-        train = _paired_cases(tr, folders.get("labelstr"), domain, "train", found)
-        return train + _paired_cases(ts, folders["labelsts"], domain, "test", found)
-    labeled = _paired_cases(tr, folders.get("labelstr"), domain, None, found)
-    unlabeled = _paired_cases(ts, None, domain, None, found)
+        return paired_cases(tr, labels, domain, None, found)
+    if test_labels:
+        train = paired_cases(tr, labels, domain, "train", found)
+        return train + paired_cases(ts, test_labels, domain, "test", found)
+    labeled = paired_cases(tr, labels, domain, None, found)
+    unlabeled = paired_cases(ts, None, domain, None, found)
     # The names of the two folders may be the same.
     return labeled + [replace(case, id=f"imagesTs/{case.id}") for case in unlabeled]
 
 
-def _in_order(folders: dict[str, Path]) -> Iterator[tuple[str, Path]]:
+def _in_order(folders: tuple[Path, ...]) -> list[Path]:
     """Sub-folders by name, but train before test."""
-    yield from sorted(folders.items(), key=lambda item: SPLITS.get(item[0]) == "test")
+    return sorted(folders, key=lambda path: SPLITS.get(path.name.lower()) == "test")
 
 
-def _paired_cases(
+def paired_cases(
     images: Path, labels: Path | None, domain: str | None, split: Side | None, found: Found
 ) -> list[Case]:
     """Images of one folder, labels of another."""
-    by_stem = _without_channel(images, _by_stem(_list(images)[1]))
-    own = _by_stem(_list(labels)[1]) if labels else {}
+    listings = [list_folder(folder) for folder in (images, labels) if folder]
+    for listing in listings:
+        _note_inside(listing, found.unread)
+    by_stem = _without_channel(images, _by_stem(listings[0].images))
+    own = _by_stem(listings[1].images) if labels else {}
     added: dict[str, list[Path]] = {}
     for name, path in own.items():
         if name not in by_stem:
@@ -245,6 +237,14 @@ def _paired_cases(
     return cases
 
 
+def _note_inside(listing: Listing, unread: Unread) -> None:
+    """Note what lies in a folder of images, or of labels, without being read."""
+    unread.foreign(listing)
+    for path in listing.folders:
+        why = f"put its files into {listing.folder.name} itself, or list them in a CSV"
+        unread.folder(path, why)
+
+
 def _without_channel(folder: Path, by_stem: dict[str, Path]) -> dict[str, Path]:
     """nnU-Net's names, where all are such: the case without the number of its only channel."""
     channels = {name: CHANNEL.search(name) for name in by_stem}
@@ -261,9 +261,12 @@ def _without_channel(folder: Path, by_stem: dict[str, Path]) -> dict[str, Path]:
     return {CHANNEL.sub("", name): path for name, path in by_stem.items()}
 
 
-def _flat_cases(folder: Path, domain: str | None, split: Side | None, found: Found) -> list[Case]:
+def flat_cases(
+    listing: Listing, domain: str | None, split: Side | None, found: Found
+) -> list[Case]:
     """Images of one folder with their labels among them."""
-    by_stem = _by_stem(_list(folder)[1])
+    found.unread.foreign(listing)
+    by_stem = _by_stem(listing.images)
     labels: dict[str, list[Path]] = {}
     for name, path in by_stem.items():
         base = LABEL_ENDING.sub("", name)
@@ -287,7 +290,7 @@ def _case(
     return Case("/".join(parts), path, label, domain, guess_patient(name), split)
 
 
-def _by_stem(paths: list[Path]) -> dict[str, Path]:
+def _by_stem(paths: tuple[Path, ...]) -> dict[str, Path]:
     named: dict[str, Path] = {}
     for path in paths:
         name = stem(path)

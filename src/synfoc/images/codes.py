@@ -1,0 +1,83 @@
+"""What is wrong with the codes in label files, and what would make them class indices."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import count
+from pathlib import Path
+
+from synfoc.images.paper_sets import Decode
+
+MOST = 8
+"""Codes for which a remap is suggested: more of them are traces of compression, not classes."""
+NAMED = 3
+"""Codes of which the first file is named."""
+PLAIN = "save labels as PNG of class indices, without lossy compression or smoothed edges"
+
+
+def class_gap(labels: Sequence[tuple[Path, set[int]]], rule: Decode) -> tuple[str, str] | None:
+    """What is wrong with class indices, and the fix; None where they are 0..C, C >= 1.
+
+    A remap is suggested where a few odd codes lie in at least half of the labels, beside the
+    others: what is in a few files only, or takes the place of other classes, is a mistake there.
+
+    Args:
+        labels: the file of each label, and the class indices in it.
+        rule: what made class indices of the codes in the files.
+    """
+    drawn = [(path, indices - {0}) for path, indices in labels if indices - {0}]
+    if not drawn:
+        return "background only", "label the structures, or check data.remap"
+    present = set().union(*(indices for _, indices in drawn))
+    gap = next(k for k in count(1) if k not in present)
+    odd = {k for k in present if not 0 < k < gap}
+    if not odd:
+        return None
+    holders = [indices for _, indices in drawn if indices & odd]
+    found = (
+        f"class indices {some({0} | present)}, in {len(holders)} of {len(drawn)} labels; "
+        f"{_first_files(drawn, odd)}"
+    )
+    beside = gap == 1 or any(indices - odd for indices in holders)
+    if len(odd) > MOST or 2 * len(holders) < len(drawn) or not beside:
+        more = ", or name all classes in data.classes" if len(odd) <= MOST else ""
+        return found, f"correct the files with these codes ({PLAIN}){more}"
+    return found, f"add {remapping(present, 255, rule)}, or name all classes in data.classes"
+
+
+def remapping(present: set[int], highest: int, rule: Decode) -> str:
+    """The setting that makes class indices of these, quoted for a shell.
+
+    In order; or, where there are more than `highest`, to background. What `data.remap` says now
+    goes on to hold.
+    """
+    indices = sorted(present - {0})
+    if len(indices) <= highest:
+        change = {index: k for k, index in enumerate(indices, 1) if index != k}
+    else:
+        change = {index: 0 for index in indices if not 0 < index <= highest}
+    now = {code: change.get(index, index) for code, index in rule.remap}
+    return f"--set 'data.remap={now | change}'"
+
+
+def odd_fix(present: set[int], highest: int, rule: Decode) -> str:
+    """What to do about one label that holds class indices outside 0..highest."""
+    odd = {index for index in present if not 0 <= index <= highest}
+    if len(odd) > MOST or min(odd) < 0:
+        return f"correct the file: {PLAIN}"
+    return f"add {remapping(present, highest, rule)}, or correct the file"
+
+
+def some(values: Iterable[int], most: int = MOST) -> str:
+    """The values in order; of many the first ones, and how many there are."""
+    ordered = sorted(values)
+    shown = ", ".join(map(str, ordered[:most]))
+    return f"{shown}, ... ({len(ordered)} values)" if len(ordered) > most else shown
+
+
+def _first_files(labels: list[tuple[Path, set[int]]], odd: set[int]) -> str:
+    """The first odd codes by the first file that holds them."""
+    by_file: dict[Path, list[int]] = {}
+    for code in sorted(odd)[:NAMED]:
+        by_file.setdefault(next(path for path, codes in labels if code in codes), []).append(code)
+    return "; ".join(f"{some(codes)} in {path}" for path, codes in by_file.items())

@@ -1,0 +1,68 @@
+"""Cases of the paper's data sets in their published layouts. No image is opened here."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from synfoc.images.formats import stem
+from synfoc.images.layouts import Case, Found, Side, first_named, flat_cases, paired_cases
+from synfoc.images.listing import list_folder
+from synfoc.images.paper_sets import PaperSet
+
+
+def find_paper_cases(root: Path, known: PaperSet) -> Found:
+    """Cases of a published layout, domains in the authors' order.
+
+    Raises:
+        UserError: two images, or two labels, of one name.
+    """
+    found = Found()
+    names = {known.domain(path.name): path for path in list_folder(root).folders}
+    for domain in known.domains:
+        if domain not in names:
+            found.notices.append(f"domain {domain} of the {known.name} set is not there")
+        elif known.name == "busi":
+            cases = flat_cases(list_folder(names[domain]), domain, None, found)
+            # The authors' rule: the last fifth of the sorted list is the test set.
+            cut = len(cases) - len(cases) // 5
+            for number, case in enumerate(cases):
+                side: Side = "train" if number < cut else "test"
+                found.cases.append(
+                    Case(f"{domain}/{side}/{stem(case.image)}", case.image, case.label, domain,
+                         split=side)
+                )  # fmt: skip
+        else:
+            for side in ("train", "test"):
+                listing = list_folder(names[domain] / side / known.inner)
+                images, labels = (first_named(listing, name) for name in ("image", "mask"))
+                if images:
+                    cases = paired_cases(images, labels, domain, side, found)
+                    found.cases += [_with_paper_patient(case, known) for case in cases]
+    found.notices += found.unread.told()
+    return found
+
+
+def looks_like(root: Path, known: PaperSet) -> bool:
+    """Whether the folders of `root` are plainly those of a published layout."""
+    names = {known.domain(path.name): path for path in list_folder(root).folders}
+    there = [names[domain] for domain in known.domains if domain in names]
+    if len(there) < len(known.domains) / 2:
+        return False
+    if known.name == "busi":
+        return any(_busi_names(path) for path in there)
+    return any((path / "train" / known.inner / "mask").is_dir() for path in there)
+
+
+def _busi_names(folder: Path) -> bool:
+    return any(
+        re.fullmatch(r"\w+ \(\d+\)_mask\.png", path.name) for path in list_folder(folder).images
+    )
+
+
+def _with_paper_patient(case: Case, known: PaperSet) -> Case:
+    """Prostate slices are named `<volume>_<slice>`, counted from 00 anew in train and in test."""
+    patient = None
+    if known.name == "prostate" and "_" in stem(case.image):
+        patient = f"{case.split} {stem(case.image).split('_')[0]}"
+    return Case(case.id, case.image, case.label, case.domain, patient, case.split)
