@@ -193,7 +193,9 @@ def test_a_bad_loss_moves_no_student(
 
     monkeypatch.setattr(module, "method_of", lambda config: method)
     monkeypatch.setattr(module, "build_networks", remembered)
-    ended = weights(train(config, tmp_path / "run"))
+    with pytest.raises(UserError, match="not finite 2 times in a row"):
+        train(config, tmp_path / "run")
+    ended = weights(tmp_path / "run")
     moved = {k for k, v in begun.items() if not torch.equal(v, ended[k])}
     # Batch norms keep count of what they saw.
     assert all("running" in name or "num_batches" in name for name in moved)

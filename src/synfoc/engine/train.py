@@ -275,8 +275,8 @@ class Trainer:
         if due(settings.checkpoint_every) and settings.keep:
             self.journal.save(f"step_{progress.step:06d}", progress)
             self.journal.forget(settings.keep)
-        if line and is_last and (bad := self.skips.in_a_row()):
-            raise _not_finite(line, bad)
+        if line and is_last and 2 * (bad := self.skips.in_a_row()) > progress.step:
+            raise _not_finite(line, bad)  # a short run that learned from less than half its steps
         if due(settings.evaluate_every) or due(settings.checkpoint_every):
             self.fabric.barrier()
         if stop and not is_last:
