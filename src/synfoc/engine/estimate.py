@@ -2,8 +2,9 @@
 
 Two numbers are known of every part of a mask (evidence.py): its expected Dice e, which takes
 probabilities for true, and the agreement a of two networks. What they are worth is learned from
-views of the labeled images, from nearly plain ones to the strong views of training, which stand in
-for other scanners:
+views of the labeled images, from plain ones to the strong views of training, which stand in for
+other scanners. They are turned upside down, as no view of training is: networks know their few
+labeled images by heart, and would be as sure of them as of no others.
 
     Dice of a part   ~  w_0 + w_e e + w_a a,   w_e, w_a >= 0, least squares
     an empty mask    :  (how many were rightly empty) / (how many were empty + 1)
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
     from synfoc.config import Augment, Interval
     from synfoc.engine.inference import Answer, Segmenter
 
-STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+STRENGTHS = (0.0, 0.5, 1.0)
 """Of the views of every labeled image, as shares of the strong view of training."""
 ANCHOR = 0.1
 """Weight of each of the two added points, as a share of all parts that were seen."""
@@ -90,7 +91,8 @@ def calibrate(
         return {}
     answers = segmenter.answers()
     generator = torch.Generator().manual_seed(seed)
-    plain, truth = torch.from_numpy(images).movedim(-1, 1), torch.from_numpy(labels).long()
+    plain = torch.from_numpy(images).movedim(-1, 1).flip(-2, -1)
+    truth = torch.from_numpy(labels).long().flip(-2, -1)
     tallies: dict[Answer, list[Tensor]] = {a: [] for a in answers}
     dice: dict[Answer, list[Tensor]] = {a: [] for a in answers}
     for strength in STRENGTHS:
