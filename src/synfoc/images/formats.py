@@ -164,12 +164,23 @@ def _open_nifti(path: Path) -> tuple[Source, Any]:
     if not np.isfinite(image.affine).all():
         fix = "export it again, or give it the affine of the scan"
         raise _refused(path, "an affine with NaN or infinite numbers", fix, "finite numbers")
-    header = _mended(image.header)
-    to_mm = MILLIMETERS[header.get_xyzt_units()[0]]
-    zooms = tuple(round(float(z) * to_mm, 6) for z in header.get_zooms()[: len(shape)])
-    known = all(np.isfinite(z) and z > 0 for z in zooms)
+    header, zooms = voxel_size(image.header, len(shape))
     color = image.get_data_dtype().fields is not None
-    return Source("nifti", shape, color, zooms if known else None, image.affine, header), image
+    return Source("nifti", shape, color, zooms, image.affine, header), image
+
+
+def voxel_size(header: Any, axes: int) -> tuple[Any, tuple[float, ...] | None]:
+    """A NIfTI header with a usable voxel size, and that size in mm; None where it has none.
+
+    Args:
+        header: as nibabel read it; a copy is mended.
+        axes: so many sizes are given.
+    """
+    header = _mended(header)
+    to_mm = MILLIMETERS[header.get_xyzt_units()[0]]
+    zooms = tuple(round(float(z) * to_mm, 6) for z in header.get_zooms()[:axes])
+    known = all(np.isfinite(z) and z > 0 for z in zooms)
+    return header, zooms if known else None
 
 
 def _mended(header: Any) -> Any:

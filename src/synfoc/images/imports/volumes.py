@@ -14,7 +14,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
-from synfoc.images.formats import MILLIMETERS, Source
+from synfoc.images.formats import Source, voxel_size
 
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
@@ -51,13 +51,8 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[NDArray[Any], Sour
         data = data.astype(np.float32)
     if data.dtype.kind not in "iuf" or not np.isfinite(data).all():
         raise _refused(path, f"{data.dtype} with values that are no finite numbers", "numbers")
-    to_mm = MILLIMETERS[image.header.get_xyzt_units()[0]]
-    zooms = tuple(round(float(zoom) * to_mm, 6) for zoom in image.header.get_zooms()[:3])
-    known = all(np.isfinite(zoom) and zoom > 0 for zoom in zooms)
-    source = Source(
-        "nifti", data.shape, False, zooms if known else None, image.affine, image.header
-    )
-    return data, source
+    header, zooms = voxel_size(image.header, 3)
+    return data, Source("nifti", data.shape, False, zooms, image.affine, header)
 
 
 def write_volume(path: Path, data: NDArray[Any], source: Source) -> None:
