@@ -28,8 +28,8 @@ from synfoc.runs import RunFolder
 SIDE = 112
 """Pixels; LiteMedSAM's windows fit into multiples of 112 without padding."""
 LABELED = {"domain": "scanner_a", "count": 12}
-STEPS, FEWEST, ROUND = 200, 50, 50
-"""Steps of both runs; fewer, in whole fifties, where they would take too long."""
+STEPS, FEWEST, ROUND = 200, 50, 10
+"""Steps of both runs; fewer, in whole tens, where they would take too long."""
 SECONDS = 280
 """For the training of SynFoC; the U-Net beside it takes some seconds more."""
 
