@@ -41,6 +41,14 @@ def assert_same(one: dict[str, Tensor], other: dict[str, Tensor]) -> None:
     assert all(torch.equal(one[name], other[name]) for name in one)
 
 
+def training_images(squares: Path, tmp_path: Path) -> Path:
+    """A data set of the training images of one domain, all of them labeled."""
+    only = tmp_path / "only"
+    (only / "alpha").mkdir(parents=True)
+    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    return only
+
+
 def test_a_run_leaves_all_that_it_promises(settings: Settings, tmp_path: Path) -> None:
     folder = RunFolder(train(settings(), tmp_path / "run"))
     for path in (folder.config, folder.environment, folder.split, folder.summary, folder.base):
@@ -248,9 +256,7 @@ def test_every_option_trains(settings: Settings, tmp_path: Path, change: str) ->
 def test_no_unlabeled_image_trains_supervised_and_says_so(
     settings: Settings, squares: Path, tmp_path: Path
 ) -> None:
-    only = tmp_path / "only"
-    (only / "alpha").mkdir(parents=True)
-    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    only = training_images(squares, tmp_path)
     config = settings(f"data.path={only}", "data.labeled={}", "data.test_fraction=0")
     run = train(config, tmp_path / "run")
     assert load_config(run / "config.yaml").method.name == "supervised"
@@ -262,9 +268,7 @@ def test_a_run_that_became_supervised_goes_on_with_the_config_it_was_given(
     settings: Settings, squares: Path, tmp_path: Path
 ) -> None:
     """As a cell of a suite does that was killed; another method is refused all the same."""
-    only = tmp_path / "only"
-    (only / "alpha").mkdir(parents=True)
-    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    only = training_images(squares, tmp_path)
     given = settings(f"data.path={only}", "data.labeled={}", "data.test_fraction=0")
     run = train(given, tmp_path / "run")
     assert train(given, run, resume=True) == run
@@ -273,9 +277,7 @@ def test_a_run_that_became_supervised_goes_on_with_the_config_it_was_given(
 
 
 def test_watching_a_test_set_needs_one(settings: Settings, squares: Path, tmp_path: Path) -> None:
-    only = tmp_path / "only"
-    (only / "alpha").mkdir(parents=True)
-    (only / "alpha/train").symlink_to(squares / "alpha/train")
+    only = training_images(squares, tmp_path)
     for change in ("train.rule=paper", "train.watch_test=true"):
         config = settings(f"data.path={only}", "data.test_fraction=0", change)
         with pytest.raises(UserError, match="no test image with a label"):
