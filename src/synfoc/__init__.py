@@ -15,10 +15,11 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from synfoc.config import Config, load_config
 from synfoc.errors import UserError
 
 if TYPE_CHECKING:
+    from synfoc.config import Config as Config
+    from synfoc.config import load_config as load_config
     from synfoc.engine.checkpoint import load_run as load_run
     from synfoc.engine.evaluate import evaluate as evaluate
     from synfoc.engine.predict import predict as predict
@@ -27,7 +28,9 @@ if TYPE_CHECKING:
     from synfoc.report.page import write_report as write_report
 
 _HEAVY = {
+    "Config": "synfoc.config",
     "evaluate": "synfoc.engine.evaluate",
+    "load_config": "synfoc.config",
     "load_run": "synfoc.engine.checkpoint",
     "predict": "synfoc.engine.predict",
     "synfoc_step": "synfoc.methods.synfoc",
@@ -35,7 +38,7 @@ _HEAVY = {
     "write_report": "synfoc.report.page",
 }
 
-__all__ = ["Config", "UserError", "load_config", *_HEAVY]  # noqa: PLE0604
+__all__ = ["UserError", *_HEAVY]  # noqa: PLE0604
 
 
 def __getattr__(name: str) -> Any:
