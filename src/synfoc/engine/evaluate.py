@@ -226,7 +226,7 @@ def score_cases(
 
 def _of_classes_that_occur(rows: list[CaseScore]) -> list[CaseScore]:
     """Leave out classes that are in no label: not drawing what is nowhere proves nothing."""
-    names = list(dict.fromkeys(row.class_name for row in rows))
+    names = scored_classes(rows)
     there = {row.class_name for row in rows if row.scores.empty not in ("both", "label")}
     absent = [name for name in names if name not in there]
     if not absent or not there:
