@@ -18,8 +18,9 @@ from synfoc.batches.batch import Sides
 from synfoc.engine import predict as module
 from synfoc.engine.estimate import Calibration
 from synfoc.engine.inference import Segmenter
+from synfoc.engine.mask_names import find_images
 from synfoc.engine.overlay import COLORS, draw_overlay
-from synfoc.engine.predict import find_images, predict, recommended_answer
+from synfoc.engine.predict import predict, recommended_answer
 from synfoc.errors import UserError
 
 

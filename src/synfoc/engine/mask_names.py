@@ -1,0 +1,142 @@
+"""Which images are segmented, what their masks are called, and what must not be written over.
+
+All of it is known before the first image is read, so a name that is taken stops `predict` before
+anything is written.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+
+from synfoc.errors import UserError
+from synfoc.images.files import IMAGE_SUFFIXES, is_image, stem
+from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
+
+TABLE = "predictions.csv"
+OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
+MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npy")
+
+
+def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
+    """Files behind the given files and folders: path of the mask below `out` -> file.
+
+    A folder keeps its sub-folders. Hidden files, files of other types, masks that an earlier call
+    left in `out` and a folder `mask` beside a folder `image` are passed over; a file that is named
+    itself is always taken.
+
+    Raises:
+        UserError: nothing to do, a path that does not exist, or two images with one name.
+    """
+    found: dict[Path, Path] = {}
+    twins: dict[Path, Path] = {}
+    masks: list[str] = []
+    for given in images:
+        if not given.exists():
+            raise UserError(
+                f"no image at {given}",
+                found="no such file or folder",
+                expected=f"a folder, or a file that ends with {' '.join(IMAGE_SUFFIXES)}",
+                fix="check the path",
+            )
+        inside = [given]
+        if given.is_dir():
+            inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
+            passed = {folder for folder in {p.parent for p in inside} if _holds_masks(folder, out)}
+            inside = [p for p in inside if p.parent not in passed]
+            masks += map(str, sorted(passed))
+        for path in inside:
+            name = path.relative_to(given) if given.is_dir() else Path(path.name)
+            _refuse_twin(twins, name, path)
+            found.setdefault(name, path)
+    if not found:
+        raise UserError(
+            "no images to segment",
+            found=f"none in {', '.join(map(str, images)) or 'an empty list'}"
+            + (f" (taken for masks: {', '.join(masks[:2])})" if masks else ""),
+            expected=f"files that end with {' '.join(IMAGE_SUFFIXES)}",
+            fix="name the folder that holds the images",
+        )
+    return found
+
+
+def refuse_clashes(sources: Mapping[Path, Path], extras: Mapping[str, bool]) -> None:
+    """No mask may have the name of another image's picture (`a_overlay.png` beside `a.png`).
+
+    Raises:
+        UserError: one would.
+    """
+    images = {name.with_name(stem(name)): image for name, image in sources.items()}
+    for ending in (ending for ending, wanted in extras.items() if wanted):
+        for bare, image in images.items():
+            twin = images.get(bare.with_name(bare.name + ending))
+            if twin is not None:
+                raise UserError(
+                    f"two files would get the name {bare.name}{ending}",
+                    found=f"the mask of {twin} and what --{ending[1:]} writes for {image}",
+                    expected=f"no image whose name is that of another one and {ending}",
+                    fix=f"leave --{ending[1:]} out, or move {twin.name} elsewhere",
+                )
+
+
+def refuse_to_replace_images(out: Path, sources: Mapping[Path, Path]) -> None:
+    """No mask may be written over an image that is to be segmented.
+
+    Raises:
+        UserError: it would.
+    """
+    images = {image.resolve() for image in sources.values()}
+    lost = [name for name in _outputs(sources) if (out / name).resolve() in images]
+    if lost:
+        raise UserError(
+            "masks would replace the images they are made of",
+            found=f"{out / lost[0]} is an image" + (f", {len(lost)} in all" if lost[1:] else ""),
+            expected="a folder for the masks that is not that of the images",
+            fix="choose another --out",
+        )
+
+
+def refuse_to_overwrite(out: Path, sources: Mapping[Path, Path]) -> None:
+    """Nothing that would be written may be there already.
+
+    Raises:
+        UserError: it is.
+    """
+    names = _outputs(sources)
+    there = [str(n) for n in (Path(TABLE), *names) if (out / n).exists()]
+    if there:
+        raise UserError(
+            f"{out} already holds masks",
+            found=", ".join(there[:4]) + (f" and {len(there) - 4} more" if there[4:] else ""),
+            expected="a new folder, or one without masks of these names",
+            fix="choose another --out, or add --overwrite",
+        )
+
+
+def _refuse_twin(twins: dict[Path, Path], name: Path, path: Path) -> None:
+    """Remember who gets which mask: `a.png` and `a.jpg` would both get `a`."""
+    bare = name.with_name(stem(name))
+    twin = twins.setdefault(bare, path)
+    if twin != path and twin.resolve() != path.resolve():
+        raise UserError(
+            f"two images would get the mask {bare}",
+            found=f"{twin} and {path}",
+            expected="one image per name",
+            fix="give the folder above both, so that sub-folders are kept, or rename one",
+        )
+
+
+def _holds_masks(folder: Path, out: Path) -> bool:
+    """Whether a folder is one of labels or of earlier answers, by names."""
+    if folder.resolve().is_relative_to(out.resolve()):
+        return True
+    if not folder.name.lower().startswith(LABEL_FOLDERS):
+        return False
+    beside = (other.name.lower() for other in folder.parent.iterdir() if other.is_dir())
+    return any(name.startswith(IMAGE_FOLDERS) for name in beside)
+
+
+def _outputs(sources: Iterable[Path]) -> list[Path]:
+    """All that may be written for these masks."""
+    endings = [*MASK_SUFFIXES, f"{OVERLAY}.png", *(PROBABILITIES + s for s in MASK_SUFFIXES[1:])]
+    return [name.with_name(stem(name) + ending) for name in sources for ending in endings]
