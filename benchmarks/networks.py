@@ -2,12 +2,16 @@
 
     python benchmarks/networks.py                      # U-Nets and LiteMedSAM, 112, 128 and 256 px
     python benchmarks/networks.py --sides 512 --networks vit-b
+    python benchmarks/networks.py --compile            # each beside itself under torch.compile
 
 A foundation model is timed as it is trained: LoRA of rank 4 and the mask decoder take gradients.
 Weights are random: time does not depend on them.
 """
 
 from __future__ import annotations
+
+import time
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +29,7 @@ def main() -> None:
     arguments.add_argument("--sides", nargs="+", type=int, default=(112, 128, 256))
     arguments.add_argument("--batch", type=int, default=4)
     arguments.add_argument("--repeats", type=int, default=5)
+    arguments.add_argument("--compile", action="store_true", help="also under torch.compile")
     given = arguments.parse_args()
     device = choose_device(given.device)
     keep_freed_memory(device)
@@ -38,8 +43,14 @@ def main() -> None:
             for precision in precisions:
                 forward, both = measure(network, x, precision, given.repeats)
                 row = {"network": name, "side": side, "precision": precision}
-                rows.append(row | {"forward_s": forward, "forward_backward_s": both})
-                print(f"{name:<12}{side:>6}{precision:>11}{forward:>10.4f}{both:>12.4f}")
+                row |= {"forward_s": forward, "forward_backward_s": both}
+                line = f"{name:<12}{side:>6}{precision:>11}{forward:>10.4f}{both:>12.4f}"
+                if given.compile:
+                    row |= compiled(network, x, precision, given.repeats)
+                    gain = both / row["compiled_forward_backward_s"]
+                    line += f"   compiled x{gain:.2f}, {row['compile_s']:.0f} s to compile"
+                rows.append(row)
+                print(line)
     product = product_seconds("fp32", device)
     found = {"batch": given.batch, "device": device.type, "product_s": product, "rows": rows}
     write(found, given.out, f"networks-{device.type}")
@@ -63,14 +74,15 @@ def build(name: str, side: int) -> nn.Module:
     return network
 
 
-def measure(network: nn.Module, x: Tensor, precision: str, repeats: int) -> tuple[float, float]:
+def measure(
+    network: Callable[[Tensor], Tensor], x: Tensor, precision: str, repeats: int
+) -> tuple[float, float]:
     """Seconds of a forward without a graph, and of forward and backward."""
 
     def forward() -> Tensor:
         dtype = DTYPES[precision]
         with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
-            logits: Tensor = network(x)
-        return logits
+            return network(x)
 
     def without_graph() -> None:
         with torch.no_grad():
@@ -81,6 +93,21 @@ def measure(network: nn.Module, x: Tensor, precision: str, repeats: int) -> tupl
 
     device = x.device
     return seconds_of(without_graph, device, repeats), seconds_of(with_backward, device, repeats)
+
+
+def compiled(network: nn.Module, x: Tensor, precision: str, repeats: int) -> dict[str, float]:
+    """The same network under torch.compile: seconds, and what compiling took before the first."""
+    torch.compiler.reset()
+    begin = time.perf_counter()
+    faster: Callable[[Tensor], Tensor] = torch.compile(network)
+    measure(faster, x, precision, 1)
+    compiling = time.perf_counter() - begin
+    forward, both = measure(faster, x, precision, repeats)
+    return {
+        "compiled_forward_s": forward,
+        "compiled_forward_backward_s": both,
+        "compile_s": compiling,
+    }
 
 
 if __name__ == "__main__":

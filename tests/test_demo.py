@@ -25,8 +25,10 @@ def test_both_runs_see_the_same_labels() -> None:
 
 def test_a_folder_in_use_is_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("precious")
-    with pytest.raises(UserError, match="not empty"):
-        run_demo(tmp_path, console=Console(quiet=True))
+    for out in (tmp_path, tmp_path / "thesis.tex"):
+        with pytest.raises(UserError, match="in the way"):
+            run_demo(out, console=Console(quiet=True))
+    assert (tmp_path / "thesis.tex").read_text() == "precious"
 
 
 @pytest.mark.parametrize(

@@ -105,3 +105,10 @@ def test_a_torn_example_is_named(tmp_path: Path) -> None:
     run.example("A", "best").write_bytes(b"PK torn")
     with pytest.raises(UserError, match="A__best"):
         run.read_examples()
+
+
+def test_domains_of_like_names_keep_their_own_pictures(tmp_path: Path) -> None:
+    run = RunFolder(tmp_path)
+    names = [run.example(domain, "best").name for domain in ("GE 1.5T", "GE_1.5T", "GE/1.5T", None)]
+    assert len(set(names)) == 4
+    assert names[1] == "GE_1.5T__best.npz"

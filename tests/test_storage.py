@@ -97,3 +97,14 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="damaged") as caught:
         storage.read_lines(path)
     assert caught.value.found == "line 2 is not JSON"
+
+
+def test_the_folder_one_stands_in_can_be_filled(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path / "here")
+    with storage.new_folder(Path(), "a data set") as part:
+        (part / "a.txt").write_text("a")
+    assert (tmp_path / "here" / "a.txt").read_text() == "a"
+    assert [path.name for path in tmp_path.iterdir()] == ["here"]

@@ -177,7 +177,10 @@ def evaluate(
     checkpoint: Annotated[Checkpoint, Option(help="Which checkpoint.")] = Checkpoint.best,
     protocol: Annotated[
         Optional[Protocol],  # noqa: UP045
-        Option(help="honest: mm, original size; paper: pixels at the U-Net's side. [run's rule]"),
+        Option(
+            help="honest: mm, original size; paper: pixels at the U-Net's side (default: the one "
+            "that goes with the run's rule)"
+        ),
     ] = None,
     device: DeviceOption = Device.auto,
     as_json: Annotated[
@@ -268,7 +271,7 @@ def bench(
         Path, Option(help="Folder that the data sets of the suite are below.")
     ] = Path(),
     out: Annotated[
-        OptionalPath, Option("--out", "-o", help="Folder of the suite. [bench/NAME]")
+        OptionalPath, Option("--out", "-o", help="Folder of the suite (default: bench/NAME).")
     ] = None,
     changes: SetOption = None,
     engine: Annotated[Engine, Option(help="Processes here, or jobs of a cluster.")] = Engine.local,

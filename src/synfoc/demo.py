@@ -17,13 +17,13 @@ from synfoc.engine.evaluate import evaluate
 from synfoc.engine.machine import choose_device, choose_precision, estimate_step
 from synfoc.engine.progress import progress_callback
 from synfoc.engine.train import train
-from synfoc.errors import UserError
 from synfoc.images.phantom import write_phantom
 from synfoc.models.build import build_networks
 from synfoc.report.page import write_report
 from synfoc.report.pictures import write_pictures
 from synfoc.report.tables import print_scores
 from synfoc.runs import RunFolder
+from synfoc.storage import refuse_used
 
 SIDE = 112
 """Pixels; LiteMedSAM's windows fit into multiples of 112 without padding."""
@@ -49,13 +49,7 @@ def run_demo(out: Path, *, device: str = "auto", seed: int = 1, console: Console
     Raises:
         UserError: `out` is not empty, or the weights cannot be had.
     """
-    if out.exists() and any(out.iterdir()):
-        raise UserError(
-            f"{out} is not empty",
-            found=", ".join(sorted(p.name for p in out.iterdir())[:4]),
-            expected="a new folder",
-            fix=f"choose another --out, or delete {out}",
-        )
+    refuse_used(out)
     console.print(f"phantom of several scanners -> {out / 'data'}")
     write_phantom(out / "data", train_patients=10, test_patients=5, seed=seed)
     wanted = settings_of(out / "data", device=device, seed=seed)["synfoc"]

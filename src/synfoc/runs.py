@@ -41,6 +41,7 @@ import csv
 import json
 import re
 import shlex
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,6 +139,8 @@ class RunFolder:
     def example(self, domain: str | None, kind: str) -> Path:
         """Path of one example picture's arrays; kind is best, median or worst."""
         name = re.sub(r"[^\w.-]+", "_", domain or "all")
+        if name != (domain or "all"):
+            name += f"-{zlib.crc32(str(domain).encode()):08x}"  # `GE 1.5T` beside `GE_1.5T`
         return self.example_folder / f"{name}__{kind}.npz"
 
     def read_summary(self) -> dict[str, Any]:

@@ -8,6 +8,7 @@ written become a `UserError`.
 from __future__ import annotations
 
 import errno
+import hashlib
 import json
 import math
 import os
@@ -29,6 +30,8 @@ REFUSED = (
     *(errno.ENOENT, errno.ENAMETOOLONG),
 )
 
+PIECE = 2**20
+"""Bytes that are hashed at a time."""
 LINE = 2**16
 """No line of JSON is longer, in bytes."""
 
@@ -53,6 +56,15 @@ def replacing(path: Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # the folder may not even exist; the first error is the one to tell
             part.unlink()
+
+
+def sha256(path: Path) -> str:
+    """SHA-256 of a file, read in pieces: a large volume is never held in memory whole."""
+    digest = hashlib.sha256()
+    with path.open("rb", buffering=0) as file:
+        while piece := file.read(PIECE):
+            digest.update(piece)
+    return digest.hexdigest()
 
 
 def refuse_used(out: Path) -> None:
@@ -83,6 +95,7 @@ def new_folder(out: Path, what: str) -> Iterator[Path]:
     Raises:
         UserError: the disk does not take the files.
     """
+    out = out.absolute()  # `.` has no name
     part = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
         part.mkdir(parents=True)

@@ -75,6 +75,17 @@ def test_a_stopped_cell_goes_on_where_it_was(
     assert cell.scores("honest").read_bytes() == broken
 
 
+def test_a_run_of_other_settings_is_not_scored_as_this_cell(
+    folder: SuiteFolder, suite_file: SuiteFile, squares: Path
+) -> None:
+    """Killed between its end and its scores; then the suite was changed."""
+    assert run_cell(folder.path, NAME) == DONE
+    folder.find(NAME).done.unlink()
+    other = SuiteFolder.begin(folder.path, load_suite(suite_file(), ("train.steps=9",)), squares)
+    assert run_cell(folder.path, NAME) == FAILED
+    assert "train.steps = 9" in other.failures()[NAME]
+
+
 def test_a_cell_killed_before_its_first_checkpoint_begins_anew(folder: SuiteFolder) -> None:
     cell = folder.find(NAME)
     cell.run.path.mkdir(parents=True)

@@ -40,6 +40,14 @@ def test_a_suite_that_is_running_is_left_alone(
     assert SuiteFolder.open(out).cells[0].cell.config.train.steps == 99
 
 
+def test_options_of_jobs_without_a_cluster_are_refused(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
+) -> None:
+    with pytest.raises(UserError, match="without --engine slurm"):
+        run_suite(suite_file(), root=squares, out=tmp_path / "out", slurm=["partition=gpu"])
+    assert not (tmp_path / "out").exists()
+
+
 def test_tables_of_nothing_are_refused(
     suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
 ) -> None:

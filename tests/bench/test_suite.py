@@ -72,6 +72,29 @@ def test_a_data_set_may_begin_with_a_config(suite_file: SuiteFile, tmp_path: Pat
     assert cell.config.data.path == Path("d")
 
 
+def test_a_change_of_every_cell_wins_over_what_the_suite_says(
+    suite_file: SuiteFile, tmp_path: Path
+) -> None:
+    """Also over the config of a data set and the settings of a method; it is stored."""
+    (tmp_path / "own.yaml").write_text("unet: {side: 64}\n")
+    entry = {"path": ".", "labeled": [{"count": 2}], "config": "own.yaml"}
+    methods = {"one": {"title": "One", "settings": {"unet": {"side": 96}, "train": {"steps": 9}}}}
+    path = suite_file(data={"own": entry}, methods=methods)
+    suite = load_suite(path, ("unet.side=32", "train.steps=5"))
+    (tmp_path / "copy.yaml").write_text(suite.to_yaml())
+    for one in (suite, load_suite(tmp_path / "copy.yaml")):
+        for cell in cells_of(one, Path()):
+            assert (cell.config.unet.side, cell.config.train.steps) == (32, 5)
+
+
+@pytest.mark.parametrize("change", ["train.seed=3", "data.labeled.count=5", "data.path=x"])
+def test_what_tells_cells_apart_cannot_be_changed_for_all(
+    suite_file: SuiteFile, change: str
+) -> None:
+    with pytest.raises(UserError, match="cannot hold for every cell"):
+        load_suite(suite_file(), (change,))
+
+
 @pytest.mark.parametrize(
     ("labeled", "name"),
     [

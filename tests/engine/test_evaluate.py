@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -15,7 +16,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from synfoc.batches.batch import Sides
-from synfoc.batches.split import Split
+from synfoc.batches.split import Split, load_split, save_split
 from synfoc.config import Data, parse_config
 from synfoc.engine import evaluate as module
 from synfoc.engine.estimate import Calibration
@@ -83,19 +84,19 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = RunFolder.create(tmp_path / "run")
     folder.config.write_text(config.to_yaml())
     folder.summary.write_text('{"recommended": "unet"}')
-    cases = load_cases(config.data).cases
+    table = load_cases(config.data)
     split = Split(
-        labeled=tuple(c for c in cases if c.split == "train" and c.domain == "A"),
+        labeled=tuple(c for c in table.cases if c.split == "train" and c.domain == "A"),
         unlabeled=(),
-        test=tuple(c for c in cases if c.split == "test"),
+        test=tuple(c for c in table.cases if c.split == "test"),
     )
+    save_split(folder.split, split, table)
     loaded = SimpleNamespace(
         networks=segmenter().networks, config=config, classes=("organ",), channels=1, step=7,
         device=torch.device("cpu"), precision="fp32",
     )  # fmt: skip
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
     monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
-    monkeypatch.setattr(module, "load_split", lambda path, **_: split)
     return folder.path
 
 
@@ -175,6 +176,18 @@ def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_pat
     assert found["data"] == str(table)
 
 
+def test_labeled_images_are_known_at_another_place(run: Path, data: Path, tmp_path: Path) -> None:
+    """Copied and named anew they are still what the run was trained with."""
+    copy = tmp_path / "elsewhere"
+    for number, image in enumerate(sorted(data.glob("A/train/image/*.png"))):
+        for kind in ("image", "mask"):
+            (copy / kind).mkdir(parents=True, exist_ok=True)
+            source = image.parent.parent / kind / image.name
+            shutil.copyfile(source, copy / kind / f"{number}.png")
+    Image.fromarray(np.full((16, 16), 90, np.uint8)).save(copy / "image" / "0.png")
+    assert evaluate(run, data=copy)["cases"] == 1, "the one that is another image now"
+
+
 def test_other_data_keep_the_codes_of_a_published_set(
     run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -189,7 +202,7 @@ def test_other_data_keep_the_codes_of_a_published_set(
 
 
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
+    bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
     monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))
     with pytest.raises(UserError, match="no test case has a label"):
         evaluate(run)
@@ -233,7 +246,7 @@ def test_images_without_any_label_are_still_estimated(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibrated(run)
-    bare = tuple(replace(case, label=None) for case in module.load_split(run).test)
+    bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
     monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))
     found = evaluate(run)
     assert found["branches"] == {} and found["cases"] == 0

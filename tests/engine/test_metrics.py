@@ -209,3 +209,11 @@ def test_one_seed_gives_one_interval() -> None:
     values = np.array([0.1, 0.5, 0.9])
     means = [m.bootstrap_means(values, None, random=np.random.default_rng(3)) for _ in range(2)]
     assert (means[0] == means[1]).all()
+
+
+def test_resamples_are_drawn_in_blocks_and_none_is_lost() -> None:
+    values = np.arange(6.0).reshape(3, 2)
+    means = m.bootstrap_means(values, None, random=np.random.default_rng(0), resamples=70)
+    assert means.shape == (70, 2)
+    assert means[:, 1] - means[:, 0] == pytest.approx(np.ones(70))
+    assert len(np.unique(means[:, 0])) > 5

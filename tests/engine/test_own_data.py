@@ -5,14 +5,17 @@ from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import psutil
 import pytest
 import torch
+from PIL import Image
 from torch import Tensor, nn
 
 from synfoc.engine import machine
 from synfoc.engine.machine import choose_precision, defaults_for, emulated, estimate_step
 from synfoc.engine.own_data import compose_config
+from synfoc.engine.prepare import prepare
 from synfoc.errors import UserError
 
 
@@ -134,3 +137,19 @@ def test_a_guide_is_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> Non
     assert with_guide.memory_gib == pytest.approx(without.memory_gib + 1 / 1024)
     assert without.seconds == 0
     assert with_guide.seconds > 0.5
+
+
+def test_one_folder_in_color_makes_three_channels(tmp_path: Path) -> None:
+    """However few its images are among the gray ones."""
+    for i in range(60):
+        for domain, color in (("A", False), ("B", True), ("C", False)):
+            folder = tmp_path / domain / "train" / "image"
+            folder.mkdir(parents=True, exist_ok=True)
+            if not color or i < 2:
+                pixels = np.full((8, 8, 3) if color else (8, 8), i, np.uint8)
+                Image.fromarray(pixels).save(folder / f"{i}.png")
+        mask = tmp_path / "A" / "train" / "mask"
+        mask.mkdir(exist_ok=True)
+        Image.fromarray(np.eye(8, dtype=np.uint8)).save(mask / f"{i}.png")
+    config = compose_config(None, tmp_path, "A:4", 32, ("data.test_fraction=0",)).config
+    assert prepare(config).config.data.channels == 3

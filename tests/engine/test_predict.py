@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import warnings
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -113,7 +114,7 @@ def test_paths_may_be_texts(run: Path, tmp_path: Path) -> None:
 def test_a_folder_of_masks_is_told(run: Path, tmp_path: Path) -> None:
     picture(tmp_path / "set/image/a.png", 0, 255)
     picture(tmp_path / "set/mask/a.png", 0, 1)
-    with pytest.raises(UserError, match=r"taken for masks: .*mask"):
+    with pytest.raises(UserError, match=r"taken for labels: .*mask"):
         predict(run, [tmp_path / "set/mask"], out=tmp_path / "out")
 
 
@@ -215,8 +216,23 @@ def test_labels_beside_images_are_not_images(tmp_path: Path) -> None:
     picture(tmp_path / "A" / "test" / "mask" / "a.png", 0, 1)
     picture(tmp_path / "A" / "test" / "mask_of_another_reader" / "a.png", 0, 1)
     picture(tmp_path / "B" / "mask" / "b.png", 0, 255)
-    found = find_images([tmp_path], tmp_path / "out")
+    with pytest.warns(UserWarning, match=r"look like labels .*A/test/mask"):
+        found = find_images([tmp_path], tmp_path / "out")
     assert list(found) == [Path("A/test/image/a.png"), Path("B/mask/b.png")]
+
+
+def test_folders_whose_names_only_begin_like_labels_are_images(tmp_path: Path) -> None:
+    for folder in ("images", "gtx_clinic", "segmented_ct", "maskless"):
+        picture(tmp_path / folder / "a.png", 0, 255)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert len(find_images([tmp_path], tmp_path / "out")) == 4
+
+
+def test_masks_may_go_above_the_images(tmp_path: Path) -> None:
+    """`--out .` does not make masks of all that lies below."""
+    picture(tmp_path / "in" / "a.png", 0, 255)
+    assert list(find_images([tmp_path / "in"], tmp_path)) == [Path("a.png")]
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """A run folder with real (random) networks: evaluate and predict read what training wrote."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,8 @@ from PIL import Image
 
 from synfoc.batches.split import make_split, save_split
 from synfoc.config import parse_config
-from synfoc.engine.checkpoint import Progress, save_checkpoint
+from synfoc.engine import machine
+from synfoc.engine.checkpoint import Progress, load_run, save_checkpoint
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.predict import predict
 from synfoc.images.cases import load_cases
@@ -75,3 +77,15 @@ def test_its_masks_score_as_evaluate_says(run: Path, tmp_path: Path) -> None:
         assert mask.shape == (40, 36)
         assert row.confidence is not None and 0 <= row.confidence <= 1
     assert np.mean(dice) == pytest.approx(told)
+
+
+@pytest.mark.parametrize(("trained", "loaded"), [("fp32", "fp32"), ("fp16", "fp32")])
+def test_a_run_answers_in_the_precision_it_was_trained_in(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str, loaded: str
+) -> None:
+    """Unless the device has none: a CPU multiplies no fp16, nor this one bf16."""
+    shutil.copytree(run, tmp_path / "run")
+    config = RunFolder(tmp_path / "run").config
+    config.write_text(config.read_text().replace("precision: auto", f"precision: {trained}"))
+    monkeypatch.setattr(machine, "_native_bf16", lambda device: trained == "fp32")
+    assert load_run(tmp_path / "run", device="cpu").precision == loaded

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -308,6 +309,16 @@ def test_the_best_step_is_that_of_the_file(
     monkeypatch.setattr(module.Journal, "save", save)
     train(None, tmp_path / "run", resume=True)
     assert json.loads((tmp_path / "run/summary.json").read_text())["best_step"] == 4
+
+
+def test_the_newest_checkpoints_are_kept_by_number(tmp_path: Path) -> None:
+    """step_1000000 is newer than step_999500, though it sorts before it."""
+    folder = RunFolder.create(tmp_path / "run")
+    for step in (999_000, 999_500, 1_000_000):
+        (folder.checkpoints / f"step_{step:06d}.safetensors").touch()
+    module.Journal.forget(SimpleNamespace(writes=True, folder=folder), 2)  # type: ignore[arg-type]
+    kept = sorted(path.stem for path in folder.checkpoints.iterdir())
+    assert kept == ["step_1000000", "step_999500"]
 
 
 def test_only_the_last_checkpoint_holds_optimizers(settings: Settings, tmp_path: Path) -> None:

@@ -11,8 +11,10 @@ from PIL import Image
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images import layouts
 from synfoc.images.cases import CaseTable, load_cases, load_image, load_label, name_classes
 from synfoc.images.files import Stack
+from synfoc.images.listing import Listing, list_folder
 
 
 def picture(path: Path, value: int = 0, size: tuple[int, int] = (4, 5)) -> Path:
@@ -245,6 +247,39 @@ def test_a_csv_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
     assert load_label(first, table).spacing == (0.0, 0.5, 0.4)
 
 
+def test_quotation_marks_that_do_not_end_are_told(tmp_path: Path) -> None:
+    rows = "".join(f"{i}.png,a very long name of a domain\n" for i in range(5000))
+    (tmp_path / "set.csv").write_text('image,domain\n"' + rows)
+    with pytest.raises(UserError, match=r"line \d+: field larger than field limit") as caught:
+        load(tmp_path / "set.csv")
+    assert "quotation marks" in caught.value.fix
+
+
+def test_a_folder_that_may_not_be_listed_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    picture(tmp_path / "A" / "image" / "1.png")
+    (tmp_path / "lost+found").mkdir()
+
+    def closed(folder: Path) -> Listing:
+        if folder.name == "lost+found":
+            raise PermissionError(13, "Permission denied")
+        return list_folder(folder)
+
+    monkeypatch.setattr(layouts, "list_folder", closed)
+    table = load(tmp_path)
+    assert ids(table) == ["A/1"]
+    assert table.notices == (f"{tmp_path / 'lost+found'} is not read: no permission to list it",)
+
+
+def test_many_labels_without_images_are_one_note(tmp_path: Path) -> None:
+    for i in range(3):
+        picture(tmp_path / f"{i}_mask.png")
+    notices = load(tmp_path).notices
+    assert [notice for notice in notices if "named like labels" in notice and ": 3, e.g." in notice]
+    assert len(notices) == 1
+
+
 def test_a_spacing_of_rows_and_columns_keeps_the_slices_of_a_volume_apart(tmp_path: Path) -> None:
     """NIfTI says 5 mm; NPY says nothing, and nothing must not become 0 mm."""
     affine = np.diag([1.0, 1.0, 5.0, 1.0])
@@ -375,13 +410,13 @@ def test_a_code_that_is_no_class_names_the_remap(tmp_path: Path) -> None:
     assert error.what == f"mask {tmp_path / 'mask/1.png'} does not fit the classes"
     assert error.found == "pixel values 0, 1, 2, 255"
     assert "0 background, 1 cup, 2 disc (data.classes)" in str(error)
-    assert error.fix == "add --set 'data.remap={255: 0}', or correct the file"
+    assert error.fix.startswith("add --set 'data.remap={255: 0}' (")
 
 
 def test_a_binary_mask_of_255_names_the_remap_that_keeps_it(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
         pair(tmp_path, [255], classes=("lesion",))
-    assert caught.value.fix == "add --set 'data.remap={255: 1}', or correct the file"
+    assert caught.value.fix.startswith("add --set 'data.remap={255: 1}' (")
 
 
 def test_a_remapped_label_fits(tmp_path: Path) -> None:

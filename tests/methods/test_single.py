@@ -8,7 +8,7 @@ from torch import Tensor
 
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models
-from synfoc.methods.single import single_medsam_step, single_unet_step
+from synfoc.methods.single import single_step
 
 LN2 = 0.693147
 
@@ -39,8 +39,8 @@ def test_teacher_and_paste_make_the_copy_paste_label(batch: Batch) -> None:
     L_x = ln 2 + 1 - mean(2(.5)(16) / (.25(16) + 16), 0)                         = ln 2 + 3/5
     """
     steps = {
-        "UT": single_unet_step(Models(UT=undecided, UT_hat=sure), batch, lam=0.5),
-        "MS": single_medsam_step(Models(MS=undecided, MS_hat=sure), batch, lam=0.5),
+        "UT": single_step(Models(UT=undecided, UT_hat=sure), batch, lam=0.5),
+        "MS": single_step(Models(MS=undecided, MS_hat=sure), batch, lam=0.5),
     }
     for branch, step in steps.items():
         assert float(getattr(step, f"L_x_{branch}")) == pytest.approx(LN2 + 3 / 5, abs=1e-5)
@@ -56,8 +56,8 @@ def test_a_teacher_that_is_not_sure_teaches_the_pasted_pixels_only(batch: Batch)
     Dice, all labels 0 (the first of two equals): 1 - mean(2(.5)(16) / (.25(16) + 16), 0) = 3/5.
     """
     for step in (
-        single_unet_step(Models(UT=undecided, UT_hat=undecided), batch, lam=1.0),
-        single_medsam_step(Models(MS=undecided, MS_hat=undecided), batch, lam=1.0),
+        single_step(Models(UT=undecided, UT_hat=undecided), batch, lam=1.0),
+        single_step(Models(MS=undecided, MS_hat=undecided), batch, lam=1.0),
     ):
         L_u = step.L_u_UT if step.L_u_MS is None else step.L_u_MS
         assert L_u is not None
@@ -69,9 +69,11 @@ def test_a_teacher_that_is_not_sure_teaches_the_pasted_pixels_only(batch: Batch)
 @pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 16), (0.5, 4)])
 def test_a_probability_equal_to_tau_is_not_trusted(batch: Batch, tau: float, trusted: int) -> None:
     """Even odds are exactly .5: above .4999, not above .5, where only 4 pasted pixels count."""
-    f = Models(UT=undecided, UT_hat=undecided, MS=undecided, MS_hat=undecided)
-    for one_step in (single_unet_step, single_medsam_step):
-        step = one_step(f, batch, lam=1.0, tau=tau)
+    for f in (
+        Models(UT=undecided, UT_hat=undecided),
+        Models(MS=undecided, MS_hat=undecided),
+    ):
+        step = single_step(f, batch, lam=1.0, tau=tau)
         L_u = step.L_u_UT if step.L_u_MS is None else step.L_u_MS
         assert L_u is not None
         assert float(L_u) == pytest.approx(LN2 * trusted / 16 + 3 / 5, abs=1e-5)
@@ -83,7 +85,7 @@ def test_the_other_branch_is_never_asked(batch: Batch) -> None:
     """Its images may have any side, its networks may be absent."""
     small = torch.zeros(1, 1, 2, 2)
     other = replace(batch, X_w_MS=small, U_w_MS=small, U_s_MS=small, Y_w_MS=small[0].long())
-    step = single_unet_step(Models(UT=undecided, UT_hat=sure), other, lam=1.0)
+    step = single_step(Models(UT=undecided, UT_hat=sure), other, lam=1.0)
     assert step.L_x_MS is None
     assert step.L_c is None
     assert step.alpha is None
@@ -95,7 +97,7 @@ def test_teachers_get_no_gradient(batch: Batch) -> None:
     student.requires_grad_()
     teacher.requires_grad_()
     f = Models(UT=lambda x: undecided(x) + student, UT_hat=lambda x: sure(x) + teacher)
-    loss = single_unet_step(f, batch, lam=1.0).loss
+    loss = single_step(f, batch, lam=1.0).loss
     slopes = torch.autograd.grad(loss, (student, teacher), allow_unused=True)
     assert slopes[0] is not None
     assert slopes[0].abs().max() > 0.01

@@ -10,7 +10,7 @@ import torch
 
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models
-from synfoc.methods.single import single_medsam_step, single_unet_step
+from synfoc.methods.single import single_step
 from synfoc.methods.synfoc import synfoc_step
 
 twin_step = runpy.run_path(str(Path(__file__).with_name("twin.py")))["twin_step"]
@@ -108,12 +108,12 @@ def test_one_branch_alone_is_the_step_that_believes_only_its_teacher() -> None:
     nets, batch = make_case(51, 3, SAME)
     f, b = Models(**nets), tensors(batch)
     both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", alpha=1.0))
-    alone = numbers(single_unet_step(Models(UT=f.UT, UT_hat=f.UT_hat), b, lam=0.3))
+    alone = numbers(single_step(Models(UT=f.UT, UT_hat=f.UT_hat), b, lam=0.3))
     assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
     assert alone["loss"] == pytest.approx(alone["L_x_UT"] + 0.3 * alone["L_u_UT"])
 
     both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", alpha=0.0))
-    alone = numbers(single_medsam_step(Models(MS=f.MS, MS_hat=f.MS_hat), b, lam=0.3))
+    alone = numbers(single_step(Models(MS=f.MS, MS_hat=f.MS_hat), b, lam=0.3))
     assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
     assert alone["loss"] == pytest.approx(alone["L_x_MS"] + 0.3 * alone["L_u_MS"])
 

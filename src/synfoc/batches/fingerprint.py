@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypedDict
 
 from synfoc.errors import UserError
+from synfoc.storage import sha256
 
 THREADS = 4
-PIECE = 2**20
-"""Bytes read at a time: a large volume is never held in memory whole."""
 
 
 class Fingerprint(TypedDict):
@@ -21,15 +19,6 @@ class Fingerprint(TypedDict):
     size: int
     time: int
     sha256: str
-
-
-def sha256(path: Path) -> str:
-    """SHA-256 of a file, read in pieces."""
-    digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
-        while piece := file.read(PIECE):
-            digest.update(piece)
-    return digest.hexdigest()
 
 
 def fingerprints(files: Mapping[str, Path]) -> dict[str, Fingerprint]:

@@ -28,6 +28,7 @@ from synfoc.bench.suite import Protocol
 from synfoc.config import Config
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.parallel import rank_of_process
+from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
 from synfoc.storage import read_json, replacing, write_json
@@ -78,7 +79,6 @@ def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
 
 
 def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> None:
-    start = time.perf_counter()
     run = cell.run
     if not run.summary.is_file():
         resume = (run.checkpoints / "last.safetensors").is_file()
@@ -87,6 +87,9 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
         if cell.cell.config.train.devices > 1:
             write_json(_word(cell), {"launch": _launch(), "resume": resume})
         train(_config(cell, device), run.path, resume=resume)
+    else:
+        stored_config(run, _config(cell, device))  # refuses a run of other settings
+    start = time.perf_counter()
     # Backwards, so that metrics.json of the run is of the protocol that is named first.
     for protocol in reversed(protocols):
         checkpoint = "best_on_test" if protocol == "paper" else "best"
@@ -95,7 +98,8 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
             shutil.copyfile(run.cases, part)
         write_json(cell.metrics(protocol), metrics)
     settings = cell.cell.config.model_dump(mode="json")
-    write_json(cell.done, {"settings": settings, "seconds": time.perf_counter() - start})
+    seconds = float(run.read_summary()["seconds"]) + time.perf_counter() - start
+    write_json(cell.done, {"settings": settings, "seconds": seconds})
     _word(cell).unlink(missing_ok=True)
 
 

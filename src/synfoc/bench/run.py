@@ -54,6 +54,13 @@ def run_suite(
         UserError: a suite that cannot be run, or another process is running it.
         Interrupted: Ctrl-C or SIGTERM; all cells are saved, and the tables hold what is done.
     """
+    if slurm and engine != "slurm":
+        raise UserError(
+            "--slurm is for jobs of a cluster",
+            found=f"{' '.join(slurm)}, without --engine slurm",
+            expected="both, or none of them",
+            fix="add --engine slurm, or leave --slurm out",
+        )
     found = load_suite(suite, changes)
     path = out or Path("bench") / found.name
     folder = SuiteFolder.matching(path, found, root)

@@ -15,10 +15,13 @@ import yaml
 from pydantic import Field, ValidationError, model_validator
 
 from synfoc.config import Config, Labeled, Section, changed, parse_config, read_tree, user_error
+from synfoc.errors import UserError
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Protocol: TypeAlias = Literal["honest", "paper"]
 Answering: TypeAlias = Literal["recommended", "unet", "medsam", "fused"]
+OWN = ("data.path", "data.labeled", "train.seed", "train.watch_test")
+"""Settings that a suite gives to each cell."""
 Tree: TypeAlias = dict[str, Any]
 """Settings as in a config: section -> key -> value."""
 
@@ -65,6 +68,8 @@ class Suite(Section):
     """Method that the others are tested against; None: `synfoc` if there is one, else the first."""
     base: Tree = Field(default_factory=dict)
     """Settings of every cell; those of the data set, then of the method, come on top."""
+    changes: tuple[str, ...] = ()
+    """`key.sub=value` on top of all these: what `--set` named."""
 
     @model_validator(mode="after")
     def _consistent(self) -> Suite:
@@ -121,11 +126,14 @@ def label_name(labeled: Labeled) -> str:
 
 
 def load_suite(path: Path, changes: tuple[str, ...] = ()) -> Suite:
-    """Read a suite; `changes` are `key.sub=value` of every cell's config, applied to `base`.
+    """Read a suite; `changes` are `key.sub=value` on top of what it says of every cell.
 
     Raises:
-        UserError: no such file, not YAML, an unknown key, a value of the wrong type or range.
+        UserError: no such file, not YAML, an unknown key, a value of the wrong type or range, or a
+            change of what tells the cells apart.
     """
+    for change in changes:
+        _refuse_own(change)
     tree = read_tree(
         path,
         "suite",
@@ -136,10 +144,8 @@ def load_suite(path: Path, changes: tuple[str, ...] = ()) -> Suite:
         suite = Suite.model_validate(tree)
     except ValidationError as error:
         raise user_error(error.errors()[0], str(path), _known(tree)) from None
-    for change in changes:
-        suite = suite.model_copy(update={"base": changed(suite.base, change)})
     data = {key: _with_config(data, path.parent) for key, data in suite.data.items()}
-    return suite.model_copy(update={"data": data})
+    return suite.model_copy(update={"data": data, "changes": (*suite.changes, *changes)})
 
 
 def cells_of(suite: Suite, root: Path) -> list[Cell]:
@@ -161,6 +167,18 @@ def cells_of(suite: Suite, root: Path) -> list[Cell]:
         for labeled in data.labeled
         for method in suite.methods
     ]
+
+
+def _refuse_own(change: str) -> None:
+    """A change of every cell cannot say what differs from cell to cell."""
+    key = change.partition("=")[0].strip()
+    if key.startswith(OWN):
+        raise UserError(
+            f"--set {change} cannot hold for every cell",
+            found=key,
+            expected="a setting that all cells share, such as train.steps",
+            fix="edit data, seeds or protocols in the suite's file",
+        )
 
 
 def _with_config(data: DataSet, beside: Path) -> DataSet:
@@ -193,9 +211,11 @@ def _config(suite: Suite, root: Path, key: str, labeled: Labeled, method: str, s
         "train": {"seed": seed, "watch_test": "paper" in suite.protocols},
     }
     tree: Tree = {}
-    for settings in (suite.base, data.settings, suite.methods[method].settings, own):
+    for settings in (suite.base, data.settings, suite.methods[method].settings):
         tree = _merged(tree, settings)
-    return parse_config(tree, source=f"suite {suite.name}: {key}, {method}")
+    for change in suite.changes:
+        tree = changed(tree, change)
+    return parse_config(_merged(tree, own), source=f"suite {suite.name}: {key}, {method}")
 
 
 def _merged(tree: Tree, other: Tree) -> Tree:

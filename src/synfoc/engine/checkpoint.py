@@ -20,7 +20,13 @@ from torch import Tensor
 from torch.optim import Optimizer
 
 from synfoc.config import Config, load_config, parse_config
-from synfoc.engine.machine import Precision, choose_device, choose_precision, keep_freed_memory
+from synfoc.engine.machine import (
+    Precision,
+    choose_device,
+    choose_precision,
+    emulated,
+    keep_freed_memory,
+)
 from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks
 from synfoc.models.sam import PromptFreeSam
@@ -158,7 +164,7 @@ def load_run(
         run: folder written by `synfoc train`.
         checkpoint: `best`, `last`, or a name such as `step_000500`.
         device: auto, cpu or cuda.
-        precision: None: what `auto` means on that device.
+        precision: None: that of the run, or `auto` where this device has no such arithmetic.
 
     Raises:
         UserError: no run folder, no such checkpoint, or files that do not belong together.
@@ -193,8 +199,16 @@ def load_run(
         channels=channels,
         step=progress.step,
         device=place,
-        precision=choose_precision(precision or "auto", place),
+        precision=choose_precision(precision or _at_home(config, place), place),
     )
+
+
+def _at_home(config: Config, device: torch.device) -> str:
+    """The precision of a run, unless its arithmetic is not that of this device."""
+    wanted = config.train.precision
+    if wanted == "fp16":
+        return "auto" if device.type == "cpu" else wanted
+    return "auto" if wanted == "bf16" and emulated(wanted, device) else wanted
 
 
 def find_checkpoint(folder: RunFolder, name: str) -> Path:

@@ -22,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from synfoc.batches.resize import resize_labels
-from synfoc.batches.split import load_split
+from synfoc.batches.split import load_split, without_labeled
 from synfoc.config import Config
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
@@ -259,14 +259,12 @@ def _test_cases(
     if data is None:
         own = load_cases(config.data)
         return own, load_split(folder.split, root=own.root).test
-    split = load_split(folder.split)
     # Classes, codes and nesting stay those of the run; the layout is found anew.
     table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
     if config.data.set and table.paper is None and not config.data.remap:
         table = replace(table, decode=paper_set(config.data.set).decode)
-    learned = {case.image.resolve() for case in split.labeled}
     cases = tuple(c for c in table.cases if c.split == "test") or table.cases
-    return table, tuple(case for case in cases if case.image.resolve() not in learned)
+    return table, tuple(without_labeled(cases, folder.split))
 
 
 def _nothing_to_score(cases: int, checkpoint: str) -> UserError:

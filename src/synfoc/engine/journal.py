@@ -100,7 +100,8 @@ class Journal:
     def forget(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep`."""
         if self.writes:
-            numbered = sorted(self.folder.checkpoints.glob("step_*.safetensors"))
+            found = self.folder.checkpoints.glob("step_*.safetensors")
+            numbered = sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
             for path in numbered[: len(numbered) - keep]:
                 path.unlink()
 

@@ -6,6 +6,8 @@ anything is written.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
@@ -15,6 +17,8 @@ from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
 
 TABLE = "predictions.csv"
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
+LABELS = re.compile(rf"({'|'.join(LABEL_FOLDERS)})(tr|ts)?([^a-z].*)?$", re.IGNORECASE)
+"""`labels`, nnU-Net's `labelsTr`, `mask_disc_cup`; not `gtx_clinic`."""
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npy")
 
 
@@ -22,8 +26,8 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Files behind the given files and folders: path of the mask below `out` -> file.
 
     A folder keeps its sub-folders. Hidden files, files of other types, masks that an earlier call
-    left in `out` and a folder `mask` beside a folder `image` are passed over; a file that is named
-    itself is always taken.
+    left in `out` below it and (with a warning) a folder `mask` beside a folder `image` are passed
+    over; a file that is named itself is always taken.
 
     Raises:
         UserError: nothing to do, a path that does not exist, or two images with one name.
@@ -42,9 +46,9 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
         inside = [given]
         if given.is_dir():
             inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
-            passed = {folder for folder in {p.parent for p in inside} if _holds_masks(folder, out)}
-            inside = [p for p in inside if p.parent not in passed]
-            masks += map(str, sorted(passed))
+            labels = {folder for folder in {p.parent for p in inside} if _holds_labels(folder)}
+            inside = [p for p in inside if p.parent not in labels and not _written(p, given, out)]
+            masks += map(str, sorted(labels))
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
             _refuse_twin(twins, name, path)
@@ -53,9 +57,16 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
         raise UserError(
             "no images to segment",
             found=f"none in {', '.join(map(str, images)) or 'an empty list'}"
-            + (f" (taken for masks: {', '.join(masks[:2])})" if masks else ""),
+            + (f" (taken for labels: {', '.join(masks[:2])})" if masks else ""),
             expected=f"files that end with {' '.join(IMAGE_SUFFIXES)}",
             fix="name the folder that holds the images",
+        )
+    if masks:
+        more = f" and {len(masks) - 3} more" if masks[3:] else ""
+        warnings.warn(
+            f"not segmented, since they look like labels of images beside them: "
+            f"{', '.join(masks[:3])}{more}",
+            stacklevel=2,
         )
     return found
 
@@ -86,7 +97,8 @@ def refuse_to_replace_images(out: Path, sources: Mapping[Path, Path]) -> None:
         UserError: it would.
     """
     images = {image.resolve() for image in sources.values()}
-    lost = [name for name in _outputs(sources) if (out / name).resolve() in images]
+    folders = {name.parent: (out / name.parent).resolve() for name in sources}
+    lost = [name for name in _outputs(sources) if folders[name.parent] / name.name in images]
     if lost:
         raise UserError(
             "masks would replace the images they are made of",
@@ -102,8 +114,10 @@ def refuse_to_overwrite(out: Path, sources: Mapping[Path, Path]) -> None:
     Raises:
         UserError: it is.
     """
-    names = _outputs(sources)
-    there = [str(n) for n in (Path(TABLE), *names) if (out / n).exists()]
+    # Folders are listed, since asking for every name takes long on a disk of the network.
+    folders = {folder: _names(out / folder) for folder in {Path(), *(n.parent for n in sources)}}
+    wanted = (Path(TABLE), *_outputs(sources))
+    there = [str(name) for name in wanted if name.name in folders[name.parent]]
     if there:
         raise UserError(
             f"{out} already holds masks",
@@ -126,14 +140,23 @@ def _refuse_twin(twins: dict[Path, Path], name: Path, path: Path) -> None:
         )
 
 
-def _holds_masks(folder: Path, out: Path) -> bool:
-    """Whether a folder is one of labels or of earlier answers, by names."""
-    if folder.resolve().is_relative_to(out.resolve()):
-        return True
-    if not folder.name.lower().startswith(LABEL_FOLDERS):
+def _written(path: Path, given: Path, out: Path) -> bool:
+    """Whether an image lies where an earlier call wrote masks: in `out`, below what is given."""
+    inner = out.absolute()
+    return given.absolute() in inner.parents and inner in path.absolute().parents
+
+
+def _holds_labels(folder: Path) -> bool:
+    """Whether a folder is one of labels, by its name and those beside it."""
+    if not LABELS.match(folder.name):
         return False
     beside = (other.name.lower() for other in folder.parent.iterdir() if other.is_dir())
     return any(name.startswith(IMAGE_FOLDERS) for name in beside)
+
+
+def _names(folder: Path) -> set[str]:
+    """What a folder holds; nothing where there is none."""
+    return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 
 def _outputs(sources: Iterable[Path]) -> list[Path]:

@@ -14,7 +14,7 @@ from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models, Release, Step
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.semisam import semisam_step
-from synfoc.methods.single import single_medsam_step, single_unet_step
+from synfoc.methods.single import single_step
 from synfoc.methods.supervised import supervised_step
 from synfoc.methods.symgd import symgd_step
 from synfoc.methods.synfoc import synfoc_step
@@ -38,12 +38,10 @@ def method_of(config: Config) -> Method:
         return lambda f, b, k, release: supervised_step(f, b)
     if m.name != "synfoc":
         return _baseline_of(config)
-    if m.branches == "unet":
-        return lambda f, b, k, release: single_unet_step(
+    if m.branches != "both":
+        return lambda f, b, k, release: single_step(
             f, b, lam=lam_of(config, k), tau=m.tau, release=release
         )
-    if m.branches == "medsam":
-        return lambda f, b, k, release: single_medsam_step(f, b, lam=lam_of(config, k), tau=m.tau)
     return lambda f, b, k, release: synfoc_step(
         f,
         b,

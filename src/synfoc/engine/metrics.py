@@ -25,6 +25,8 @@ Empty: TypeAlias = Literal["", "both", "prediction", "label"]
 
 PAPER_DISTANCE = 100.0
 SPARSE = 1 / 8
+BLOCK = 64
+"""Resamples of a bootstrap that are drawn at a time."""
 """Share of a box that a surface fills at most where a search tree is quicker (masks of noise)."""
 EMPTY_POLICY: dict[Protocol, str] = {
     "honest": "both empty: Dice and Jaccard 1, distances 0; one empty: Dice and Jaccard 0, "
@@ -186,9 +188,13 @@ def bootstrap_means(
     sums = np.stack([np.bincount(index, column) for column in columns], axis=1)
     sizes = np.bincount(index)
     count = len(sizes)
-    drawn = random.multinomial(count, np.full(count, 1 / count), size=resamples)
-    means: NDArray[np.float64] = (drawn @ sums) / (drawn @ sizes)[:, None]
-    return means.reshape(resamples, *values.shape[1:])
+    chances = np.full(count, 1 / count)
+    means = []
+    # A few resamples at a time: all at once would be resamples x groups numbers.
+    for start in range(0, resamples, BLOCK):
+        drawn = random.multinomial(count, chances, size=min(BLOCK, resamples - start))
+        means.append((drawn @ sums) / (drawn @ sizes)[:, None])
+    return np.concatenate(means).reshape(resamples, *values.shape[1:])
 
 
 def interval95(means: NDArray[np.float64]) -> tuple[float, float]:

@@ -121,8 +121,10 @@ def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]
 
 
 def _channels(split: Split) -> int:
-    """3 if any of a few images of each kind is in color, else 1."""
+    """3 if any of a few images is in color, else 1: of each folder the first, and some more."""
+    first = {case.image.parent: case for case in (*split.unlabeled[::-1], *split.labeled[::-1])}
     few = [*split.labeled[:4], *split.unlabeled[:: max(1, len(split.unlabeled) // 8)][:8]]
+    few += first.values()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         return 3 if any(read_image(case.image).pixels.ndim == 4 for case in few) else 1

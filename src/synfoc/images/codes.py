@@ -65,7 +65,8 @@ def odd_fix(present: set[int], highest: int, rule: Decode) -> str:
     odd = {index for index in present if not 0 <= index <= highest}
     if len(odd) > MOST or min(odd) < 0:
         return f"correct the file: {PLAIN}"
-    return f"add {remapping(present, highest, rule)}, or correct the file"
+    change = remapping(present, highest, rule)
+    return f"add {change} (a trained run: data.remap in its config.yaml), or correct the file"
 
 
 def some(values: Iterable[int], most: int = MOST) -> str:

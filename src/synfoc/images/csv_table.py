@@ -84,11 +84,15 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     names = [_column(name) for name in header]
     _check_columns(path, header, names)
     rows = []
-    for cells in reader:
-        if any(cell.strip() for cell in cells):
-            padded = [*cells, *[""] * len(names)]
-            row = {n: c.strip() for n, c in zip(names, padded)}  # noqa: B905
-            rows.append((start + reader.line_num, row))
+    try:
+        for cells in reader:
+            if any(cell.strip() for cell in cells):
+                padded = [*cells, *[""] * len(names)]
+                row = {n: c.strip() for n, c in zip(names, padded)}  # noqa: B905
+                rows.append((start + reader.line_num, row))
+    except csv.Error as error:
+        line = start + reader.line_num
+        raise _refused(path, f"line {line}: {error}", "close the quotation marks") from None
     if not rows:
         raise _refused(path, "a header and no row below it", "add one row per image")
     return rows, [name for name, known in zip(header, names, strict=True) if known not in COLUMNS]

@@ -133,7 +133,11 @@ def first_named(listing: Listing, *names: str) -> Path | None:
 
 
 def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) -> None:
-    listing = list_folder(folder)
+    try:
+        listing = list_folder(folder)
+    except PermissionError:  # `lost+found` of a disk of data, say
+        found.notices.append(f"{folder} is not read: no permission to list it")
+        return
     image_folder, label_folder = (
         first_named(listing, *IMAGE_FOLDERS),
         first_named(listing, *LABEL_FOLDERS),
@@ -268,12 +272,18 @@ def flat_cases(
     found.unread.foreign(listing)
     by_stem = _by_stem(listing.images)
     labels: dict[str, list[Path]] = {}
+    lonely: list[Path] = []
     for name, path in by_stem.items():
         base = LABEL_ENDING.sub("", name)
         if base != name and base in by_stem:
             labels.setdefault(base, []).append(path)
         elif base != name:
-            found.notices.append(f"{path} looks like a label, but {base} is not there")
+            lonely.append(path)
+    if lonely:
+        found.notices.append(
+            f"named like labels, but taken for images, since no image has the name without the "
+            f"ending: {len(lonely)}, e.g. {lonely[0]}"
+        )
     used = {path for paths in labels.values() for path in paths}
     return [
         _case(name, path, labels.get(name, []), domain, split)

