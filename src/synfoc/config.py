@@ -88,8 +88,8 @@ class Data(Section):
     """Share of the labeled patients of each domain kept for testing, where no split is given."""
 
     channels: Literal[1, 3] | None = None
-    """Channels of the U-Net; None: 3 if an image is in color, of some that were looked at (the first of
-    each folder among them), else 1."""
+    """Channels of the U-Net; None: 3 if one of some images, each folder's first among them, is in
+    color, else 1."""
     slice_axis: Literal[0, 1, 2] | None = None
     """Axis along which volumes are cut; None: the axis of the thickest spacing."""
     monitor: bool = False
