@@ -7,13 +7,14 @@ written become a `UserError`.
 
 from __future__ import annotations
 
+import csv
 import errno
 import hashlib
 import json
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -118,6 +119,14 @@ def write_text(path: Path, text: str) -> None:
     """Replace a text file (UTF-8) atomically; `UserError` where the disk is full."""
     with replacing(path) as part:
         part.write_text(text, encoding="utf-8")
+
+
+def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Replace a CSV file atomically; `UserError` where the disk is full."""
+    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+        table = csv.writer(file, lineterminator="\n")
+        table.writerow(columns)
+        table.writerows(rows)
 
 
 def write_json(path: Path, value: object) -> None:

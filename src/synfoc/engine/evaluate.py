@@ -10,7 +10,6 @@ here: which branch is recommended was decided by training, without them.
 
 from __future__ import annotations
 
-import csv
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -44,7 +43,7 @@ from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_la
 from synfoc.images.files import Stack, to_unit
 from synfoc.images.paper_sets import paper_set
 from synfoc.runs import RunFolder
-from synfoc.storage import AnyPath, replacing, write_json
+from synfoc.storage import AnyPath, write_json, write_table
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 ONE_DOMAIN = "all"
@@ -288,20 +287,16 @@ def _nothing_to_score(cases: int, checkpoint: str) -> UserError:
 
 def write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
     """One line per case, class and answer: the columns of evaluation/cases.csv (runs.py)."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(
-            ["case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty"]
-        )
-        for row in rows:
-            numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
-            names = [row.case, row.patient, row.domain, row.class_name, *row.answer]
-            writer.writerow([*names, *numbers, row.unit, row.scores.empty])
+    columns = ["case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty"]
+    lines = []
+    for row in rows:
+        numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
+        names = [row.case, row.patient, row.domain, row.class_name, *row.answer]
+        lines.append([*names, *numbers, row.unit, row.scores.empty])
+    write_table(path, columns, lines)
 
 
 def write_estimates(path: Path, rows: Sequence[CaseEstimate]) -> None:
     """One line per case and answer: the columns of evaluation/estimates.csv (runs.py)."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(["case", "domain", "branch", "role", "estimated_dice"])
-        writer.writerows([r.case, r.domain, *r.answer, f"{r.dice:.4f}"] for r in rows)
+    columns = ["case", "domain", "branch", "role", "estimated_dice"]
+    write_table(path, columns, [[r.case, r.domain, *r.answer, f"{r.dice:.4f}"] for r in rows])

@@ -11,7 +11,6 @@ the list and does not stop the others.
 
 from __future__ import annotations
 
-import csv
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -45,7 +44,7 @@ from synfoc.images.files import (
     write_probabilities,
 )
 from synfoc.runs import RunFolder
-from synfoc.storage import AnyPath, replacing
+from synfoc.storage import AnyPath, write_table
 
 
 @dataclass(frozen=True)
@@ -270,9 +269,8 @@ def _urgency(row: Prediction) -> tuple[bool, bool, float, float, str]:
 
 def _write_table(path: Path, rows: Sequence[Prediction]) -> None:
     names = [f.name for f in fields(Prediction)]
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(names)
-        for row in rows:
-            values = [getattr(row, name) for name in names]
-            writer.writerow([f"{v:.4f}" if isinstance(v, float) else v for v in values])
+    lines = []
+    for row in rows:
+        values = [getattr(row, name) for name in names]
+        lines.append([f"{v:.4f}" if isinstance(v, float) else v for v in values])
+    write_table(path, names, lines)

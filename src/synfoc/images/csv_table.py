@@ -28,6 +28,7 @@ from synfoc.images.layouts import (
     guess_patient,
     tell_guessed,
 )
+from synfoc.storage import write_table
 
 COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")
 SPELLINGS = {
@@ -65,10 +66,7 @@ def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
 
 def write_csv(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write cases; each row has all of COLUMNS."""
-    with path.open("w", newline="", encoding="utf-8") as file:
-        table = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        table.writeheader()
-        table.writerows(rows)
+    write_table(path, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
 
 
 def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
