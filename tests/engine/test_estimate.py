@@ -117,7 +117,7 @@ def test_what_misleads_gets_no_weight() -> None:
     """Where networks are surer of their worse masks, sureness counts nothing, not less."""
     pairs = [(0.9, 0.2), (0.8, 0.4), (0.7, 0.6), (0.6, 0.8)]
     found = fit(np.stack([tallies_of(p) for p in pairs]), np.array([[a] for _, a in pairs]))
-    assert found.expected == pytest.approx(0, abs=1e-3)
+    assert found.expected == pytest.approx(0, abs=1e-6)
     assert found.agreement > 0.8
 
 

@@ -148,10 +148,11 @@ def without_labeled(cases: Iterable[Case], path: Path) -> Iterator[Case]:
         path: split.json of the run. Copies are known by their content; only files of the size of
             a labeled image are read.
     """
-    split, prints = load_split(path), read_json(path)["files"]
-    root = Path(read_json(path)["root"])
-    paths = {case.image.resolve() for case in split.labeled}
-    learned = [prints[_relative(case.image, root)] for case in split.labeled]
+    value = read_json(path, "a split written by synfoc train")
+    root = Path(value["root"])
+    images = [_from_json(entry, root).image for entry in value["labeled"]]
+    paths = {image.resolve() for image in images}
+    learned = [value["files"][_relative(image, root)] for image in images]
     sizes, contents = {p["size"] for p in learned}, {p["sha256"] for p in learned}
     for case in cases:
         if case.image.resolve() in paths:

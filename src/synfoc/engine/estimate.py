@@ -120,6 +120,7 @@ def fit(tallies: NDArray[np.float64], dice: NDArray[np.floating]) -> Calibration
         np.concatenate([evidence, anchors]),
         np.concatenate([dice[~empty], [weight, 0]]),
         bounds=([-np.inf, 0, 0], np.inf),
+        method="bvls",  # a weight that is 0 is 0, not nearly so
     )
     base, of_expected, of_agreement = map(float, line.x)
     return Calibration(

@@ -25,9 +25,9 @@ Empty: TypeAlias = Literal["", "both", "prediction", "label"]
 
 PAPER_DISTANCE = 100.0
 SPARSE = 1 / 8
+"""Share of a box that a surface fills at most where a search tree is quicker (masks of noise)."""
 BLOCK = 64
 """Resamples of a bootstrap that are drawn at a time."""
-"""Share of a box that a surface fills at most where a search tree is quicker (masks of noise)."""
 EMPTY_POLICY: dict[Protocol, str] = {
     "honest": "both empty: Dice and Jaccard 1, distances 0; one empty: Dice and Jaccard 0, "
     "distances the diagonal of the image in its unit",
