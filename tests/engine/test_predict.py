@@ -203,6 +203,30 @@ def test_existing_masks_stop_everything_before_it_begins(run: Path, tmp_path: Pa
     assert np.array(Image.open(out / "b.png")).max() == 1
 
 
+def test_the_list_keeps_masks_of_earlier_calls(run: Path, tmp_path: Path) -> None:
+    a, b, c = (picture(tmp_path / "in" / f"{name}.png", 0, 255) for name in "abc")
+    out = tmp_path / "out"
+    predict(run, [a, b, c], out=out)
+    first = {row["mask"]: row for row in rows_of(out)}
+    picture(b, 0, 0)  # another image under the same name
+    (out / "c.png").unlink()
+    (row,) = predict(run, [b], out=out, overwrite=True)
+    assert row.note == "empty mask", "what is returned is of this call alone"
+    empty, kept = rows_of(out)
+    assert (empty["mask"], empty["note"]) == ("b.png", "empty mask")
+    assert kept == first["a.png"]
+
+
+def test_a_list_of_other_columns_is_replaced_with_a_word(run: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "predictions.csv").write_text("image,score\nx.png,1\n")
+    image = picture(tmp_path / "a.png", 0, 255)
+    with pytest.warns(UserWarning, match="not written by this version"):
+        predict(run, [image], out=out, overwrite=True)
+    assert [row["mask"] for row in rows_of(out)] == ["a.png"]
+
+
 def test_masks_inside_the_input_folder_are_not_images(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 0, 255)
     picture(tmp_path / "masks" / "a.png", 0, 1)

@@ -3,7 +3,8 @@
     OUT/<folders as in the input>/<name>.png | .nii.gz | .nii | .npy    class indices 0..C
     OUT/.../<name>_overlay.png         outlines over the image
     OUT/.../<name>_probabilities.*     soft maps
-    OUT/predictions.csv                one row per image: unreadable, then empty, then least sure
+    OUT/predictions.csv                one row per image: unreadable, then empty, then least sure;
+                                       rows of an earlier call stay while their masks do
 
 Nothing is written before all names are known to be free; a file that cannot be read is a row of
 the list and does not stop the others.
@@ -11,8 +12,10 @@ the list and does not stop the others.
 
 from __future__ import annotations
 
+import csv
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -149,7 +152,8 @@ def predict(
         # What was done before a full disk or Ctrl-C is listed too.
         rows.sort(key=_urgency)
         if rows:
-            _write_table(out / TABLE, rows)
+            earlier = _earlier_rows(out, {_bare(mask) for mask in sources})
+            _write_table(out / TABLE, sorted([*rows, *earlier], key=_urgency))
     if progress:
         progress(len(sources), len(sources), "")
     return rows
@@ -264,6 +268,47 @@ def _urgency(row: Prediction) -> tuple[bool, bool, float, float, str]:
         row.confidence or 0.0,
         row.certainty or 0.0,
         row.image,
+    )
+
+
+def _earlier_rows(out: Path, again: Set[Path]) -> list[Prediction]:
+    """Rows of an earlier call whose masks still stand and are not among those made `again`."""
+    table = out / TABLE
+    if not table.is_file():
+        return []
+    columns = [f.name for f in fields(Prediction)]
+    with table.open(encoding="utf-8", newline="") as file:
+        reader = csv.DictReader(file)
+        if reader.fieldnames != columns:
+            warnings.warn(
+                f"{table} was not written by this version; its rows are left out of the new one",
+                stacklevel=3,
+            )
+            return []
+        rows = [row for row in reader if row["mask"] and _bare(Path(row["mask"])) not in again]
+    return [_parsed(row) for row in rows if (out / row["mask"]).is_file()]
+
+
+def _bare(mask: Path) -> Path:
+    """Without its ending, which follows the kind of the image; no two masks share it."""
+    return mask.with_name(stem(mask))
+
+
+def _parsed(row: Mapping[str, str]) -> Prediction:
+    """The inverse of what `_write_table` does to a row."""
+
+    def number(key: str) -> float | None:
+        return float(row[key]) if row[key] else None
+
+    return Prediction(
+        image=row["image"],
+        mask=row["mask"],
+        confidence=number("confidence"),
+        certainty=number("certainty"),
+        estimated_dice=number("estimated_dice"),
+        foreground=number("foreground"),
+        slice=int(row["slice"]) if row["slice"] else None,
+        note=row["note"],
     )
 
 
