@@ -306,6 +306,13 @@ def test_a_class_that_no_label_shows_is_not_scored(tmp_path: Path) -> None:
     assert found["classes"] == ["organ"]
     scores = found["branches"]["unet"]["student"]["mean_over_domains"]
     assert scores["dice"] == pytest.approx(2 * 64 / (128 + 64))
+    # Its estimate is of the same class: 1/2 of the organ that is drawn, and nothing of the tumor.
+    trusting = {UNET: Calibration(0.5, 0, 0, empty=0.1)}
+    with pytest.warns(UserWarning, match="tumor: in none of the labels"):
+        _, [estimate] = score_cases(
+            two, table, table.cases, [UNET], classes=("organ", "tumor"), calibration=trusting
+        )
+    assert (estimate.parts, estimate.dice) == ((0.5,), 0.5)
 
 
 def test_the_paper_protocol_scores_at_the_side_of_the_unet(tmp_path: Path) -> None:

@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from synfoc.batches.batch import Sides
+from synfoc.batches.resize import resize_labels
 from synfoc.config import Augment
 from synfoc.engine.inference import Segmenter
-from synfoc.engine.select import Probe, assess, recommend
+from synfoc.engine.select import Probe, _dice, assess, recommend
 
 SIDE = 16
 
@@ -107,6 +108,14 @@ def test_a_steadier_teacher_is_recommended(probe: Probe) -> None:
     answer, why = recommend(both, probe, augment, seed=0)
     assert answer == ("unet", "teacher")
     assert "unet teacher" in why
+
+
+def test_a_network_of_a_coarser_grid_can_be_right() -> None:
+    """A disc of radius 6 in 112 pixels, seen by a network that answers at 28 as it was taught."""
+    y, x = np.mgrid[:112, :112]
+    truth = ((y - 50) ** 2 + (x - 61) ** 2 <= 36).astype(np.uint8)[None]
+    taught = resize_labels(torch.from_numpy(truth).long(), 28)
+    assert _dice(segmenter(), taught, truth) > 0.999
 
 
 def test_one_network_needs_no_choice(probe: Probe) -> None:

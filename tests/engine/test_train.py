@@ -321,6 +321,16 @@ def test_the_newest_checkpoints_are_kept_by_number(tmp_path: Path) -> None:
     assert kept == ["step_1000000", "step_999500"]
 
 
+@pytest.mark.parametrize("keep", [1, 2, 3, 5])
+def test_as_many_checkpoints_are_kept_as_asked(tmp_path: Path, keep: int) -> None:
+    """Also while there are fewer of them."""
+    folder = RunFolder.create(tmp_path / "run")
+    for step in range(1, 8):
+        (folder.checkpoints / f"step_{step:06d}.safetensors").touch()
+        module.Journal.forget(SimpleNamespace(writes=True, folder=folder), keep)  # type: ignore[arg-type]
+        assert len(list(folder.checkpoints.iterdir())) == min(step, keep)
+
+
 def test_only_the_last_checkpoint_holds_optimizers(settings: Settings, tmp_path: Path) -> None:
     run = train(settings("train.keep=1"), tmp_path / "run")
     kept = {p.stem: any(k.startswith("optimizer") for k in load_file(p)) for p in

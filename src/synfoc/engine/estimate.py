@@ -28,9 +28,10 @@ from scipy.optimize import lsq_linear
 from torch import Tensor
 
 from synfoc.batches.augment import strong_views
+from synfoc.batches.resize import resize_labels
 from synfoc.engine.evidence import agreement, expected_dice
 from synfoc.methods.confidence import dice_of_parts
-from synfoc.methods.mixing import most_probable, nearest
+from synfoc.methods.mixing import most_probable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,11 +60,16 @@ class Calibration:
     views: float = 0.0
     """Mean Dice of all parts on these views, in [0, 1]; takes no part in an estimate."""
 
-    def estimate(self, tallies: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Estimated Dice in [0, 1], mean over parts: (..., C, 5) from `evidence.tally` -> (...)."""
+    def estimate_parts(self, tallies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Estimated Dice of each part in [0, 1]: (..., C, 5) from `evidence.tally` -> (..., C)."""
         e, a = expected_dice(tallies), agreement(tallies)
         drawn = self.base + self.expected * e + self.agreement * a
-        found: NDArray[np.float64] = np.where(np.isnan(e), self.empty, drawn).clip(0, 1).mean(-1)
+        found: NDArray[np.float64] = np.where(np.isnan(e), self.empty, drawn).clip(0, 1)
+        return found
+
+    def estimate(self, tallies: NDArray[np.float64]) -> NDArray[np.float64]:
+        """As `estimate_parts`, mean over parts: (..., C, 5) -> (...)."""
+        found: NDArray[np.float64] = self.estimate_parts(tallies).mean(-1)
         return found
 
 
@@ -101,7 +107,7 @@ def calibrate(
             some = slice(start, start + segmenter.batch)
             P = segmenter.probabilities(views[some].movedim(1, -1).numpy(), answers)
             for a in answers:
-                Q, Y = most_probable(P[a]).cpu(), nearest(truth[some], P[a].shape[-1])
+                Q, Y = most_probable(P[a]).cpu(), resize_labels(truth[some], P[a].shape[-1])
                 dice[a].append(dice_of_parts(Q, Y, segmenter.classes, nested=segmenter.nested))
                 tallies[a].append(segmenter.tally(P, a).cpu())
     return {a: fit(torch.cat(tallies[a]).numpy(), torch.cat(dice[a]).numpy()) for a in answers}

@@ -182,45 +182,80 @@ def score_cases(
     for group in segmenter.grouped(_read(cases, table, slice_axis, progress)):
         images = [to_unit(image) for image, _ in group]
         answered = segmenter.segment_all(images, wanted, size=size, evidence=bool(known))
-        for (image, (case, pixels)), answer_maps in zip(group, answered, strict=True):
-            domain, volume = case.domain or ONE_DOMAIN, image.volume and protocol == "honest"
-            estimates += [
-                CaseEstimate(case.id, index, domain, answer, dice)
-                for answer in wanted
-                if answer in known
-                for index, dice in estimate_case(
-                    answer_maps.tallies[answer], known[answer], volume=volume
-                )
-            ]
+        for (image, (case, pixels)), found in zip(group, answered, strict=True):
+            volume = image.volume and protocol == "honest"
+            asked = {answer: known[answer] for answer in wanted if answer in known}
+            estimates += _estimated(case, found.tallies, asked, volume=volume)
             if pixels is None:
                 continue
-            spacing = image.spacing if protocol == "honest" else None
             label = resize_labels(torch.from_numpy(pixels), side).numpy() if size else pixels
-            scored = score_case(
-                answer_maps.labels,
+            rows += _scored(
+                case,
+                found.labels,
                 label,
-                classes=len(classes),
+                classes=classes,
                 nested=segmenter.nested,
-                spacing=spacing,
+                spacing=image.spacing if protocol == "honest" else None,
                 volume=volume,
                 protocol=protocol,
             )
-            rows += [
-                CaseScore(
-                    file=case.id,
-                    slice=index,
-                    domain=domain,
-                    patient=case.patient or case.id,
-                    class_name=classes[c],
-                    answer=answer,
-                    unit="px" if spacing is None else "mm",
-                    scores=scores,
-                )
-                for index, c, answer, scores in scored
-            ]
     if progress:
         progress(len(cases), len(cases), "")
-    return _of_classes_that_occur(rows), estimates
+    rows = _of_classes_that_occur(rows)
+    # An estimate stands beside a score: both are means over the same classes.
+    counted = [classes.index(name) for name in scored_classes(rows)] or range(len(classes))
+    return rows, [replace(e, parts=tuple(e.parts[c] for c in counted)) for e in estimates]
+
+
+def _estimated(
+    case: Case,
+    tallies: Mapping[Answer, NDArray[np.float64]],
+    asked: Mapping[Answer, Calibration],
+    *,
+    volume: bool,
+) -> list[CaseEstimate]:
+    """Estimates of a case, or of each of its slices, for every answer that was calibrated."""
+    return [
+        CaseEstimate(case.id, index, case.domain or ONE_DOMAIN, answer, tuple(parts.tolist()))
+        for answer, calibration in asked.items()
+        for index, parts in estimate_case(tallies[answer], calibration, volume=volume)
+    ]
+
+
+def _scored(
+    case: Case,
+    labels: Mapping[Answer, NDArray[np.uint8]],
+    label: NDArray[np.uint8],
+    *,
+    classes: Sequence[str],
+    nested: bool,
+    spacing: Sequence[float] | None,
+    volume: bool,
+    protocol: Protocol,
+) -> list[CaseScore]:
+    """Scores of a case, or of each of its slices, per class and answer; see `score_case`."""
+    scored = score_case(
+        labels,
+        label,
+        classes=len(classes),
+        nested=nested,
+        spacing=spacing,
+        volume=volume,
+        protocol=protocol,
+    )
+    return [
+        CaseScore(
+            file=case.id,
+            slice=index,
+            domain=case.domain or ONE_DOMAIN,
+            patient=case.patient or case.id,
+            class_name=classes[c],
+            answer=answer,
+            unit="px" if spacing is None else "mm",
+            scores=scores,
+        )
+        for index, c, answer, scores in scored
+    ]
 
 
 def _of_classes_that_occur(rows: list[CaseScore]) -> list[CaseScore]:

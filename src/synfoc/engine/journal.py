@@ -102,7 +102,7 @@ class Journal:
         if self.writes:
             found = self.folder.checkpoints.glob("step_*.safetensors")
             numbered = sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
-            for path in numbered[: len(numbered) - keep]:
+            for path in numbered[: max(0, len(numbered) - keep)]:
                 path.unlink()
 
     def end(self, progress: Progress, *, rule: str, precision: str, verdict: Verdict) -> None:

@@ -117,7 +117,9 @@ def peak_memory_gib(device: torch.device) -> float:
 def free_memory_gib(device: torch.device) -> float:
     """Memory that can still be had, in GiB."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0] / 2**30
+        # What torch holds in reserve serves its next tensors.
+        reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + reserve) / 2**30
     return float(psutil.virtual_memory().available) / 2**30
 
 

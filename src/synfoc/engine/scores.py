@@ -46,8 +46,13 @@ class CaseEstimate:
     slice: int | None
     domain: str
     answer: Answer
-    dice: float
-    """Mean over classes, in [0, 1]."""
+    parts: tuple[float, ...]
+    """Dice of each class, in [0, 1]."""
+
+    @property
+    def dice(self) -> float:
+        """Mean over classes, in [0, 1]."""
+        return sum(self.parts) / len(self.parts)
 
     @property
     def case(self) -> str:
@@ -103,8 +108,8 @@ def score_case(
 
 def estimate_case(
     tallies: NDArray[np.float64], calibration: Calibration, *, volume: bool = False
-) -> list[tuple[int | None, float]]:
-    """Estimate the Dice of one answer to one case.
+) -> list[tuple[int | None, NDArray[np.float64]]]:
+    """Estimate the Dice of each part of one answer to one case.
 
     Args:
         tallies: (n, C, 5), see `evidence.tally`.
@@ -112,11 +117,11 @@ def estimate_case(
         volume: estimate the stack as one 3-D case, else slice by slice.
 
     Returns:
-        (slice or None where the case has but one, estimated Dice in [0, 1]).
+        (slice or None where the case has but one, estimated Dice in [0, 1] of each class: (C,)).
     """
     if volume:
-        return [(None, float(calibration.estimate(tallies.sum(0))))]
-    return list(zip(slices(len(tallies)), calibration.estimate(tallies).tolist(), strict=True))
+        return [(None, calibration.estimate_parts(tallies.sum(0)))]
+    return list(zip(slices(len(tallies)), calibration.estimate_parts(tallies), strict=True))
 
 
 def slices(count: int) -> list[int | None]:

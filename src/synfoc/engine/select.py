@@ -26,7 +26,7 @@ from synfoc.engine.evaluate import evaluate_networks
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
 from synfoc.methods.confidence import dice_agreement
-from synfoc.methods.mixing import most_probable, nearest
+from synfoc.methods.mixing import most_probable
 
 if TYPE_CHECKING:
     from synfoc.config import Augment
@@ -298,7 +298,8 @@ def _dice(segmenter: Segmenter, Q: Tensor, other: Tensor | NDArray[np.uint8]) ->
         return 0.0
     if isinstance(other, np.ndarray):
         other = torch.from_numpy(other).long()
-    Q, other = (nearest(x, min(Q.shape[-1], other.shape[-1])) for x in (Q, other))
+    # By pixel centers, as labels are in training: floor sampling shifts one grid against the other.
+    Q, other = (resize_labels(x, min(Q.shape[-1], other.shape[-1])) for x in (Q, other))
     Q, other = (x.reshape(1, -1, x.shape[-1]) for x in (Q, other))
     return dice_agreement(Q, other, segmenter.classes, nested=segmenter.nested).item()
 
