@@ -170,6 +170,27 @@ def test_a_remap_is_read_with_or_without_a_space(text: str) -> None:
     assert config.data.remap in ({255: 1}, {0: 0, 255: 1})
 
 
+@pytest.mark.parametrize("path", ["/scans/exam 12:30", "a, 1:2", "2024-05-01 12:30:00"])
+def test_a_path_is_taken_as_it_is(path: str) -> None:
+    config = parse_config({"data": {"path": "x"}}, (f"data.path='{path}'",))
+    assert str(config.data.path) == path
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "medsam.betas=[1.0, 0.999]",
+        "augment.blur=[-2, -1]",
+        "augment.zoom=[0, 1]",
+        "augment.brightness=[-0.5, 1]",
+        "method.paste_area=[0, 0.4]",
+        "method.paste_area=[0.1, 0.95]",
+    ],
+)
+def test_values_that_training_cannot_use_are_refused_at_once(change: str) -> None:
+    assert change.partition("=")[0] in error_of(change).what
+
+
 def test_an_error_is_short_whatever_was_given() -> None:
     assert len(error_of("train=" + "x" * 5000).found) < 100
 

@@ -34,7 +34,19 @@ def _rising(interval: tuple[float, float]) -> tuple[float, float]:
     return interval
 
 
+def _within(low: float, high: float) -> AfterValidator:
+    """Both ends of an interval lie in [low, high]."""
+
+    def check(interval: tuple[float, float]) -> tuple[float, float]:
+        if not low <= interval[0] <= interval[1] <= high:
+            raise ValueError(f"two numbers from {low:g} to {high:g}")
+        return interval
+
+    return AfterValidator(check)
+
+
 Interval: TypeAlias = Annotated[tuple[float, float], AfterValidator(_rising)]
+Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 MethodName: TypeAlias = Literal[
     "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp", "semisam"
 ]
@@ -110,7 +122,7 @@ class Augment(Section):
 
     probability: float = Field(0.5, ge=0, le=1)
     """Chance of each of the four weak transforms."""
-    zoom: Interval = (1.0, 1.5)
+    zoom: Annotated[Interval, _within(0.1, 10)] = (1.0, 1.5)
     """Width and height are scaled independently, then cropped back."""
     degrees: int = Field(20, ge=0, le=180)
     """Largest rotation either way."""
@@ -118,11 +130,11 @@ class Augment(Section):
     """Smoothness of the elastic field as a share of the side."""
     elastic_alpha: float = Field(2.0, ge=0)
     """Strength of the elastic field as a multiple of the side."""
-    brightness: Interval = (0.1, 2.0)
+    brightness: Annotated[Interval, _within(0, 100)] = (0.1, 2.0)
     """Brightness factor of the strong view; U(0.5, 1.5) for fundus."""
-    contrast: Interval = (0.1, 2.0)
+    contrast: Annotated[Interval, _within(0, 100)] = (0.1, 2.0)
     """Contrast factor of the strong view; U(0.5, 1.5) for fundus."""
-    blur: Interval = (0.1, 2.0)
+    blur: Annotated[Interval, _within(0, 100)] = (0.1, 2.0)
     """Gaussian blur of the strong view: sigma in pixels of the side at which views are made."""
 
 
@@ -145,7 +157,7 @@ class Method(Section):
     """A fused probability above this is trusted. [paper, Sec. 3.3]"""
     ema_decay: float = Field(0.99, ge=0, lt=1)
     """Share of a teacher that survives one step. [authors' code]"""
-    paste_area: Interval = (0.02, 0.4)
+    paste_area: Annotated[Interval, _within(0.001, 0.9)] = (0.02, 0.4)
     """Area of the pasted region as a share of the image. [authors' code]"""
     batch: Count = 4
     """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
@@ -203,7 +215,7 @@ class FoundationModel(Section):
     """Rank of the low-rank update of q and v. [authors' code]"""
     lr: float = Field(1.2e-4, gt=0)
     """1e-4 in the paper, 0.03/250 in the authors' code."""
-    betas: tuple[float, float] = (0.9, 0.999)
+    betas: tuple[Share, Share] = (0.9, 0.999)
     weight_decay: float = Field(0.1, ge=0)
 
 
@@ -355,8 +367,10 @@ def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
         inner[parent] = dict(below) if isinstance(below, dict) else {}
         inner = inner[parent]
     try:
-        # YAML 1.1 takes 255:1 for a number to the base 60.
-        inner[last] = yaml.safe_load(re.sub(r"(?<=[{, ])(\d+):(?=\d)", r"\1: ", text))
+        # YAML 1.1 takes 255:1 for a number to the base 60. Outside of braces it may be a path.
+        if text.lstrip().startswith("{"):
+            text = re.sub(r"(?<=[{, ])(\d+):(?=\d)", r"\1: ", text)
+        inner[last] = yaml.safe_load(text)
     except yaml.YAMLError:
         inner[last] = text
     return found

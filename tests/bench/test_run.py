@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
@@ -45,6 +46,23 @@ def test_options_of_jobs_without_a_cluster_are_refused(
 ) -> None:
     with pytest.raises(UserError, match="without --engine slurm"):
         run_suite(suite_file(), root=squares, out=tmp_path / "out", slurm=["partition=gpu"])
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ({"engine": "slurm", "workers": 4}, "array_parallelism=4"),
+        ({"engine": "slurm", "tables_only": True}, "runs no cell"),
+        ({"workers": 2, "tables_only": True}, "runs no cell"),
+        ({"engine": "slurm", "slurm": ["mem_gb=nan"]}, "GiB above 0"),
+    ],
+)
+def test_flags_that_would_change_nothing_are_refused(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, flags: dict[str, Any], told: str
+) -> None:
+    with pytest.raises(UserError, match=told):
+        run_suite(suite_file(), root=squares, out=tmp_path / "out", **flags)
     assert not (tmp_path / "out").exists()
 
 

@@ -128,6 +128,8 @@ def test_options_of_the_command_line() -> None:
         (["time=1:30:00"], "expected  a whole number, minutes"),
         (["nodes=0"], "expected  a whole number, 1 or more"),
         (["mem_gb=lots"], "expected  a number of GiB"),
+        (["mem_gb=nan"], "expected  a number of GiB above 0"),
+        (["mem_gb=-4"], "expected  a number of GiB above 0"),
         (["job_name=mine"], "does not set itself"),
         (["qos=low", "qos=high"], "drop one of the two qos"),
     ],

@@ -127,6 +127,12 @@ def test_every_suite_that_comes_along_makes_cells(path: Path) -> None:
         ({"methods": {}}, "at least 1"),
         ({"methods": {"a/b": {"title": "x"}}}, "pattern"),
         ({"data": {"x": {"path": ".", "labeled": [{"count": 1}, {"count": 1}]}}}, "one choice"),
+        ({"base": {"train": {"seed": 7}}}, "base cannot name .*train.seed"),
+        ({"base": {"train": {"watch_test": True}}}, "paper watches the test set"),
+        (
+            {"methods": {"a": {"title": "A", "settings": {"data": {"path": "x"}}}}},
+            "methods.a.settings cannot name",
+        ),
     ],
 )
 def test_a_wrong_suite_is_refused(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -54,13 +54,7 @@ def run_suite(
         UserError: a suite that cannot be run, or another process is running it.
         Interrupted: Ctrl-C or SIGTERM; all cells are saved, and the tables hold what is done.
     """
-    if slurm and engine != "slurm":
-        raise UserError(
-            "--slurm is for jobs of a cluster",
-            found=f"{' '.join(slurm)}, without --engine slurm",
-            expected="both, or none of them",
-            fix="add --engine slurm, or leave --slurm out",
-        )
+    options = _refuse_idle_flags(engine, workers, slurm, tables_only=tables_only)
     found = load_suite(suite, changes)
     path = out or Path("bench") / found.name
     folder = SuiteFolder.matching(path, found, root)
@@ -75,7 +69,6 @@ def run_suite(
                 # Cells read what is stored: another process must not find it replaced.
                 folder.store()
                 if engine == "slurm":
-                    options = parse_slurm_options(slurm)
                     run_on_slurm(folder, device=device, options=options, console=console)
                 else:
                     finished = run_here(
@@ -92,6 +85,34 @@ def run_suite(
     if not finished:
         raise Interrupted("stopped, all cells are saved; go on with the same command")
     return folder.failures(), files
+
+
+def _refuse_idle_flags(
+    engine: Literal["local", "slurm"], workers: int, slurm: Sequence[str], *, tables_only: bool
+) -> dict[str, Any]:
+    """The options of the jobs; a flag that would change nothing is an error."""
+    if slurm and engine != "slurm":
+        raise UserError(
+            "--slurm is for jobs of a cluster",
+            found=f"{' '.join(slurm)}, without --engine slurm",
+            expected="both, or none of them",
+            fix="add --engine slurm, or leave --slurm out",
+        )
+    if workers > 1 and engine == "slurm":
+        raise UserError(
+            "--workers is for cells on this machine",
+            found=f"--workers {workers} --engine slurm",
+            expected="one of the two",
+            fix=f"--slurm array_parallelism={workers} runs so many jobs at a time",
+        )
+    if tables_only and (workers > 1 or engine == "slurm"):
+        raise UserError(
+            "--tables runs no cell",
+            found="--workers or --engine slurm beside it",
+            expected="--tables alone",
+            fix="drop one of them",
+        )
+    return parse_slurm_options(slurm)
 
 
 def _gpus(device: str) -> list[str]:

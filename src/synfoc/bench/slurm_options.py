@@ -7,6 +7,8 @@ The names are those of sbatch with underscores, as submitit has them: partition,
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -78,10 +80,10 @@ def parameters_of(options: Mapping[str, Any], devices: int, device: str) -> dict
 
 def _value(key: str, value: str) -> Any:
     if key == "mem_gb":
-        try:
-            return float(value)
-        except ValueError:
-            raise _wrong(f"{key}={value}", "a number of GiB", "--slurm mem_gb=16") from None
+        with contextlib.suppress(ValueError):
+            if 0 < float(value) < math.inf:
+                return float(value)
+        raise _wrong(f"{key}={value}", "a number of GiB above 0", "--slurm mem_gb=16")
     if key in WHOLE and not (value.isdecimal() and int(value) > 0):
         unit = "minutes" if key == "time" else "1 or more"
         raise _wrong(f"{key}={value}", f"a whole number, {unit}", f"--slurm {key}=60")

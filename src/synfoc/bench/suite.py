@@ -78,6 +78,15 @@ class Suite(Section):
         for numbers in (self.seeds, self.protocols):
             if len(set(numbers)) < len(numbers):
                 raise ValueError(f"named twice: {numbers}")
+        settings: dict[str, Tree] = {"base": self.base}
+        settings |= {f"data.{key}.settings": data.settings for key, data in self.data.items()}
+        settings |= {f"methods.{key}.settings": row.settings for key, row in self.methods.items()}
+        for place, tree in settings.items():
+            if _without_own(tree) != tree:
+                raise ValueError(
+                    f"{place} cannot name {', '.join(OWN)}: the suite gives these to each cell, by "
+                    "data, seeds and protocols (paper watches the test set)"
+                )
         for key, data in self.data.items():
             if len({label_name(choice) for choice in data.labeled}) < len(data.labeled):
                 raise ValueError(f"data.{key}.labeled names one choice twice")
@@ -191,7 +200,18 @@ def _with_config(data: DataSet, beside: Path) -> DataSet:
         example="configs/fundus.yaml",
         expected="sections of a config",
     )
-    return data.model_copy(update={"config": None, "settings": _merged(tree, data.settings)})
+    settings = _merged(_without_own(tree), data.settings)
+    return data.model_copy(update={"config": None, "settings": settings})
+
+
+def _without_own(tree: Tree) -> Tree:
+    """Settings without those that a suite gives to each cell."""
+    return {
+        section: {key: value for key, value in keys.items() if f"{section}.{key}" not in OWN}
+        if isinstance(keys, dict)
+        else keys
+        for section, keys in tree.items()
+    }
 
 
 def _known(tree: Tree) -> list[str]:
