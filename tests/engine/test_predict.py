@@ -210,21 +210,51 @@ def test_the_list_keeps_masks_of_earlier_calls(run: Path, tmp_path: Path) -> Non
     first = {row["mask"]: row for row in rows_of(out)}
     picture(b, 0, 0)  # another image under the same name
     (out / "c.png").unlink()
+    with pytest.raises(UserError, match="already holds masks"):
+        predict(run, [b], out=out)
     (row,) = predict(run, [b], out=out, overwrite=True)
     assert row.note == "empty mask", "what is returned is of this call alone"
     empty, kept = rows_of(out)
     assert (empty["mask"], empty["note"]) == ("b.png", "empty mask")
     assert kept == first["a.png"]
+    predict(run, [picture(tmp_path / "in" / "d.png", 0, 255)], out=out)
+    assert [row["mask"] for row in rows_of(out)][1:] == ["a.png", "d.png"], "nothing is replaced"
 
 
-def test_a_list_of_other_columns_is_replaced_with_a_word(run: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    "table",
+    [
+        b"image,score\nx.png,1\n",
+        b"image,mask,confidence,certainty,estimated_dice,foreground,slice,note\na,b.png,high,,,,,\n",
+        "Bild;Maske\nM\u00fcller.png;x\n".encode("cp1252"),
+        b"image,mask\n,",
+    ],
+)
+def test_a_list_that_others_wrote_is_replaced_with_a_word(
+    run: Path, tmp_path: Path, table: bytes
+) -> None:
     out = tmp_path / "out"
     out.mkdir()
-    (out / "predictions.csv").write_text("image,score\nx.png,1\n")
+    (out / "predictions.csv").write_bytes(table)
     image = picture(tmp_path / "a.png", 0, 255)
-    with pytest.warns(UserWarning, match="not written by this version"):
+    with pytest.raises(UserError, match="not as synfoc wrote it"):
+        predict(run, [image], out=out)
+    assert [path.name for path in out.iterdir()] == ["predictions.csv"]
+    with pytest.warns(UserWarning, match="not as synfoc wrote it"):
         predict(run, [image], out=out, overwrite=True)
     assert [row["mask"] for row in rows_of(out)] == ["a.png"]
+
+
+def test_a_list_that_a_spreadsheet_saved_is_still_read(run: Path, tmp_path: Path) -> None:
+    """It makes 3 into 3.0."""
+    out = tmp_path / "out"
+    picture(out / "b.png", 1, 1)
+    (out / "predictions.csv").write_text(
+        "image,mask,confidence,certainty,estimated_dice,foreground,slice,note\n"
+        "b.nii.gz,b.png,0.5,0.9,,0.25,3.0,\n"
+    )
+    predict(run, [picture(tmp_path / "a.png", 0, 255)], out=out, overwrite=True)
+    assert {row["mask"]: row["slice"] for row in rows_of(out)} == {"a.png": "", "b.png": "3"}
 
 
 def test_masks_inside_the_input_folder_are_not_images(tmp_path: Path) -> None:

@@ -15,7 +15,6 @@ from synfoc.errors import UserError
 from synfoc.images.files import IMAGE_SUFFIXES, is_image, stem
 from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
 
-TABLE = "predictions.csv"
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
 LABELS = re.compile(rf"({'|'.join(LABEL_FOLDERS)})(tr|ts)?([^a-z].*)?$", re.IGNORECASE)
 """`labels`, nnU-Net's `labelsTr`, `mask_disc_cup`; not `gtx_clinic`."""
@@ -116,8 +115,7 @@ def refuse_to_overwrite(out: Path, sources: Mapping[Path, Path]) -> None:
     """
     # Folders are listed, since asking for every name takes long on a disk of the network.
     folders = {folder: _names(out / folder) for folder in {Path(), *(n.parent for n in sources)}}
-    wanted = (Path(TABLE), *_outputs(sources))
-    there = [str(name) for name in wanted if name.name in folders[name.parent]]
+    there = [str(name) for name in _outputs(sources) if name.name in folders[name.parent]]
     if there:
         raise UserError(
             f"{out} already holds masks",

@@ -12,11 +12,9 @@ the list and does not stop the others.
 
 from __future__ import annotations
 
-import csv
 import os
-import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence, Set
-from dataclasses import dataclass, fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
@@ -29,13 +27,13 @@ from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmente
 from synfoc.engine.mask_names import (
     OVERLAY,
     PROBABILITIES,
-    TABLE,
     find_images,
     refuse_clashes,
     refuse_to_overwrite,
     refuse_to_replace_images,
 )
 from synfoc.engine.overlay import write_overlay
+from synfoc.engine.prediction_table import Prediction, earlier_rows, urgency, write_rows
 from synfoc.engine.select import deployed_by_paper
 from synfoc.errors import UserError
 from synfoc.images.files import (
@@ -47,35 +45,7 @@ from synfoc.images.files import (
     write_probabilities,
 )
 from synfoc.runs import RunFolder
-from synfoc.storage import AnyPath, write_table
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """One image's row of predictions.csv."""
-
-    image: str
-    mask: str
-    """Relative to the folder of masks; empty where the image could not be read."""
-    confidence: float | None
-    """Agreement of the branches in [0, 1] (mean Dice over classes; a volume is one image); of
-    student and teacher where there is one branch; the certainty where there is one network."""
-    certainty: float | None
-    """Largest probability in [0, 1], mean over pixels. High where most is background."""
-    estimated_dice: float | None
-    """Dice in [0, 1] as estimated without a label (`estimate`); a volume is one image. None where
-    the run was not calibrated, or another checkpoint than `best` answers."""
-    foreground: float | None
-    """Share of the pixels that are not background."""
-    slice: int | None
-    """Slice of a volume on which the branches agree least."""
-    note: str
-    """Why to look at it: what could not be read, or an empty mask."""
-
-    @property
-    def failed(self) -> bool:
-        """Whether there is no mask."""
-        return not self.mask
+from synfoc.storage import AnyPath
 
 
 def predict(
@@ -103,7 +73,7 @@ def predict(
             named (the paper's choice).
         probabilities: also write soft maps.
         overlay: also write pictures with outlines.
-        overwrite: replace masks that are there already.
+        overwrite: replace masks that are there already. Without it images may be added to a folder.
         device: auto, cpu or cuda.
         checkpoint: best, last, or a name such as step_000500.
         progress: called with (done, total, name) before each image and once at the end.
@@ -121,6 +91,7 @@ def predict(
     refuse_to_replace_images(out, sources)
     if not overwrite:
         refuse_to_overwrite(out, sources)
+    earlier = earlier_rows(out, again=sources, overwrite=overwrite)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     segmenter = Segmenter.of_run(loaded)
     summary = RunFolder(run).read_summary()
@@ -150,10 +121,9 @@ def predict(
             job.do(group, rows)
     finally:
         # What was done before a full disk or Ctrl-C is listed too.
-        rows.sort(key=_urgency)
+        rows.sort(key=urgency)
         if rows:
-            earlier = _earlier_rows(out, {_bare(mask) for mask in sources})
-            _write_table(out / TABLE, sorted([*rows, *earlier], key=_urgency))
+            write_rows(out, [*rows, *earlier])
     if progress:
         progress(len(sources), len(sources), "")
     return rows
@@ -258,64 +228,3 @@ def _row(
 def _failure(path: Path, error: Exception) -> Prediction:
     told = f"{error.what}: found {error.found}" if isinstance(error, UserError) else str(error)
     return Prediction(str(path), "", None, None, None, None, None, told)
-
-
-def _urgency(row: Prediction) -> tuple[bool, bool, float, float, str]:
-    """Unreadable first, then empty (both branches may miss it in agreement), then unsure."""
-    return (
-        not row.failed,
-        row.foreground != 0,
-        row.confidence or 0.0,
-        row.certainty or 0.0,
-        row.image,
-    )
-
-
-def _earlier_rows(out: Path, again: Set[Path]) -> list[Prediction]:
-    """Rows of an earlier call whose masks still stand and are not among those made `again`."""
-    table = out / TABLE
-    if not table.is_file():
-        return []
-    columns = [f.name for f in fields(Prediction)]
-    with table.open(encoding="utf-8", newline="") as file:
-        reader = csv.DictReader(file)
-        if reader.fieldnames != columns:
-            warnings.warn(
-                f"{table} was not written by this version; its rows are left out of the new one",
-                stacklevel=3,
-            )
-            return []
-        rows = [row for row in reader if row["mask"] and _bare(Path(row["mask"])) not in again]
-    return [_parsed(row) for row in rows if (out / row["mask"]).is_file()]
-
-
-def _bare(mask: Path) -> Path:
-    """Without its ending, which follows the kind of the image; no two masks share it."""
-    return mask.with_name(stem(mask))
-
-
-def _parsed(row: Mapping[str, str]) -> Prediction:
-    """The inverse of what `_write_table` does to a row."""
-
-    def number(key: str) -> float | None:
-        return float(row[key]) if row[key] else None
-
-    return Prediction(
-        image=row["image"],
-        mask=row["mask"],
-        confidence=number("confidence"),
-        certainty=number("certainty"),
-        estimated_dice=number("estimated_dice"),
-        foreground=number("foreground"),
-        slice=int(row["slice"]) if row["slice"] else None,
-        note=row["note"],
-    )
-
-
-def _write_table(path: Path, rows: Sequence[Prediction]) -> None:
-    names = [f.name for f in fields(Prediction)]
-    lines = []
-    for row in rows:
-        values = [getattr(row, name) for name in names]
-        lines.append([f"{v:.4f}" if isinstance(v, float) else v for v in values])
-    write_table(path, names, lines)
