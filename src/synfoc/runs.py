@@ -41,6 +41,7 @@ import csv
 import json
 import re
 import shlex
+import zipfile
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -247,7 +248,7 @@ def load_example(path: Path) -> Example:
             masks = {branch: file[branch] for branch in BRANCHES if branch in file}
             info = json.loads(str(file["info"]))
             return Example(file["image"], file["label"], masks, info)
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is not an example picture",
             found=str(error),

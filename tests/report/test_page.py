@@ -12,10 +12,11 @@ import pytest
 
 from synfoc.config import parse_config
 from synfoc.errors import UserError
+from synfoc.report.facts import repeat_html
 from synfoc.report.figures import curves_figure
 from synfoc.report.notes import checks, headline
 from synfoc.report.page import write_report
-from synfoc.report.view import changes, load_views
+from synfoc.report.view import _told_apart, changes, load_views
 
 MakeRun = Callable[..., Path]
 ReadPage = Callable[[Path], tuple[str, str]]
@@ -185,6 +186,19 @@ def test_checks_name_small_test_sets_empty_predictions_and_unlike_runs(make_run:
     assert "U-Net 3 of 8" in text
     assert "2 steps were skipped" in text
     assert "differ in the protocol: SynFoC (a) honest, SynFoC (b) paper" in text
+
+
+def test_runs_of_one_method_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    one, two = tmp_path / "A-10/synfoc/seed1", tmp_path / "B-10/synfoc/seed1"
+    assert _told_apart([one, two]) == ["A-10/synfoc/seed1", "B-10/synfoc/seed1"]
+    assert _told_apart([one, two / "again"]) == ["seed1", "again"]
+    assert _told_apart([one, one]) == ["seed1 1", "seed1 2"]
+
+
+def test_a_run_is_named_from_inside_it(make_run: MakeRun, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(make_run("mine"))
+    [view] = load_views([Path()])
+    assert "synfoc train mine/config.yaml" in repeat_html(view)
 
 
 def test_a_run_that_is_worse_is_said_to_be_below(make_run: MakeRun) -> None:

@@ -24,8 +24,13 @@ from synfoc.storage import last_line, read_json, write_json, write_text
 State: TypeAlias = Literal["done", "failed", "begun", "open"]
 
 # Settings that say where and how a cell was run, not what it computed.
-PRACTICAL = {("data", "path"), ("data", "cache_gib"), ("train", "device"), ("train", "keep")}
-
+PRACTICAL = {
+    ("data", "path"),
+    ("data", "cache_gib"),
+    ("train", "device"),
+    ("train", "keep"),
+    ("train", "tensorboard"),
+}
 
 LAST_LINES = 20
 """Of its log, kept beside the error of a cell that failed."""

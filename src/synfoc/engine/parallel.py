@@ -137,7 +137,7 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
             count = wide.numel() / wide.shape[1] * dist.get_world_size()
             sums = torch.stack([wide.sum((0, 2, 3)), wide.square().sum((0, 2, 3))])
             mean, square = all_reduce(sums) / count  # type: ignore[no-untyped-call]
-            variance = square - mean.square()
+            variance = (square - mean.square()).clamp_min(0)  # rounding of a constant channel
             with torch.no_grad():
                 self._follow(mean, variance * count / (count - 1))
             scale = self.weight * (variance + self.eps).rsqrt()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -194,14 +194,27 @@ def load_views(paths: Sequence[Path]) -> list[RunView]:
             expected="at least one run folder",
             fix="synfoc report RUN [RUN ...]",
         )
-    views = [_load(RunFolder.open(path)) for path in paths]
-    names = [view.name for view in views]
+    # Resolved, or `synfoc report .` would know no name for the run.
+    views = [_load(RunFolder.open(path.resolve())) for path in paths]
+    places = {
+        name: [v.folder.path for v in views if v.name == name] for name in {v.name for v in views}
+    }
+    ends = {name: iter(_told_apart(paths)) for name, paths in places.items()}
     return [
-        view
-        if names.count(view.name) == 1
-        else RunView(**{**vars(view), "name": f"{view.name} ({view.folder.path.name})"})
+        replace(view, name=f"{view.name} ({next(ends[view.name])})")
+        if len(places[view.name]) > 1
+        else view
         for view in views
     ]
+
+
+def _told_apart(paths: Sequence[Path]) -> list[str]:
+    """The shortest ends of the paths that differ; a path that is named twice gets numbers."""
+    for length in range(1, max(len(path.parts) for path in paths) + 1):
+        ends = ["/".join(path.parts[-length:]) for path in paths]
+        if len(set(ends)) == len(paths):
+            return ends
+    return [f"{path.name} {number}" for number, path in enumerate(paths, 1)]
 
 
 def changes(config: Config) -> list[Change]:
