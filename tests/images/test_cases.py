@@ -475,6 +475,33 @@ def volumes(
     return load_label(table.cases[0], table)
 
 
+@pytest.mark.parametrize("affine", [np.diag([1.0, 1, 5, 1]), np.diag([-1.0, 1, 1, 1])])
+@pytest.mark.parametrize("shape", [(6, 6, 5), (6, 6, 6), (6, 6)])
+@pytest.mark.parametrize("kinds", [("nii.gz", "npy"), ("npy", "nii.gz")])
+def test_npy_and_nifti_of_one_array_are_cut_alike(
+    tmp_path: Path, affine: np.ndarray, shape: tuple[int, ...], kinds: tuple[str, str]
+) -> None:
+    """The label is the image itself, so that every pixel must meet its own code."""
+    data = np.arange(np.prod(shape), dtype=np.uint8).reshape(shape)
+    for folder, ending in zip(("image", "mask"), kinds, strict=True):
+        path = created(tmp_path / folder / f"1.{ending}")
+        np.save(path, data) if ending == "npy" else nib.save(nib.Nifti1Image(data, affine), path)
+    table = load(tmp_path)
+    image = load_image(table.cases[0])
+    for like in (image, None):
+        assert np.array_equal(load_label(table.cases[0], table, like=like).pixels, image.pixels)
+
+
+def test_an_npy_label_of_slices_is_no_label_of_a_nifti(tmp_path: Path) -> None:
+    """Cut, both have 4 slices of 6 x 5 pixels; which way they lie nobody says."""
+    nib.save(nib.Nifti1Image(np.ones((5, 6, 4), np.uint8), AFFINE), tmp_path / "1.nii.gz")
+    np.save(tmp_path / "1_mask.npy", np.ones((4, 6, 5), np.uint8))
+    table = load(tmp_path)
+    with pytest.raises(UserError, match="has other axes than its image") as caught:
+        load_label(table.cases[0], table)
+    assert caught.value.found == "shape (4, 6, 5) in the mask, (5, 6, 4) in 1.nii.gz"
+
+
 def mirrored(affine: np.ndarray, axis: int, size: int) -> np.ndarray:
     """The affine of the same body stored the other way round along an axis."""
     mirror = np.eye(4)

@@ -26,7 +26,7 @@ from synfoc.images.files import (
     read_image,
 )
 from synfoc.images.formats import suffix
-from synfoc.images.geometry import NEAR, voxels_apart
+from synfoc.images.geometry import NEAR, cut, restack, voxels_apart
 from synfoc.images.layouts import Case, Found, find_cases
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 from synfoc.images.published import find_paper_cases, looks_like
@@ -159,7 +159,7 @@ def load_label(
     merged: Stack | None = None
     for path in case.labels:
         axis = image.order[0] if image and len(image.shape) == 3 else slice_axis
-        codes = read_codes(path, slice_axis=axis)
+        codes = _as_cut(read_codes(path, slice_axis=axis), image, path, case.image)
         _check_place(path, codes, case.image, size, image)
         label = replace(codes, pixels=decode(codes.pixels, table.decode, path))
         _check_classes(path, label.pixels, codes.pixels, table)
@@ -237,6 +237,26 @@ def _published_codes(case: Case, known: PaperSet) -> bool:
     # Inverted codes leave 255 along the border; a label of class indices has 0 there.
     corner = known.decode(codes[:, :1, :1]).item() == 0 if codes.ndim == 3 else False
     return corner and set(np.unique(codes).tolist()) <= known.codes
+
+
+def _as_cut(codes: Stack, image: Geometry | None, path: Path, file: Path) -> Stack:
+    """An NPY label of a NIfTI image, or the reverse, cut and turned as the image is.
+
+    Both hold the same array then, but only NIfTI says where its axes point.
+    """
+    own = codes.origin
+    if own is None or image is None or {own.kind, image.kind} != {"nifti", "npy"}:
+        return codes
+    if (*own.shape, 1)[:3] != (*image.shape, 1)[:3]:
+        raise UserError(
+            f"mask {path} has other axes than its image",
+            found=f"shape {own.shape} in the mask, {image.shape} in {file.name}",
+            expected="the shape of the image file: NPY does not say which axis is which",
+            fix="save the mask in the order of the image's axes, or as NIfTI with its affine",
+        )
+    pixels = np.ascontiguousarray(cut(restack(codes.pixels, own), image))
+    axis = image.order[0] if len(image.shape) == 3 else None
+    return replace(codes, pixels=pixels, spacing=None, axis=axis, origin=image)
 
 
 def _check_place(

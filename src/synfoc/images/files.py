@@ -28,7 +28,7 @@ from synfoc.images.formats import (
     stem,
     suffix,
 )
-from synfoc.images.geometry import Geometry, geometry_of, restack
+from synfoc.images.geometry import Geometry, cut, geometry_of, restack
 from synfoc.images.paper_sets import Decode
 from synfoc.storage import replacing
 
@@ -161,9 +161,7 @@ def stack_of(source: Source, data: NDArray[Any], path: Path, slice_axis: int | N
     """
     geometry = geometry_of(source, path, slice_axis)
     full = (*source.shape, 1)[:3]
-    pixels = data.reshape(full + data.shape[len(source.shape) :])
-    pixels = pixels.transpose(*geometry.order, *range(3, pixels.ndim))
-    pixels = pixels[:, :: -1 if geometry.flip[0] else 1, :: -1 if geometry.flip[1] else 1]
+    pixels = cut(data.reshape(full + data.shape[len(source.shape) :]), geometry)
     spacing = None
     if source.zooms:
         zooms = (*source.zooms, 0.0)[:3]

@@ -140,7 +140,13 @@ def _unit(geometry: Geometry) -> float:
     return 0.0 if name == "unknown" else MILLIMETERS[name]
 
 
+def cut(data: NDArray[Any], geometry: Geometry) -> NDArray[Any]:
+    """The file's three axes (and colors) as slices: (n, h, w) or (n, h, w, 3)."""
+    slices = data.transpose(*geometry.order, *range(3, data.ndim))
+    return slices[:, :: -1 if geometry.flip[0] else 1, :: -1 if geometry.flip[1] else 1]
+
+
 def restack(slices: NDArray[Any], origin: Geometry) -> NDArray[Any]:
-    """(n, h, w) back to the file's three axes."""
+    """(n, h, w) or (n, h, w, 3) back to the file's three axes: undoes `cut`."""
     turned = slices[:, :: -1 if origin.flip[0] else 1, :: -1 if origin.flip[1] else 1]
-    return turned.transpose(np.argsort(origin.order))
+    return turned.transpose(*np.argsort(origin.order), *range(3, turned.ndim))
