@@ -50,7 +50,7 @@ def run_demo(out: Path, *, device: str = "auto", seed: int = 1, console: Console
         UserError: `out` is not empty, or the weights cannot be had.
     """
     refuse_used(out)
-    console.print(f"phantom of several scanners -> {out / 'data'}")
+    console.print(f"phantom of several scanners -> {out / 'data'}", markup=False)
     write_phantom(out / "data", train_patients=10, test_patients=5, seed=seed)
     wanted = settings_of(out / "data", device=device, seed=seed)["synfoc"]
     seconds = seconds_per_step(parse_config(wanted, source="demo"))

@@ -114,7 +114,7 @@ class Watch:
             places.setdefault((cell.method, cell.data, cell.labeled), []).append(mark)
         for key, method in self.folder.suite.methods.items():
             row = (" ".join(places[key, data, labeled]) for data, labeled in columns)
-            table.add_row(method.title, *row)
+            table.add_row(Text(method.title), *row)  # [x] in a title is no markup
         return table
 
     def _bar(self) -> Group:

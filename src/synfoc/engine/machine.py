@@ -160,9 +160,10 @@ def estimate_step(
     """Measure some images forward and backward through each student and scale to the whole step.
 
     Activations that backward needs are counted, not guessed: every tensor that autograd saves
-    passes a hook. How many images pass with and without a graph: `PASSES`.
+    passes a hook. How many images pass with and without a graph: `PASSES`. Of several processes
+    each has its share of the batch.
     """
-    batch, channels = config.method.batch, config.data.channels or 1
+    batch, channels = config.method.batch // config.train.devices, config.data.channels or 1
     memory = seconds = 0.0
     for network, side in (
         (networks.unet, networks.sides.unet),
@@ -214,13 +215,15 @@ def _measure(
     network.eval()  # a zero image must not move batch-norm statistics
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         forward, both = timed(1)
-    # Small networks take longer per image when they get one alone, and at first.
-    images, times = (batch, 2) if both < QUICK else (1, 1)
+    kept = float(sum(n for pointer, n in saved.items() if pointer not in own))
+    # Small networks take longer per image when they get one alone, and at first. A batch that
+    # memory does not hold is what this estimate is to warn of, not to die of.
+    fits = kept * batch / 2**30 < free_memory_gib(device)
+    images, times = (batch, 2) if both < QUICK and fits else (1, 1)
     for _ in range(times):
         forward, both = timed(images)
     network.train(training)
     network.zero_grad(set_to_none=True)
-    kept = float(sum(n for pointer, n in saved.items() if pointer not in own))
     return forward / images, both / images, kept
 
 
