@@ -201,6 +201,22 @@ def test_other_data_keep_the_codes_of_a_published_set(
     assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
 
 
+@pytest.mark.parametrize("listed", [False, True])
+def test_other_data_of_class_indices_are_not_taken_for_published_ones(
+    run: Path, data: Path, listed: bool
+) -> None:
+    """A run of the prostate set, published or imported; 1 is the organ, in folders and a CSV."""
+    config = module.load_run(run).config
+    told = config.data.model_copy(update={"set": "prostate"})
+    module.load_run(run).config = config.model_copy(update={"data": told})
+    if listed:
+        images = sorted(data.rglob("test/image/*[0-9b].png"))
+        lines = [f"{path},{path.parent.parent / 'mask' / path.name},test" for path in images]
+        (data / "cases.csv").write_text("\n".join(["image,label,split", *lines]))
+    found = evaluate(run, data=data)
+    assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
+
+
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
     monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))

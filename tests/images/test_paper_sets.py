@@ -100,3 +100,19 @@ def test_the_second_lesion_of_benign_4_is_merged(published: Path) -> None:
     each = [load_label(type(case)(case.id, case.image, path), table).pixels for path in case.labels]
     merged = load_label(case, table).pixels
     assert merged.sum() == (each[0] | each[1]).sum() > each[0].sum()
+
+
+def test_a_csv_of_published_files_names_the_remap_of_their_codes(
+    published: Path, tmp_path: Path
+) -> None:
+    """A CSV holds class indices; what closes the gap best, 255 as 1, would invert the prostate."""
+    source = published / "ProstateSlice"
+    for path in (source / "RUNMC/train/image").glob("*.png"):
+        rows = f"image,label\n{path},{path.parent.parent / 'mask' / path.name}\n"
+    (tmp_path / "cases.csv").write_text(rows)
+    table = load_cases(Data(path=tmp_path, set="prostate"))
+    with pytest.raises(UserError, match="does not fit the classes") as caught:
+        load_label(table.cases[0], table)
+    assert caught.value.fix.endswith("add --set 'data.remap={0: 1, 255: 0}'")
+    remapped = load_cases(Data(path=tmp_path, set="prostate", remap={0: 1, 255: 0}))
+    assert 0 < (load_label(table.cases[0], remapped).pixels > 0).mean() < 0.5

@@ -39,7 +39,7 @@ from synfoc.engine.scores import (
     summarize_estimates,
 )
 from synfoc.errors import UserError
-from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
+from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label, published_codes
 from synfoc.images.files import Stack, to_unit
 from synfoc.images.paper_sets import paper_set
 from synfoc.runs import RunFolder
@@ -293,11 +293,13 @@ def _test_cases(
     if data is None:
         own = load_cases(config.data)
         return own, load_split(folder.split, root=own.root).test
-    # Classes, codes and nesting stay those of the run; the layout is found anew.
+    # Classes and nesting stay those of the run; layout and codes are found anew: the run may have
+    # seen the published files of a set, and these be class indices, or the reverse.
     table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
-    if config.data.set and table.paper is None and not config.data.remap:
-        table = replace(table, decode=paper_set(config.data.set).decode)
     cases = tuple(c for c in table.cases if c.split == "test") or table.cases
+    known = paper_set(config.data.set) if config.data.set and not config.data.remap else None
+    if known and table.paper is None and published_codes(cases, known):
+        table = replace(table, decode=known.decode)
     return table, tuple(without_labeled(cases, folder.split))
 
 

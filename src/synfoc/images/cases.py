@@ -6,6 +6,7 @@ in the label files mean belongs to the table: `load_label` always gives class in
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from synfoc.config import Data
 from synfoc.errors import UserError
-from synfoc.images.codes import class_gap, odd_fix, some
+from synfoc.images.codes import class_gap, odd_fix, published_fix, some
 from synfoc.images.csv_table import read_csv
 from synfoc.images.files import (
     Geometry,
@@ -38,6 +39,7 @@ __all__ = [
     "load_image",
     "load_label",
     "name_classes",
+    "published_codes",
 ]
 
 
@@ -70,7 +72,8 @@ class CaseTable:
 def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
     """List the cases of `data.path`.
 
-    A CSV, or a folder: with a `cases.csv` in it that CSV is read; one of the paper's layouts is
+    A CSV, or a folder: with a `cases.csv` in it that CSV is read, whose labels hold class indices
+    (or what `data.remap` says) also where `data.set` names a set; one of the paper's layouts is
     read as such if `data.set` says so or if its folders and codes are plain to see; otherwise the
     folders of layouts.py.
 
@@ -99,21 +102,22 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
             fix="name the folder that the file is in",
         )
     table = path if path.is_file() else path / "cases.csv"
-    if paper is None and table.is_file():
+    decode = Decode(tuple((data.remap or {}).items()))
+    if table.is_file():
         found, layout = read_csv(table, missing_ok=missing_ok), f"CSV {table.name}"
     else:
         paper = paper or _recognized(path)
         found = find_paper_cases(path, paper) if paper else find_cases(path)
         layout = f"published layout of the {paper.name} set" if paper else "folders"
+        decode = paper.decode if paper and not data.remap else decode
     if not found.cases:
         raise _nothing(path, found)
-    remap = tuple((data.remap or {}).items())
     return CaseTable(
         root=path if path.is_dir() else path.parent,
         cases=tuple(found.cases),
         classes=data.classes or (paper.classes if paper else None),
         nested=data.nested or (paper.nested if paper else False),
-        decode=paper.decode if paper and not remap else Decode(remap),
+        decode=decode,
         paper=paper,
         notices=(*found.notices, *_alike(found.cases)),
         layout=layout,
@@ -220,11 +224,16 @@ def name_classes(
 def _recognized(path: Path) -> PaperSet | None:
     """The published set that the folders are, if the codes of one label file agree."""
     for known in PAPER_SETS:
-        if path.is_dir() and looks_like(path, known):
-            first = next((c for c in find_paper_cases(path, known).cases if c.labels), None)
-            if first and _published_codes(first, known):
-                return known
+        there = path.is_dir() and looks_like(path, known)
+        if there and published_codes(find_paper_cases(path, known).cases, known):
+            return known
     return None
+
+
+def published_codes(cases: Iterable[Case], known: PaperSet) -> bool:
+    """Whether the first label holds the codes of the published files, not class indices."""
+    first = next((case for case in cases if case.labels), None)
+    return first is not None and _published_codes(first, known)
 
 
 def _published_codes(case: Case, known: PaperSet) -> bool:
@@ -296,13 +305,17 @@ def _check_classes(
     highest = len(table.classes) if table.classes is not None else 255
     if indices.min() >= 0 and indices.max() <= highest:
         return
+    present = set(np.unique(codes).tolist())
     fix = odd_fix(set(np.unique(indices).tolist()), highest, table.decode)
+    known = table.paper
+    if known and known.decode.bounds and known.decode != table.decode and present <= known.codes:
+        fix = published_fix(known)
     if suffix(path) in (".jpg", ".jpeg"):
         fix = "save labels as PNG: JPEG changes pixel values"
     names = [f"{k} {name}" for k, name in enumerate(("background", *(table.classes or ())))]
     raise UserError(
         f"mask {path} does not fit the classes",
-        found=f"pixel values {some(np.unique(codes).tolist())}",
+        found=f"pixel values {some(present)}",
         expected=", ".join(names) + " (data.classes)" if table.classes else "values 0 to 255",
         fix=fix,
     )

@@ -6,7 +6,9 @@ from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
 
-from synfoc.images.paper_sets import Decode
+import numpy as np
+
+from synfoc.images.paper_sets import Decode, PaperSet
 
 MOST = 8
 """Codes for which a remap is suggested: more of them are traces of compression, not classes."""
@@ -67,6 +69,14 @@ def odd_fix(present: set[int], highest: int, rule: Decode) -> str:
         return f"correct the file: {PLAIN}"
     change = remapping(present, highest, rule)
     return f"add {change} (a trained run: data.remap in its config.yaml), or correct the file"
+
+
+def published_fix(known: PaperSet) -> str:
+    """What to do about a CSV that lists the published files of a set, codes and all."""
+    codes = sorted(known.codes)
+    indices = known.decode(np.array([[codes]])).ravel().tolist()
+    remap = dict(zip(codes, indices, strict=True))
+    return f"these are the codes of the published files: add --set 'data.remap={remap}'"
 
 
 def some(values: Iterable[int], most: int = MOST) -> str:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from synfoc import cli
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.cases import load_cases, load_label
 from synfoc.images.check import check_data
 from synfoc.images.imports import dataset
 from synfoc.images.imports.dataset import import_data
@@ -41,6 +43,31 @@ def test_what_is_written_has_no_problem(
     header = (made.out / "cases.csv").read_text().partition("\n")[0]
     assert header == "image,label,domain,split,patient,spacing"
     assert sum(group.cases for group in findings.groups) == len(made.rows)
+
+
+@pytest.mark.parametrize("name", ["prostate", "mnms", "fundus", "busi"])
+@pytest.mark.parametrize("split", ["paper", "patient"])
+def test_the_configs_of_the_paper_read_what_is_written(
+    name: str, split: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    """With data.set, too, labels are class indices: published codes would invert the prostate."""
+    source = request.getfixturevalue(name)
+    made = import_data(name, source, tmp_path / "new", split=split)  # type: ignore[arg-type]
+    plain = load_cases(Data(path=made.out, classes=made.known.classes, nested=made.known.nested))
+    named = load_cases(Data(path=made.out, set=name))  # type: ignore[arg-type]
+    assert named.cases == plain.cases
+    assert (named.classes, named.nested, named.layout) == (
+        plain.classes, plain.nested, "CSV cases.csv",
+    )  # fmt: skip
+    assert named.paper == made.known
+    for case in named.cases:
+        if case.labels:
+            label = load_label(case, named).pixels
+            assert np.array_equal(label, load_label(case, plain).pixels)
+            assert label.any()
+            assert not label[:, 0, 0].any()
+    findings = check_data(Data(path=made.out, set=name))  # type: ignore[arg-type]
+    assert not findings.unusable_labels
 
 
 def test_a_folder_in_the_way(busi: Path, tmp_path: Path) -> None:
