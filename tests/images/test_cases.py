@@ -255,6 +255,26 @@ def test_quotation_marks_that_do_not_end_are_told(tmp_path: Path) -> None:
     assert "quotation marks" in caught.value.fix
 
 
+def test_quotation_marks_that_do_not_end_swallow_no_rows(tmp_path: Path) -> None:
+    """Four images, of which the first three would become one."""
+    rows = '0.png,,"5 mm lesion\n1.png,,\n2.png,,\n3.png,,x\n'
+    for table in ("image,label,notes\n" + rows, '"image,label\n' + 200 * 1024 * "x"):
+        (tmp_path / "set.csv").write_text(table)
+        with pytest.raises(UserError, match="cannot read the cases") as caught:
+            load(tmp_path / "set.csv")
+        assert caught.value.fix == "close the quotation marks"
+
+
+def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
+    for name in ("0", "1"):
+        picture(tmp_path / f"{name}.png")
+    rows = '0.png,"5 mm ""lesion"",\nleft"\n1.png,\n'
+    (tmp_path / "set.csv").write_text("image,domain\n" + rows)
+    assert [case.domain for case in load(tmp_path / "set.csv").cases] == [
+        None, '5 mm "lesion",\nleft',
+    ]  # fmt: skip
+
+
 def test_a_folder_that_may_not_be_listed_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -76,24 +76,30 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
     except UnicodeDecodeError:
         raise _refused(path, "bytes that are not UTF-8 text", "save it as CSV UTF-8") from None
     lines = text.splitlines(keepends=True)
-    start, separator = _header(lines)
-    reader = csv.reader(io.StringIO("".join(lines[start:])), delimiter=separator)
-    header = [name.strip() for name in next(reader, [])]
+    first, *below = _cells(path, lines) or [(0, [])]
+    header = first[1]
     names = [_column(name) for name in header]
     _check_columns(path, header, names)
     rows = []
-    try:
-        for cells in reader:
-            if any(cell.strip() for cell in cells):
-                padded = [*cells, *[""] * len(names)]
-                row = {n: c.strip() for n, c in zip(names, padded)}  # noqa: B905
-                rows.append((start + reader.line_num, row))
-    except csv.Error as error:
-        line = start + reader.line_num
-        raise _refused(path, f"line {line}: {error}", "close the quotation marks") from None
+    for line, cells in below:
+        padded = [*cells, *[""] * len(names)]
+        rows.append((line, dict(zip(names, padded))))  # noqa: B905
     if not rows:
         raise _refused(path, "a header and no row below it", "add one row per image")
     return rows, [name for name, known in zip(header, names, strict=True) if known not in COLUMNS]
+
+
+def _cells(path: Path, lines: list[str]) -> list[tuple[int, list[str]]]:
+    """Line number and cells of the header and of each row that is not empty."""
+    start, separator = _header(lines)
+    # Strict: else quotation marks that do not end take the rest of the table for one cell.
+    reader = csv.reader(io.StringIO("".join(lines[start:])), delimiter=separator, strict=True)
+    try:
+        table = [(start + reader.line_num, [cell.strip() for cell in row]) for row in reader]
+    except csv.Error as error:
+        line = start + reader.line_num
+        raise _refused(path, f"line {line}: {error}", "close the quotation marks") from None
+    return [(line, row) for line, row in table if any(row)]
 
 
 def _header(lines: list[str]) -> tuple[int, str]:
