@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections import Counter
 from pathlib import Path
 
@@ -83,6 +84,16 @@ def test_published_layouts_are_recognized(
             # Codes read the wrong way round would make most of the picture foreground.
             assert 0 < (label > 0).mean() < 0.5
             assert set(np.unique(label)) == set(range(len(paper_set(name).classes) + 1))
+
+
+def test_two_folders_of_one_domain_are_refused(published: Path, tmp_path: Path) -> None:
+    """HCRUDB is the paper's name of I2CVB."""
+    shutil.copytree(published / "ProstateSlice", tmp_path / "set")
+    shutil.copytree(tmp_path / "set/I2CVB", tmp_path / "set/HCRUDB")
+    for name in (None, "prostate"):
+        with pytest.raises(UserError, match="two folders of the domain I2CVB") as caught:
+            load_cases(Data(path=tmp_path / "set", set=name))
+        assert caught.value.found == f"{tmp_path / 'set/HCRUDB'} and {tmp_path / 'set/I2CVB'}"
 
 
 def test_the_oddity_of_i2cvb_is_a_notice(published: Path) -> None:

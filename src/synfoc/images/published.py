@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+from synfoc.errors import UserError
 from synfoc.images.formats import stem
 from synfoc.images.layouts import Case, Found, Side, first_named, flat_cases, paired_cases
 from synfoc.images.listing import list_folder
@@ -15,10 +17,11 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
     """Cases of a published layout, domains in the authors' order.
 
     Raises:
-        UserError: two images, or two labels, of one name.
+        UserError: two folders of one domain; two images, or two labels, of one name.
     """
     found = Found()
-    names = {known.domain(path.name): path for path in list_folder(root).folders}
+    folders = [p for p in list_folder(root).folders if known.domain(p.name) in known.domains]
+    names = by_domain(folders, known.domain)
     for domain in known.domains:
         if domain not in names:
             found.notices.append(f"domain {domain} of the {known.name} set is not there")
@@ -41,6 +44,25 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
                     found.cases += [_with_paper_patient(case, known) for case in cases]
     found.notices += found.unread.told()
     return found
+
+
+def by_domain(folders: Iterable[Path], domain: Callable[[str], str]) -> dict[str, Path]:
+    """Folders by the domain that their name stands for.
+
+    Raises:
+        UserError: two folders of one domain.
+    """
+    named: dict[str, Path] = {}
+    for path in folders:
+        twin = named.setdefault(domain(path.name), path)
+        if twin is not path:
+            raise UserError(
+                f"two folders of the domain {domain(path.name)}",
+                found=f"{twin} and {path}",
+                expected="one folder per domain",
+                fix="join them, or move one of them elsewhere",
+            )
+    return named
 
 
 def looks_like(root: Path, known: PaperSet) -> bool:

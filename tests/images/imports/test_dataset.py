@@ -15,7 +15,7 @@ from synfoc.images.cases import load_cases, load_label
 from synfoc.images.check import check_data
 from synfoc.images.imports import dataset
 from synfoc.images.imports.dataset import import_data
-from synfoc.images.imports.exams import Exam
+from synfoc.images.imports.exams import Exam, Found
 from synfoc.images.imports.splits import sides
 from synfoc.images.paper_sets import BUSI, MNMS, PROSTATE
 
@@ -77,6 +77,18 @@ def test_a_folder_in_the_way(busi: Path, tmp_path: Path) -> None:
         import_data("busi", busi, tmp_path / "new")
     with pytest.raises(UserError, match="seed"):
         import_data("busi", busi, tmp_path / "other", seed=-1)
+
+
+def test_two_exams_of_one_name_are_refused(
+    busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a source is found to hold, no picture is written over another."""
+    twins = Found(BUSI, (unopened("benign", "a"), unopened("benign", "a")), {})
+    monkeypatch.setitem(dataset.FINDERS, "busi", lambda _: twins)
+    with pytest.raises(UserError, match="have one name") as caught:
+        import_data("busi", busi, tmp_path / "new")
+    assert caught.value.found == "benign/a"
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_leaves_nothing(

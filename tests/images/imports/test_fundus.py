@@ -110,6 +110,30 @@ def test_names_of_the_data_sets_are_understood(fundus: Path, tmp_path: Path) -> 
     assert made.count("train", "Domain1") == made.count("train", "Domain2") == 2
 
 
+@pytest.mark.parametrize("split", ["paper", "patient"])
+def test_one_name_on_both_sides_is_two_pictures(fundus: Path, tmp_path: Path, split: str) -> None:
+    """All three pictures of Domain1 are kept, whichever of them test."""
+    for kind in ("image", "mask"):
+        test = fundus / f"Domain1/test/ROIs/{kind}/gdrishtiGS_001.png"
+        test.rename(test.with_name("gdrishtiGS_002.png"))
+    other = fundus / "Domain1/test/ROIs/image/gdrishtiGS_002.png"
+    Image.fromarray(np.full((12, 12, 3), (9, 8, 7), np.uint8)).save(other)
+    made = import_data("fundus", fundus, tmp_path / "new", split=split)  # type: ignore[arg-type]
+    files = [made.out / row.image for row in made.rows if row.domain == "Domain1"]
+    assert sorted(file.stem for file in files) == [
+        "ndrishtiGS_004", "test_gdrishtiGS_002", "train_gdrishtiGS_002",
+    ]  # fmt: skip
+    (copy,) = [file for file in files if file.stem.startswith("test_")]
+    assert copy.read_bytes() == other.read_bytes()
+
+
+def test_two_folders_of_one_domain_are_refused(fundus: Path, tmp_path: Path) -> None:
+    (fundus / "Domain2").rename(fundus / "Drishti-GS")
+    with pytest.raises(UserError, match="two folders of the domain Domain1") as caught:
+        import_data("fundus", fundus, tmp_path / "new")
+    assert caught.value.found == f"{fundus / 'Domain1'} and {fundus / 'Drishti-GS'}"
+
+
 def test_missing_domains_are_told(fundus: Path, tmp_path: Path) -> None:
     shutil.rmtree(fundus / "Domain3")
     made = import_data("fundus", fundus, tmp_path / "new")

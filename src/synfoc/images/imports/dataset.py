@@ -90,6 +90,7 @@ def import_data(
         found = _labeled_only(found)
     if not found.exams:
         raise _nothing(source, found.known, "none of the original files")
+    _refuse_twins(found)
     with new_folder(out, f"the {name} set") as part:
         return _write(part, out, found, split, seed, progress)
 
@@ -99,6 +100,19 @@ def _check(out: Path, seed: int) -> None:
     if seed < 0:
         raise UserError(
             "the seed is negative", found=seed, expected="0 or more", fix="change --seed"
+        )
+
+
+def _refuse_twins(found: Found) -> None:
+    """Two exams of one name would become one file."""
+    named = Counter((exam.domain, exam.name) for exam in found.exams)
+    twice = [f"{domain}/{name}" for (domain, name), count in named.items() if count > 1]
+    if twice:
+        raise UserError(
+            f"two images of the {found.known.name} set have one name",
+            found=", ".join(twice[:3]) + (f" and {len(twice) - 3} more" if twice[3:] else ""),
+            expected="one image per name in each domain",
+            fix="rename one of them, and its label",
         )
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from synfoc.errors import UserError
 from synfoc.images.files import is_image, stem
 from synfoc.images.paper_sets import PaperSet
+from synfoc.images.published import by_domain
 
 
 def domain_folders(source: Path, known: PaperSet, names: Mapping[str, str]) -> dict[str, Path]:
@@ -24,7 +25,7 @@ def domain_folders(source: Path, known: PaperSet, names: Mapping[str, str]) -> d
         names: folder name -> domain; spelled in lower case, letters and digits only.
 
     Raises:
-        UserError: no such folder, or none of the domains in it.
+        UserError: no such folder, none of the domains in it, or two folders of one domain.
     """
     if not source.is_dir():
         raise UserError(
@@ -34,12 +35,9 @@ def domain_folders(source: Path, known: PaperSet, names: Mapping[str, str]) -> d
             fix="unpack the download and name its folder",
         )
     for folder in (source, *sub_folders(source)):
-        found = {
-            names[plain(path.name)]: path
-            for path in sub_folders(folder)
-            if plain(path.name) in names
-        }
-        if found:
+        there = [path for path in sub_folders(folder) if plain(path.name) in names]
+        if there:
+            found = by_domain(there, lambda name: names[plain(name)])
             return {domain: found[domain] for domain in known.domains if domain in found}
     raise not_the_set(source, known, f"folders {', '.join(known.domains)}")
 

@@ -55,14 +55,21 @@ def find_fundus(source: Path) -> Found:
         pairs = {side: _pair(halves[side]) for side in SIDES if side in halves}
         if not any(all(pair) for pair in pairs.values()):
             raise not_the_set(folder, FUNDUS, "{train,test}/ROIs/{image,mask}")
-        for side, (image_folder, label_folder) in pairs.items():
-            images, labels = (by_name(images_in(f)) for f in (image_folder, label_folder))
+        files = {side: tuple(by_name(images_in(f)) for f in pair) for side, pair in pairs.items()}
+        # One name on both sides is two pictures, of two eyes.
+        twice = set.intersection(*(set(images) for images, _ in files.values()))
+        for side, (images, labels) in files.items():
             missing += [
                 f"{domain}/{side}: no {'image' if name in labels else 'mask'} of {name}"
                 for name in sorted(images.keys() ^ labels.keys())
             ]
             exams += [
-                Exam(domain, name, partial(_load, images[name], labels[name]), side=side)
+                Exam(
+                    domain,
+                    f"{side}_{name}" if name in twice and len(files) > 1 else name,
+                    partial(_load, images[name], labels[name]),
+                    side=side,
+                )
                 for name in sorted(images.keys() & labels.keys())
             ]
     refuse_missing(FUNDUS, missing, "of every picture an image and a mask of one name")
