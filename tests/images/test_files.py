@@ -18,6 +18,7 @@ from PIL import Image
 from synfoc.errors import UserError
 from synfoc.images.files import (
     Stack,
+    read_geometry,
     read_image,
     read_label,
     slice_count,
@@ -390,6 +391,24 @@ def test_files_that_cannot_be_images_say_why(tmp_path: Path) -> None:
         with pytest.raises(UserError) as caught:
             read_image(tmp_path / name)
         assert caught.value.found == found
+
+
+def test_a_tiff_that_would_be_turned_is_refused(tmp_path: Path) -> None:
+    """6 is a quarter turn; 1 is none. The tag of a JPEG is not followed."""
+    for tag, ending in ((1, "tif"), (6, "jpg")):
+        Image.fromarray(GRAY).save(tmp_path / f"a.{ending}", exif=orientation(tag))
+        assert read_image(tmp_path / f"a.{ending}").pixels.shape[:3] == (1, *GRAY.shape)
+    Image.fromarray(GRAY).save(tmp_path / "a.tif", exif=orientation(6))
+    for read in (read_image, read_label, read_geometry):
+        with pytest.raises(UserError, match="cannot read image") as caught:
+            read(tmp_path / "a.tif")
+        assert caught.value.found == "a TIFF with the orientation tag 6"
+
+
+def orientation(tag: int) -> Image.Exif:
+    exif = Image.Exif()
+    exif[0x0112] = tag
+    return exif
 
 
 def test_a_label_in_colors_is_refused(tmp_path: Path) -> None:

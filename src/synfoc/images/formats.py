@@ -31,6 +31,8 @@ MAX_PICTURE = 2**26
 MAX_VOLUME = 2**30
 """Most voxels of a volume: 1024 x 1024 x 1024."""
 READABLE = "a whole picture (PNG, JPEG, TIFF, BMP) or a 2-D or 3-D NIfTI or NPY file"
+ORIENTATION = 0x0112
+"""Tag of EXIF and TIFF: 1 as stored, 2 to 8 mirrored or turned."""
 MILLIMETERS = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 
 Kind = Literal["picture", "nifti", "npy"]
@@ -134,6 +136,8 @@ def _open(path: Path) -> tuple[Source, Any]:
         if pages > 1:
             picture.close()
             raise _refused(path, f"{pages} pages", "save each page as a file, or all as NIfTI")
+        if ending in (".tif", ".tiff"):
+            _refuse_turned(path, picture)
         color = len(picture.getbands()) >= 3 or picture.mode in ("P", "PA")
         return Source("picture", (picture.height, picture.width), color), picture
     if ending == ".npy":
@@ -145,6 +149,19 @@ def _open(path: Path) -> tuple[Source, Any]:
         color = array.ndim == 3 and array.shape[-1] in (3, 4)
         return Source("npy", array.shape[:2] if color else array.shape, color), array
     return _open_nifti(path)
+
+
+def _refuse_turned(path: Path, picture: Image.Image) -> None:
+    """Pillow turns a TIFF by its orientation tag while it reads, and no label with it."""
+    tag = picture.getexif().get(ORIENTATION, 1)
+    if tag in range(2, 9):
+        picture.close()
+        raise _refused(
+            path,
+            f"a TIFF with the orientation tag {tag}",
+            "save it turned and without the tag, as PNG say, and its label the same way up",
+            "pixels as they are stored: a label belongs to those",
+        )
 
 
 def _open_nifti(path: Path) -> tuple[Source, Any]:
