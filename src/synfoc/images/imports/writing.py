@@ -11,6 +11,7 @@ from PIL import Image
 
 from synfoc.images.files import stack_of, to_unit
 from synfoc.images.formats import suffix
+from synfoc.images.geometry import geometry_of
 from synfoc.images.imports.exams import Exam, Labels, Picture, Volume
 from synfoc.images.imports.volumes import write_volume
 from synfoc.images.layouts import Side
@@ -51,11 +52,12 @@ def write_exam(root: Path, exam: Exam, side: Side, scan: Picture | Volume, cut: 
     if cut:
         return _slices(root, exam, side, scan, cut)
     place = _Place(root, exam, side, exam.name)
+    geometry_of(scan.source, Path(exam.name), None)  # training could not cut lines, either
     write_volume(place.file("image", ".nii.gz"), scan.pixels, scan.source)
     if scan.label is not None:
         write_volume(place.file("mask", ".nii.gz"), scan.label, scan.source)
-    spacing = stack_of(scan.source, scan.pixels, Path(exam.name), None).spacing
-    return [place.row(".nii.gz", ".nii.gz" if scan.label is not None else "", _said(spacing))]
+    # The file states the size of its voxels, whichever way it will be cut; a CSV states one cut.
+    return [place.row(".nii.gz", ".nii.gz" if scan.label is not None else "", "")]
 
 
 @dataclass(frozen=True)
