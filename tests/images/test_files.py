@@ -103,6 +103,13 @@ def test_few_bits_are_spread_in_an_image_and_kept_in_a_label(tmp_path: Path, bit
     assert read_image(path).pixels.max() == 255 // (2**bits - 1)
 
 
+def test_booleans_are_black_and_white_in_an_image_and_0_and_1_in_a_label(tmp_path: Path) -> None:
+    codes = np.array([[False, True], [True, False]])
+    np.save(tmp_path / "a.npy", codes)
+    assert np.array_equal(to_unit(read_image(tmp_path / "a.npy"))[0, ..., 0], codes)
+    assert np.array_equal(read_label(tmp_path / "a.npy").pixels[0], codes)
+
+
 def test_three_equal_channels_are_one_in_a_label(tmp_path: Path) -> None:
     Image.fromarray(np.stack([GRAY] * 3, axis=-1)).save(tmp_path / "a.png")
     assert np.array_equal(read_label(tmp_path / "a.png").pixels, GRAY[None])

@@ -88,7 +88,7 @@ def read_array(path: Path, *, label: bool) -> tuple[Source, NDArray[Any]]:
     Args:
         path: a file with one of IMAGE_SUFFIXES.
         label: read class codes: palette indices, and 1-bit and 4-bit values as they are. Else
-            read what a person sees: palette colors, black 0 and white 255.
+            (booleans, too) read what a person sees: palette colors, black 0 and white 255.
 
     Raises:
         UserError: as `read_header`; also truncated, NaN or infinite, not numbers.
@@ -105,6 +105,8 @@ def read_array(path: Path, *, label: bool) -> tuple[Source, NDArray[Any]]:
             data = data.reshape(source.shape + data.shape[data.ndim - source.color :])
         else:
             data = np.array(opened[..., :3] if source.color else opened)
+        if data.dtype == np.bool_:  # an image is black and white, a label 0 and 1
+            data = data * np.uint8(1 if label else 255)
         return source, _numbers(path, data)
 
 
@@ -265,7 +267,7 @@ def equal_channels(data: NDArray[Any]) -> bool:
 
 def _numbers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
     """The data in native byte order; real, finite, at most 32 bits per float."""
-    if data.dtype.kind not in "buif":
+    if data.dtype.kind not in "uif":
         raise _refused(
             path, f"values of type {data.dtype}", "save it as integers or floats", "numbers"
         )
@@ -275,8 +277,6 @@ def _numbers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
             found = f"{bad:,} values that are NaN or infinite"
             raise _refused(path, found, "replace them, e.g. by 0", "finite numbers")
         return data.astype(np.float32, copy=False)
-    if data.dtype.kind == "b":
-        return data.astype(np.uint8)
     return data.astype(data.dtype.newbyteorder("="), copy=False)
 
 
