@@ -339,3 +339,10 @@ def test_an_overlay_is_an_outline_in_the_class_color() -> None:
     assert picture.shape == (512, 512, 3)
     assert tuple(picture[128, 200]) == COLORS[0]
     assert tuple(picture[256, 256]) == tuple(picture[0, 0]) == (128, 128, 128)
+
+
+def test_a_name_that_is_not_utf8_is_refused_before_the_first_mask(tmp_path: Path) -> None:
+    """predictions.csv could not hold it."""
+    (tmp_path / "b\udce4r.png").touch()
+    with pytest.raises(UserError, match="a file name is not UTF-8"):
+        find_images([tmp_path], tmp_path / "out")

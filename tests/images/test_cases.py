@@ -201,6 +201,28 @@ def test_patients_are_guessed_by_one_plain_rule(
     assert load(tmp_path).cases[0].patient == patient
 
 
+@pytest.mark.parametrize("above", ["", "train/"])
+def test_one_folder_per_patient_is_one_domain(tmp_path: Path, above: str) -> None:
+    """Three domains without patients would let each patient train and test."""
+    for patient in ("patient001", "patient002", "Patient003"):
+        for name in ("s0", "s1"):
+            picture(tmp_path / f"{above}{patient}/{name}.png")
+            picture(tmp_path / f"{above}{patient}/{name}_mask.png")
+    table = load(tmp_path)
+    assert table.domains == ()
+    assert len({case.id for case in table.cases}) == 6
+    assert {case.patient for case in table.cases} == {"patient001", "patient002", "patient003"}
+    assert table.notices[0].startswith("patients read from folder names: 3, e.g. patient")
+
+
+@pytest.mark.parametrize("other", ["hospital/image/1.png", "patient1/test/image/1.png"])
+def test_other_folders_named_like_patients_stay_domains(tmp_path: Path, other: str) -> None:
+    """Beside a hospital, or split inside."""
+    picture(tmp_path / "patient2/image/1.png")
+    picture(tmp_path / other)
+    assert "patient2" in load(tmp_path).domains
+
+
 def test_two_hospitals_may_have_the_same_patient_number(tmp_path: Path) -> None:
     for domain in ("a", "b"):
         picture(tmp_path / domain / "image" / "patient1.png")
@@ -273,6 +295,16 @@ def test_a_cell_of_several_lines_is_one_cell(tmp_path: Path) -> None:
     assert [case.domain for case in load(tmp_path / "set.csv").cases] == [
         None, '5 mm "lesion",\nleft',
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["a/image/b\udce4r.png", "b\udce4r/image/1.png"])
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path, name: str) -> None:
+    """A Latin-1 a umlaut: JSON could not hold it when the split is saved."""
+    created(tmp_path / name).touch()
+    with pytest.raises(UserError, match="a file name is not UTF-8") as caught:
+        load(tmp_path)
+    assert "b\\udce4r" in caught.value.found
+    str(caught.value).encode()
 
 
 def test_a_folder_that_may_not_be_listed_is_noted(

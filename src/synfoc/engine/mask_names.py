@@ -14,6 +14,7 @@ from pathlib import Path
 from synfoc.errors import UserError
 from synfoc.images.files import IMAGE_SUFFIXES, is_image, stem
 from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
+from synfoc.images.listing import refuse_odd_name
 
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
 LABELS = re.compile(rf"({'|'.join(LABEL_FOLDERS)})(tr|ts)?([^a-z].*)?$", re.IGNORECASE)
@@ -29,7 +30,8 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     over; a file that is named itself is always taken.
 
     Raises:
-        UserError: nothing to do, a path that does not exist, or two images with one name.
+        UserError: nothing to do, a path that does not exist, a name that is not UTF-8, or two
+            images with one name.
     """
     found: dict[Path, Path] = {}
     twins: dict[Path, Path] = {}
@@ -50,6 +52,7 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
             masks += map(str, sorted(labels))
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
+            refuse_odd_name(path)
             _refuse_twin(twins, name, path)
             found.setdefault(name, path)
     if not found:

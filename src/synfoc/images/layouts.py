@@ -13,6 +13,8 @@ image. `imagesTs` is the test set where `labelsTs` is there, and else unlabeled.
 
 Patients are guessed from file names that begin with patient, subject, subj, sub or pat and a number
 (`patient003_f15_s02` is patient003), and never otherwise: a wrong guess would be worse than none.
+Where all domain folders are named so, without `train` or `test` in them, they are patients of one
+domain.
 """
 
 from __future__ import annotations
@@ -99,16 +101,32 @@ def find_cases(root: Path) -> Found:
     _walk(root, None, None, found)
     _refuse_twins(root, found.cases)
     found.notices += found.unread.told()
-    tell_guessed(found)
+    found.cases, where = _of_patients(root, found.cases)
+    tell_guessed(found, where)
     return found
 
 
-def tell_guessed(found: Found) -> None:
-    """Add the notice that patients were guessed from file names."""
+def _of_patients(root: Path, cases: list[Case]) -> tuple[list[Case], str]:
+    """One folder per patient: its name is no domain; and where the names of patients are from.
+
+    A folder with `train` or `test` in it stays a domain.
+    """
+    patients = [guess_patient(case.domain or "") for case in cases]
+    split_inside = any(
+        case.split and case.image.relative_to(root).parts[0].lower() not in SPLITS for case in cases
+    )
+    if not all(patients) or split_inside:
+        return cases, "file names"
+    pairs = zip(cases, patients, strict=True)
+    return [replace(c, domain=None, patient=patient) for c, patient in pairs], "folder names"
+
+
+def tell_guessed(found: Found, where: str = "file names") -> None:
+    """Add the notice that patients were guessed."""
     guessed = {case.group: case.patient for case in found.cases if case.patient}
     if guessed:
         found.notices.append(
-            f"patients read from file names: {len(guessed)}, e.g. {next(iter(guessed.values()))}; "
+            f"patients read from {where}: {len(guessed)}, e.g. {next(iter(guessed.values()))}; "
             "a CSV with a column `patient` can say otherwise"
         )
 

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from synfoc.errors import UserError
 from synfoc.images.formats import IMAGE_SUFFIXES
 
 FOREIGN = (
@@ -38,8 +39,30 @@ class Listing:
         return [path for name in names for path in self.folders if path.name.lower() == name]
 
 
+def refuse_odd_name(path: Path) -> None:
+    """Stop at a name that no table, JSON or terminal could show, before any work is done.
+
+    Raises:
+        UserError: it is not UTF-8, as on disks of old systems.
+    """
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise UserError(
+            "a file name is not UTF-8",
+            found=str(path).encode(errors="backslashreplace").decode(),
+            expected="names in UTF-8",
+            fix="rename it; all at once, where they are Latin-1: "
+            "convmv -r --notest -f latin1 -t utf8 FOLDER",
+        ) from None
+
+
 def list_folder(folder: Path) -> Listing:
-    """Sub-folders and images of a folder; nothing where there is no such folder."""
+    """Sub-folders and images of a folder; nothing where there is no such folder.
+
+    Raises:
+        UserError: a name that is not UTF-8.
+    """
     folders: list[Path] = []
     images: list[Path] = []
     foreign: list[Path] = []
@@ -55,6 +78,8 @@ def list_folder(folder: Path) -> Listing:
                     images.append(Path(entry.path))
                 elif name.endswith(FOREIGN):
                     foreign.append(Path(entry.path))
+    for path in (*folders, *images, *foreign):
+        refuse_odd_name(path)
     return Listing(folder, *(tuple(sorted(each, key=_name)) for each in (folders, images, foreign)))
 
 

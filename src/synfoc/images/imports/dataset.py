@@ -21,6 +21,7 @@ from synfoc.images.imports.prostate import find_prostate
 from synfoc.images.imports.splits import Rule, sides
 from synfoc.images.imports.writing import Row, write_exam
 from synfoc.images.layouts import Side
+from synfoc.images.listing import refuse_odd_name
 from synfoc.images.paper_sets import Name, PaperSet
 from synfoc.storage import new_folder, refuse_used
 
@@ -90,7 +91,7 @@ def import_data(
         found = _labeled_only(found)
     if not found.exams:
         raise _nothing(source, found.known, "none of the original files")
-    _refuse_twins(found)
+    _check_names(found)
     with new_folder(out, f"the {name} set") as part:
         return _write(part, out, found, split, seed, progress)
 
@@ -103,8 +104,10 @@ def _check(out: Path, seed: int) -> None:
         )
 
 
-def _refuse_twins(found: Found) -> None:
-    """Two exams of one name would become one file."""
+def _check_names(found: Found) -> None:
+    """Two exams of one name would become one file, and odd names end in cases.csv."""
+    for exam in found.exams:
+        refuse_odd_name(Path(exam.name))
     named = Counter((exam.domain, exam.name) for exam in found.exams)
     twice = [f"{domain}/{name}" for (domain, name), count in named.items() if count > 1]
     if twice:
