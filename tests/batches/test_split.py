@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synfoc.batches.split import Split, load_split, make_split, save_split
+from synfoc.batches.split import Split, load_split, make_split, save_split, without_labeled
 from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
@@ -248,6 +249,22 @@ def test_labels_of_unlabeled_images_are_not_even_hashed(tmp_path: Path) -> None:
     save_split(tmp_path / "s.json", Split(made.labeled, made.unlabeled, made.test), files)
     text = (tmp_path / "s.json").read_text(encoding="utf-8")
     assert all(f"mask/{name} ä.png" not in text for name in hidden)
+
+
+@pytest.mark.parametrize("linked", [False, True])
+def test_labeled_images_of_a_csv_of_full_paths_are_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, linked: bool
+) -> None:
+    """The folder was named by a relative path, or by a link."""
+    made, files = written(tmp_path / "here")
+    monkeypatch.chdir(tmp_path)
+    if linked:
+        Path("link").symlink_to("here")
+    table = replace(files, root=tmp_path / "link" if linked else Path("here"))
+    save_split(tmp_path / "split.json", made, table)
+    left = list(without_labeled(files.cases, tmp_path / "split.json"))
+    labeled = {one.id for one in made.labeled}
+    assert [one.id for one in left] == [k for k in ids(files.cases) if k not in labeled]
 
 
 def test_a_damaged_split_is_told(tmp_path: Path) -> None:

@@ -152,7 +152,8 @@ def without_labeled(cases: Iterable[Case], path: Path) -> Iterator[Case]:
     root = Path(value["root"])
     images = [_from_json(entry, root).image for entry in value["labeled"]]
     paths = {image.resolve() for image in images}
-    learned = [value["files"][_relative(image, root)] for image in images]
+    # As the run named them: how its CSV writes paths need not fit its folder.
+    learned = [value["files"][entry["image"]] for entry in value["labeled"]]
     sizes, contents = {p["size"] for p in learned}, {p["sha256"] for p in learned}
     for case in cases:
         if case.image.resolve() in paths:
