@@ -622,6 +622,8 @@ def test_classes_are_read_from_labels_and_gaps_are_told(tmp_path: Path) -> None:
     a, b, c, d = table.cases
     assert table.classes is None
     assert name_classes(table, (a, b, c)).classes == ("class1", "class2")
+    notice = "2 classes, from 3 labels; name them in data.classes if there are more"
+    assert name_classes(table, (a, b, c)).notices == (*table.notices, notice)
     with pytest.raises(UserError, match=r"--set 'data.remap=\{255: 1\}'"):
         name_classes(table, (d,))
     with pytest.raises(UserError, match=r"255 in .*d\.png(?s:.*)correct the files"):

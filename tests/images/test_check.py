@@ -50,6 +50,8 @@ def test_a_sound_set_by_hand(tmp_path: Path) -> None:
         Data(path=tmp_path), progress=lambda done, total: calls.append((done, total))
     )
     assert found.problems == ()
+    assert "2 classes, from 3 labels; name them in data.classes if there are more" in found.notes
+    assert not any("data.classes" in note for note in check(tmp_path, classes=("x", "y")).notes)
     assert calls == [(k, 5) for k in range(1, 6)]
     rows = found.rows()
     assert rows[1][:8] == ("a", "train", "3", "2", "3", "2", "4 x 5", "uint8 gray")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synfoc.images.codes import PLAIN, class_gap, odd_fix
+from synfoc.images.codes import PLAIN, class_gap, missing_fix, odd_fix
 from synfoc.images.paper_sets import Decode
 
 NONE = Decode()
@@ -76,3 +76,19 @@ def test_a_suggested_remap_keeps_the_one_that_is_set() -> None:
 def test_many_codes_or_codes_below_0_get_no_remap() -> None:
     for codes in ({0, *range(1, 30)}, {-1, 0, 1}):
         assert odd_fix(codes, 2, NONE) == f"correct the file: {PLAIN}"
+
+
+def test_the_next_index_is_a_class_that_nobody_has_named() -> None:
+    """Trained on labels of 1 and 2; a test label holds 3: to remap it to 0 would hide a class."""
+    fix = missing_fix({0, 1, 3}, ("class1", "class2"), "the remap")
+    assert fix == (
+        "if 3 is a class that no labeled image shows, name all and train again: "
+        "--set 'data.classes=[class1,class2,class3]'; else the remap"
+    )
+    for present, classes in (
+        ({0, 1, 255}, ("class1", "class2")),
+        ({0, 4}, ("class1", "class2")),
+        ({-1, 3}, ("class1", "class2")),
+        ({0, 1, 3}, ("cup", "disc")),
+    ):
+        assert missing_fix(present, classes, "the remap") == "the remap"

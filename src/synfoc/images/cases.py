@@ -16,7 +16,15 @@ from numpy.typing import NDArray
 
 from synfoc.config import Data
 from synfoc.errors import UserError
-from synfoc.images.codes import class_gap, odd_fix, published_fix, some
+from synfoc.images.codes import (
+    class_gap,
+    inferred_names,
+    missing_fix,
+    odd_fix,
+    published_fix,
+    some,
+    told_inferred,
+)
 from synfoc.images.csv_table import read_csv
 from synfoc.images.files import (
     Geometry,
@@ -218,7 +226,8 @@ def name_classes(
             fix=gap[1],
         )
     highest = max(max(indices) for _, indices in present)
-    return replace(table, classes=tuple(f"class{k}" for k in range(1, highest + 1)))
+    notice = told_inferred(highest, len(present))
+    return replace(table, classes=inferred_names(highest), notices=(*table.notices, notice))
 
 
 def _recognized(path: Path) -> PaperSet | None:
@@ -306,7 +315,10 @@ def _check_classes(
     if indices.min() >= 0 and indices.max() <= highest:
         return
     present = set(np.unique(codes).tolist())
-    fix = odd_fix(set(np.unique(indices).tolist()), highest, table.decode)
+    found = set(np.unique(indices).tolist())
+    fix = odd_fix(found, highest, table.decode)
+    if table.classes:
+        fix = missing_fix(found, table.classes, fix)
     known = table.paper
     if known and known.decode.bounds and known.decode != table.decode and present <= known.codes:
         fix = published_fix(known)

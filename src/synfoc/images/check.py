@@ -18,7 +18,7 @@ import numpy as np
 from synfoc.config import Data
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
-from synfoc.images.codes import class_gap
+from synfoc.images.codes import class_gap, told_inferred
 from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
@@ -265,6 +265,9 @@ def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
     gray = sum(one.kind.endswith("(all gray)") for one in read)
     if gray:
         yield f"color files that are gray all over: {gray}; data.channels = 1 suits them"
+    drawn = [max(one.pixels) for one in read if one.pixels]
+    if table.classes is None and drawn and max(drawn):
+        yield told_inferred(max(drawn), len(drawn))
     unknown = sum(one.spacing is None for one in read)
     if unknown:
         yield f"images without pixel spacing: {unknown}; their distances are in pixels"

@@ -71,6 +71,36 @@ def odd_fix(present: set[int], highest: int, rule: Decode) -> str:
     return f"add {change} (a trained run: data.remap in its config.yaml), or correct the file"
 
 
+def inferred_names(count: int) -> tuple[str, ...]:
+    """Names of classes that nobody has named: class1, class2, ..."""
+    return tuple(f"class{k}" for k in range(1, count + 1))
+
+
+def told_inferred(count: int, labels: int) -> str:
+    """The notice that a class may be missing, since it is in none of the labels that were read."""
+    return (
+        f"{count} class{'es' * (count > 1)}, from {labels} label{'s' * (labels > 1)}; "
+        "name them in data.classes if there are more"
+    )
+
+
+def missing_fix(present: set[int], classes: Sequence[str], otherwise: str) -> str:
+    """What to do about indices that follow the classes, where nobody has named those.
+
+    Then a class was in no label of the labeled images; a remap to background would hide it.
+    """
+    known = len(classes)
+    more = sorted(index for index in present if index > known)
+    follow = more and more == list(range(known + 1, known + 1 + len(more)))
+    if tuple(classes) != inferred_names(known) or not follow or min(present) < 0:
+        return otherwise
+    names = ",".join(inferred_names(more[-1]))
+    return (
+        f"if {some(more)} is a class that no labeled image shows, name all and train again: "
+        f"--set 'data.classes=[{names}]'; else {otherwise}"
+    )
+
+
 def published_fix(known: PaperSet) -> str:
     """What to do about a CSV that lists the published files of a set, codes and all."""
     codes = sorted(known.codes)
