@@ -108,3 +108,27 @@ def test_the_folder_one_stands_in_can_be_filled(
         (part / "a.txt").write_text("a")
     assert (tmp_path / "here" / "a.txt").read_text() == "a"
     assert [path.name for path in tmp_path.iterdir()] == ["here"]
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_link_to_a_folder_can_be_filled(tmp_path: Path, there: bool) -> None:
+    """The folder on the other disk is filled; the link stays."""
+    if there:
+        (tmp_path / "disk").mkdir()
+    link = tmp_path / "here"
+    link.symlink_to("disk")
+    storage.refuse_used(link)
+    with storage.new_folder(link, "a data set") as part:
+        (part / "a.txt").write_text("a")
+    assert link.is_symlink()
+    assert (tmp_path / "disk" / "a.txt").read_text() == "a"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["disk", "here"]
+
+
+def test_a_mount_point_is_refused_before_anything_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(storage.os.path, "ismount", lambda path: path == tmp_path)
+    with pytest.raises(UserError, match="cannot become a new data set") as caught:
+        storage.refuse_used(tmp_path)
+    assert caught.value.fix == "name a new folder inside it"

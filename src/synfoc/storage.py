@@ -72,7 +72,7 @@ def refuse_used(out: Path) -> None:
     """Make sure that a new data set may have this folder; nothing is created.
 
     Raises:
-        UserError: it is a file, or it holds something already.
+        UserError: it is a file or a mount point, or it holds something already.
     """
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError(
@@ -80,6 +80,13 @@ def refuse_used(out: Path) -> None:
             found="a folder with files in it" if out.is_dir() else "a file",
             expected="a new or empty folder",
             fix="choose another folder, or delete this one first",
+        )
+    if os.path.ismount(out):
+        raise UserError(
+            f"{out} cannot become a new data set",
+            found="a mount point, which no other folder can take the place of",
+            expected="a new or empty folder",
+            fix="name a new folder inside it",
         )
 
 
@@ -96,7 +103,7 @@ def new_folder(out: Path, what: str) -> Iterator[Path]:
     Raises:
         UserError: the disk does not take the files.
     """
-    out = out.absolute()  # `.` has no name
+    out = out.resolve()  # `.` has no name, and a link stays a link
     part = out.with_name(f".{out.name}.part-{os.getpid()}")
     try:
         part.mkdir(parents=True)
