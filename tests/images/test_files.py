@@ -380,6 +380,7 @@ def test_files_that_cannot_be_images_say_why(tmp_path: Path) -> None:
     save_nifti(tmp_path / "nan.nii.gz", nan, np.eye(4))
     np.save(tmp_path / "inf.npy", np.array([[1.0, np.inf], [0.0, 0.0]]))
     np.save(tmp_path / "complex.npy", np.ones((4, 4)) * 1j)
+    np.save(tmp_path / "none.npy", np.zeros((0, 64, 64), np.uint8))
     (tmp_path / "scan.dcm").write_bytes(b"DICM")
     (tmp_path / "folder.png").mkdir()
     for name, found in {
@@ -391,6 +392,7 @@ def test_files_that_cannot_be_images_say_why(tmp_path: Path) -> None:
         "nan.nii.gz": "1 values that are NaN or infinite",
         "inf.npy": "1 values that are NaN or infinite",
         "complex.npy": "values of type complex128",
+        "none.npy": "0 x 64 x 64 pixels",
         "scan.dcm": "the ending .dcm",
         "folder.png": "a folder",
         "nowhere.png": "no such file",

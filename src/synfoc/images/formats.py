@@ -226,7 +226,7 @@ def _check(path: Path, source: Source) -> None:
     shown = " x ".join(map(str, shape))
     if len(shape) not in ((2, 3) if volume else (2,)):
         raise _refused(path, f"{len(shape)} axes: {shown}", "save one 3-D file per time point")
-    if sorted(shape)[-2] < 2:
+    if min(shape) < 1 or sorted(shape)[-2] < 2:
         raise _refused(path, f"{shown} pixels", "export it again", "at least 2 x 2 pixels")
     if size > limit:
         fix = "cut it into tiles" if limit == MAX_PICTURE else "crop or resample it"

@@ -168,6 +168,19 @@ def test_masks_that_cannot_be_used(
     assert sorted(path.name for path in tmp_path.iterdir()) == [fundus.name]
 
 
+def test_a_large_picture_of_floats_is_refused(fundus: Path, tmp_path: Path) -> None:
+    """Nobody says which of its numbers is white."""
+    half = fundus / "Domain4/test/ROIs"
+    codes = np.full((900, 900), 255, np.uint8)
+    codes[490:511, 70:91] = 128
+    Image.fromarray(codes).save(half / "mask/V0002.png")
+    (half / "image/V0002.png").unlink()
+    Image.fromarray(codes.astype(np.float32)).save(half / "image/V0002.tif")
+    with pytest.raises(UserError, match="cannot be cropped") as caught:
+        import_data("fundus", fundus, tmp_path / "new")
+    assert caught.value.found == "values of type float32"
+
+
 def test_a_picture_that_cannot_be_cropped() -> None:
     for side, found in ((0, "no disc"), (801, "a disc of 801 x 801 pixels")):
         classes = np.zeros((900, 900), np.uint8)

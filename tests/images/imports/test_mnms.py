@@ -114,6 +114,8 @@ def test_missing_files_are_refused(mnms: Path, tmp_path: Path, path: str, found:
         ("B9H8N8", "B9H8N7", "files of the mnms set are missing", "no row B9H8N8 in the CSV"),
         ("Canon,D", "Cannon,", "the row of D3P9U9 in the CSV cannot be used", "vendor Cannon"),
         ("Canon,D,1,0,1", "Canon,D,1,,1", "the row of D3P9U9", "ED (empty)"),
+        ("Canon,D,1,0,1", "Canon,D,1,nan,1", "the row of D3P9U9", "ED nan"),
+        ("Canon,D,1,0,1", "Canon,D,1,0,inf", "the row of D3P9U9", "ES inf"),
         ("Canon,D,1,0,1", "Canon,D,1,0,7", "cannot read volume", "4 axes: 7 x 6 x 3 x 3"),
         ("Canon,D,1,0,1", "Canon,D,1,0,2", "no label in its frame ES", "an empty frame 2"),
         ("External code", "Code", "not the mnms set", "Testing, Training, Validation"),

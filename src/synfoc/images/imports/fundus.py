@@ -97,6 +97,13 @@ def _load(image: Path, label: Path) -> Picture:
     classes: Labels = decode(codes, FUNDUS.decode, label)[0]
     if max(classes.shape) <= CROP:
         return Picture(image, classes, note)
+    if pixels.dtype.kind not in "iu":
+        raise UserError(
+            f"{image} cannot be cropped",
+            found=f"values of type {pixels.dtype}",
+            expected=f"whole numbers of 8 or 16 bits in a picture of more than {CROP} pixels",
+            fix="save it as a PNG of 8 bits",
+        )
     rows, columns = region(classes, label)
     return Picture(_eight_bits(pixels[rows, columns]), classes[rows, columns], note)
 

@@ -10,6 +10,7 @@ patients of Training/Unlabeled have no label file. Of the others 95, 125, 50 and
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -115,7 +116,7 @@ def _frame(code: str, row: Mapping[str, str], phase: str) -> int:
         frame = float(row[phase.lower()])
     except ValueError:
         frame = -1.0
-    if frame < 0 or frame != int(frame):
+    if not math.isfinite(frame) or frame < 0 or frame != int(frame):
         raise _bad_row(code, f"{phase} {row[phase.lower()] or '(empty)'}", "a frame, from 0")
     return int(frame)
 
