@@ -103,7 +103,15 @@ RunArgument = Annotated[Path, Argument(metavar="RUN", help="Folder written by `s
 DeviceOption = Annotated[Device, Option("--device", help="Where the networks run.")]
 SetOption = Annotated[
     Optional[list[str]],  # noqa: UP045  (typer reads it at run time on Python 3.10)
-    Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. train.seed=7."),
+    Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. train.steps=500."),
+]
+DataSetOption = Annotated[
+    Optional[list[str]],  # noqa: UP045
+    Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Change one setting of the data, e.g. 'data.remap={255: 1}'.",
+    ),
 ]
 OptionalPath = Optional[Path]  # noqa: UP045
 
@@ -124,11 +132,18 @@ def version(
 def train(
     config: Annotated[OptionalPath, Argument(help="YAML config, e.g. configs/fundus.yaml.")] = None,
     data: Annotated[
-        OptionalPath, Option(help="Own data without a config: a folder or a CSV.")
+        OptionalPath,
+        Option(
+            help="Own data, a folder or a CSV: without a config, or in the place of its data.path."
+        ),
     ] = None,
     labeled: Annotated[
         Optional[str],  # noqa: UP045
-        Option(metavar="DOMAIN:COUNT", help="First COUNT images of DOMAIN are labeled."),
+        Option(
+            metavar="DOMAIN:COUNT",
+            help="The first COUNT images of DOMAIN are labeled; COUNT alone where there are no "
+            "domains. Left out: what the config says, else all that have a label.",
+        ),
     ] = None,
     size: Annotated[
         Optional[int],  # noqa: UP045
@@ -171,10 +186,14 @@ def evaluate(
     data: Annotated[
         OptionalPath,
         Option(
-            help="Other data than the run's test cases: a folder or a CSV. Labels are not needed."
+            help="Other data than the run's, a folder or a CSV: its test cases (all where it names "
+            "none) without the images labeled in training. Labels are not needed. The scores take "
+            "the place of the run's; `synfoc evaluate RUN` brings those back."
         ),
     ] = None,
-    checkpoint: Annotated[Checkpoint, Option(help="Which checkpoint.")] = Checkpoint.best,
+    checkpoint: Annotated[
+        Checkpoint, Option(help="Which state of the networks.")
+    ] = Checkpoint.best,
     protocol: Annotated[
         Optional[Protocol],  # noqa: UP045
         Option(
@@ -216,14 +235,17 @@ def predict(
     ],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the masks.")],
     branch: Annotated[Branch, Option(help="Which network answers.")] = Branch.recommended,
-    overlay: Annotated[bool, Option("--overlay", help="Also draw contours on images.")] = False,
+    overlay: Annotated[bool, Option("--overlay", help="Also draw outlines on images.")] = False,
     probabilities: Annotated[
         bool, Option("--probabilities", help="Also write soft maps, one per class.")
     ] = False,
-    overwrite: Annotated[bool, Option("--overwrite", help="Replace existing outputs.")] = False,
+    overwrite: Annotated[bool, Option("--overwrite", help="Replace masks that are there.")] = False,
     device: DeviceOption = Device.auto,
 ) -> None:
-    """Segment images with a trained run; the least certain ones come first in predictions.csv."""
+    """Segment images with a trained run; predictions.csv lists those to check first on top.
+
+    docs/outputs.md says what is written. Exit status 1 where an image could not be read.
+    """
     from synfoc.engine.predict import predict as run_prediction
 
     console = _console()
@@ -281,7 +303,9 @@ def bench(
         Option(metavar="KEY=VALUE", help="Option of the jobs, e.g. partition=gpu, time=240."),
     ] = None,
     device: DeviceOption = Device.auto,
-    tables: Annotated[bool, Option("--tables", help="Run nothing; make the tables anew.")] = False,
+    tables: Annotated[
+        bool, Option("--tables", help="Run nothing; make the tables anew, with the same --set.")
+    ] = False,
 ) -> None:
     """Compare methods: run every cell of a suite, or go on with them, then make the tables."""
     from synfoc.bench.run import run_suite
@@ -325,7 +349,7 @@ def demo(
 @data_app.command("check")
 def data_check(
     path: Annotated[Path, Argument(metavar="DIR|CSV", help="The data to read.")],
-    changes: SetOption = None,
+    changes: DataSetOption = None,
     as_json: Annotated[bool, Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Read everything and print what was found; exit status 1 where training would be unsound."""
@@ -401,7 +425,12 @@ def weights_list() -> None:
 
 @weights_app.command("get")
 def weights_get(name: Annotated[str, Argument(help="A name from `synfoc weights list`.")]) -> None:
-    """Fetch weights into the cache folder (SYNFOC_HOME) and check them."""
+    """Fetch weights ahead of training, which else does it by itself.
+
+    litemedsam goes into SYNFOC_HOME (~/.cache/synfoc unless set) and is checked by its SHA-256; the
+    others go into the cache of the Hugging Face hub, at a fixed revision. Nodes without a network
+    find them there.
+    """
     from synfoc.models.weights import get_weights
 
     print(f"{name} -> {get_weights(name)}")
@@ -414,7 +443,7 @@ def weights_check(
         Argument(help="Names from `synfoc weights list`; all of them without a name."),
     ] = None,
 ) -> None:
-    """Compare weights in the cache with their SHA-256; exit status 1 where one is damaged."""
+    """Compare the weights that are here with their SHA-256; exit status 1 where one is damaged."""
     from synfoc.models.weights import check_weights
     from synfoc.report.tables import print_weights
 

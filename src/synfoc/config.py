@@ -88,7 +88,8 @@ class Data(Section):
     path: Path
     """A folder `<domain>/{train,test}/{image,mask}/`, a published layout, or a CSV."""
     set: Literal["prostate", "fundus", "mnms", "busi"] | None = None
-    """One of the paper's four data sets in its published layout; None: folders or CSV."""
+    """One of the paper's four data sets, in its published layout or as `synfoc data import` writes
+    it; None: folders or CSV."""
     classes: tuple[str, ...] | None = None
     """Names of the foreground classes 1, 2, ...; None: read from the labeled images."""
     nested: bool = False
@@ -100,14 +101,14 @@ class Data(Section):
     """Share of the labeled patients of each domain kept for testing, where no split is given."""
 
     channels: Literal[1, 3] | None = None
-    """Channels of the U-Net; None: 3 if one of some images, each folder's first among them, is in
-    color, else 1."""
+    """Channels of the U-Net; None: 3 if any of a sample of images, at least one per folder, is in
+    color, else 1 (a published set: what the paper has)."""
     slice_axis: Literal[0, 1, 2] | None = None
     """Axis along which volumes are cut; None: the axis of the thickest spacing."""
     monitor: bool = False
     """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
     cache_gib: float = Field(2.0, ge=0)
-    """Memory for decoded images; past it the least recently used are decoded again."""
+    """GiB for decoded images; past them the least recently used are decoded again."""
 
     @field_validator("classes")
     @classmethod
@@ -193,8 +194,11 @@ class UNet(Section):
     width: Count = 64
     """Channels of the first level; 64 in the paper, 16 for small runs."""
     lr: float = Field(0.03, gt=0)
+    """Learning rate of SGD, before `train.schedule`."""
     momentum: float = Field(0.9, ge=0, lt=1)
+    """Momentum of SGD."""
     weight_decay: float = Field(1e-4, ge=0)
+    """Weight decay of SGD."""
 
 
 class FoundationModel(Section):
@@ -214,9 +218,12 @@ class FoundationModel(Section):
     rank: Count = 4
     """Rank of the low-rank update of q and v. [authors' code]"""
     lr: float = Field(1.2e-4, gt=0)
-    """1e-4 in the paper, 0.03/250 in the authors' code."""
+    """Learning rate of AdamW, before `train.schedule`: 1e-4 in the paper, 0.03/250 in the authors'
+    code."""
     betas: tuple[Share, Share] = (0.9, 0.999)
+    """How much of its two moving averages AdamW keeps in a step."""
     weight_decay: float = Field(0.1, ge=0)
+    """Weight decay of AdamW."""
 
 
 class Train(Section):
@@ -225,11 +232,15 @@ class Train(Section):
     steps: Count = 30_000
     """Optimizer steps t_max; lambda ramps up over all of them. [paper, Sec. 4.2]"""
     seed: int = Field(1337, ge=0, lt=2**63)
+    """Of the first weights, the batches and their views, and of the patients that are held out for
+    testing where no split is given."""
     schedule: Literal["constant", "cosine", "late"] = "constant"
-    """Learning rates: constant [authors' code], falling over the whole run, or over its end."""
+    """Learning rates: `constant` [authors' code]; `cosine` falls to 0 over the whole run; `late`
+    does so over its last 30 %."""
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """auto: bf16 where the hardware multiplies it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    """auto: CUDA where it is there, else the CPU."""
     devices: Count = 1
     """Processes, one per GPU (or CPU processes); the batch is divided among them."""
     log_every: Count = 10
@@ -239,14 +250,19 @@ class Train(Section):
     evaluate_images: Count = 32
     """Unlabeled (and at most as many labeled) images that an evaluation reads."""
     checkpoint_every: Count = 500
+    """Steps between two saves of the checkpoint `last`, at which `--resume` goes on. A run that is
+    asked to stop saves it, too."""
     keep: Annotated[int, Field(ge=0)] = 0
-    """Checkpoints kept beside `last` and `best`."""
+    """Numbered checkpoints (`step_000500`, ...) kept beside `last` and `best`, the newest ones; one
+    is made every `checkpoint_every` steps, none under 0."""
     rule: Literal["honest", "last", "paper"] = "honest"
     """What makes a checkpoint `best`: no test label is read; the last; best on test [authors]."""
     watch_test: bool = False
     """Score the test set at every evaluation, to measure what a choice without it loses. Beside
     `best`, on which it has no influence, the checkpoint `best_on_test` is kept."""
     tensorboard: bool = False
+    """Write the curves for TensorBoard, too, into `tensorboard/` of the run. Needs the extra
+    `tensorboard`."""
 
 
 class Config(Section):
