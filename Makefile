@@ -1,5 +1,6 @@
 # `make demo` and `make test` set up what they need in .venv; a second run starts at once.
-# Choose with PYTHON=python3.12, TORCH=2.8.0 (empty: the newest), OUT=folder of the demo.
+# Choose with PYTHON=python3.12, TORCH=2.8.0 (empty: the newest), OUT=folder of the demo, which must
+# be new: a second demo needs OUT=demo2, or `demo` deleted first.
 
 PYTHON ?= python3
 TORCH  ?= 2.13.0
@@ -17,6 +18,7 @@ DEV  := $(BASE)-dev
 
 help:
 	@echo "make demo      train on synthetic scanners, report in $(OUT)/ (minutes on two cores)"
+	@echo "               once more: make demo OUT=demo2, or delete $(OUT)/ first"
 	@echo "make test      ruff, mypy, pytest: what every change must pass"
 	@echo "make test-all  as test, with the slow tests and those that download weights"
 	@echo "make lint      ruff and mypy alone          make format   let ruff rewrite the code"

@@ -1,4 +1,4 @@
-"""A multi-scanner data set made from a seed: for the demo, the tests and the tutorial.
+"""A multi-scanner data set made from a seed: for the demo and the tests.
 
 One patient = one seed; one image = one patient, one scanner, one slice. Patient 7 of a scanner is
 the same patient however many others are asked for, and the same seed gives the same bytes.
