@@ -91,7 +91,7 @@ def _submitit() -> Any:
         raise UserError(
             "--engine slurm needs submitit",
             found="it is not installed",
-            expected="the extra synfoc[slurm]",
+            expected='the extra `slurm`: pip install ".[slurm]" in the clone',
             fix="pip install submitit",
         ) from None
     missing = [name for name in ("sbatch", "squeue", "srun") if shutil.which(name) is None]

@@ -136,7 +136,7 @@ def _tensorboard() -> Any:
         raise UserError(
             "train.tensorboard needs TensorBoard",
             found="it is not installed",
-            expected="the extra synfoc[tensorboard]",
+            expected='the extra `tensorboard`: pip install ".[tensorboard]" in the clone',
             fix="pip install tensorboard, or set train.tensorboard to false",
         ) from None
     return SummaryWriter
