@@ -224,7 +224,8 @@ def evaluate(
         print(json.dumps(metrics, indent=1))
         return
     print_scores(run, console=_console(stderr=False))
-    console.print(f"scores -> {run / 'metrics.json'}, cases -> {run / 'evaluation/cases.csv'}")
+    files = f"scores -> {run / 'metrics.json'}, cases -> {run / 'evaluation/cases.csv'}"
+    console.print(files, markup=False, soft_wrap=True)
 
 
 @app.command()
