@@ -346,6 +346,17 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
     return tree
 
 
+PRACTICAL = {
+    ("data", "path"),
+    ("data", "cache_gib"),
+    ("train", "device"),
+    ("train", "keep"),
+    ("train", "tensorboard"),
+}
+"""Settings that say how a machine does the work, not what is learned: a run, or a cell of a suite,
+may go on with others. Where the data lie is one of them: their hashes say if they are the same."""
+
+
 def parse_config(
     tree: dict[str, Any], changes: tuple[str, ...] = (), *, source: str = "config"
 ) -> Config:

@@ -17,20 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from synfoc.bench.suite import Cell, Protocol, Suite, cells_of, load_suite
+from synfoc.config import PRACTICAL
 from synfoc.errors import UserError
 from synfoc.runs import RunFolder
 from synfoc.storage import last_line, read_json, write_json, write_text
 
 State: TypeAlias = Literal["done", "failed", "begun", "open"]
-
-# Settings that say where and how a cell was run, not what it computed.
-PRACTICAL = {
-    ("data", "path"),
-    ("data", "cache_gib"),
-    ("train", "device"),
-    ("train", "keep"),
-    ("train", "tensorboard"),
-}
 
 LAST_LINES = 20
 """Of its log, kept beside the error of a cell that failed."""

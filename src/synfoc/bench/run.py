@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from filelock import FileLock, Timeout
 from rich.console import Console
@@ -54,7 +54,8 @@ def run_suite(
         UserError: a suite that cannot be run, or another process is running it.
         Interrupted: Ctrl-C or SIGTERM; all cells are saved, and the tables hold what is done.
     """
-    options = _refuse_idle_flags(engine, workers, slurm, tables_only=tables_only)
+    _refuse_idle_flags(engine, workers, slurm, tables_only=tables_only)
+    options = parse_slurm_options(slurm)
     found = load_suite(suite, changes)
     path = out or Path("bench") / found.name
     folder = SuiteFolder.matching(path, found, root)
@@ -89,8 +90,8 @@ def run_suite(
 
 def _refuse_idle_flags(
     engine: Literal["local", "slurm"], workers: int, slurm: Sequence[str], *, tables_only: bool
-) -> dict[str, Any]:
-    """The options of the jobs; a flag that would change nothing is an error."""
+) -> None:
+    """A flag that would change nothing is an error."""
     if slurm and engine != "slurm":
         raise UserError(
             "--slurm is for jobs of a cluster",
@@ -112,7 +113,6 @@ def _refuse_idle_flags(
             expected="--tables alone",
             fix="drop one of them",
         )
-    return parse_slurm_options(slurm)
 
 
 def _gpus(device: str) -> list[str]:

@@ -177,6 +177,7 @@ def score_cases(
     side = segmenter.networks.sides.unet
     size = (side, side) if protocol == "paper" else None
     known = calibration or {}
+    asked = {answer: known[answer] for answer in wanted if answer in known}
     rows: list[CaseScore] = []
     estimates: list[CaseEstimate] = []
     for group in segmenter.grouped(_read(cases, table, slice_axis, progress)):
@@ -184,7 +185,6 @@ def score_cases(
         answered = segmenter.segment_all(images, wanted, size=size, evidence=bool(known))
         for (image, (case, pixels)), found in zip(group, answered, strict=True):
             volume = image.volume and protocol == "honest"
-            asked = {answer: known[answer] for answer in wanted if answer in known}
             estimates += _estimated(case, found.tallies, asked, volume=volume)
             if pixels is None:
                 continue

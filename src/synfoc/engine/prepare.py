@@ -10,22 +10,12 @@ from typing import Any
 import numpy as np
 
 from synfoc.batches.split import Split, load_split, make_split
-from synfoc.config import Config, load_config
+from synfoc.config import PRACTICAL, Config, load_config
 from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
 from synfoc.runs import RunFolder
-
-# Settings that say how a machine does the work, not what is learned; a run may go on with others.
-# Where the data lie is one of them: their hashes say whether they are the same.
-MAY_CHANGE = {
-    ("data", "path"),
-    ("train", "device"),
-    ("train", "keep"),
-    ("train", "tensorboard"),
-    ("data", "cache_gib"),
-}
 
 FEW = 50
 """So many labels are read before the first step, to see which classes they show."""
@@ -168,7 +158,7 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
 def _refuse_change(begun: Config, now: Config, what: str) -> None:
     old, new = begun.model_dump(), now.model_dump()
     changed = [(s, k) for s in old for k in old[s] if old[s][k] != new[s][k]]
-    changed = [key for key in changed if key not in MAY_CHANGE]
+    changed = [key for key in changed if key not in PRACTICAL]
     if changed:
         section, key = changed[0]
         raise UserError(
