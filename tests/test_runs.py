@@ -27,13 +27,24 @@ def test_a_folder_with_anything_in_it_is_refused_and_left_alone(tmp_path: Path) 
     assert [p.name for p in tmp_path.iterdir()] == ["thesis.tex"]
 
 
-def test_resume_opens_a_run_and_sweeps_torn_temporary_files(tmp_path: Path) -> None:
+def test_who_trains_a_run_sweeps_torn_temporary_files(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
-    run.config.write_text("data: {path: x}\n")
     torn = run.checkpoints / ".last.safetensors.77.tmp"
     torn.write_bytes(b"half")
-    assert RunFolder.create(run.path, resume=True).config == run.config
-    assert not torn.exists()
+    with run.held():
+        assert not torn.exists()
+
+
+def test_a_run_is_trained_by_one_process_at_a_time(tmp_path: Path) -> None:
+    run = RunFolder.create(tmp_path / "run")
+    torn = run.checkpoints / ".last.safetensors.77.tmp"
+    with run.held():
+        torn.write_bytes(b"being written")
+        with pytest.raises(UserError, match="is being trained"), RunFolder(run.path).held():
+            pytest.fail("two at once")
+        assert torn.exists()
+    with run.held():
+        assert not torn.exists()
 
 
 @pytest.mark.parametrize("make", ["nothing", "folder", "file"])

@@ -43,7 +43,8 @@ import re
 import shlex
 import zipfile
 import zlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -77,25 +78,48 @@ class RunFolder:
         self.example_folder = path / "evaluation" / "pictures"
         self.pictures = path / "pictures"
         self.report = path / "report.html"
+        self.lock = path / ".lock"
 
     @classmethod
-    def create(cls, path: Path, *, resume: bool = False) -> RunFolder:
-        """Make the folder of a new run, or with `resume` open one to go on with.
+    def create(cls, path: Path) -> RunFolder:
+        """Make the folder of a new run.
 
         Raises:
-            UserError: the folder holds something already, cannot be written, or (resume) is no run.
+            UserError: the folder holds something already, or cannot be written.
         """
-        if resume:
-            run = cls.open(path)
-            for torn in [*path.glob(".*.tmp"), *run.checkpoints.glob(".*.tmp")]:
-                torn.unlink(missing_ok=True)
-            return run
         cls.check_free(path)
         run = cls(path)
         with told(path):
             for folder in (path, run.checkpoints, run.example_folder, run.pictures):
                 folder.mkdir(parents=True, exist_ok=True)
         return run
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Be the only process that trains this run, and sweep what a killed one left half-written.
+
+        Raises:
+            UserError: another process trains it.
+        """
+        from filelock import FileLock, Timeout
+
+        lock = FileLock(self.lock, timeout=0)
+        try:
+            with told(self.lock):
+                lock.acquire()
+        except Timeout:
+            raise UserError(
+                f"{self.path} is being trained",
+                found="another process that trains this run",
+                expected="one at a time",
+                fix="wait until it has ended, or stop it",
+            ) from None
+        try:
+            for torn in [*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:
+                torn.unlink(missing_ok=True)
+            yield
+        finally:
+            lock.release()
 
     @staticmethod
     def check_free(path: Path) -> None:

@@ -13,6 +13,7 @@ import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -90,11 +91,17 @@ def train(
     fabric = make_fabric(config, device)
     fabric.launch()
     trainer = Trainer(prepared, folder, fabric)
-    watched = console if fabric.is_global_zero else None
-    with interruptible() as interruption, Display(watched, config.train.steps) as display:
+    writes = fabric.is_global_zero
+    if writes and not resume:
+        RunFolder.create(out)
+    with (
+        folder.held() if writes else nullcontext(),
+        interruptible() as interruption,
+        Display(console if writes else None, config.train.steps) as display,
+    ):
         trainer.begin(display, resume=resume)
         trainer.run(display, interruption)
-    trainer.finish()
+        trainer.finish()
     return out
 
 
@@ -148,8 +155,6 @@ class Trainer:
 
     def begin(self, display: Display, *, resume: bool) -> None:
         """Write down what the run is, or read where it stood; say what it will cost."""
-        if self.fabric.is_global_zero:
-            RunFolder.create(self.folder.path, resume=resume)
         notices = list(self.prepared.notices)
         if resume:
             last = find_checkpoint(self.folder, "last")
