@@ -41,13 +41,13 @@ def test_a_full_disk_leaves_the_old_file(tmp_path: Path, error: OSError | None) 
     assert [p.name for p in tmp_path.iterdir()] == ["last.safetensors"]
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_folder_in_the_way_of_a_file_is_told(tmp_path: Path) -> None:
     (tmp_path / "report.html").mkdir()
     with pytest.raises(UserError, match="cannot write"):
         storage.write_text(tmp_path / "report.html", "page")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
 def test_a_line_for_a_full_disk_is_told() -> None:
     with pytest.raises(UserError, match="no space left"):
         storage.append_line(Path("/dev/full"), {"step": 1})

@@ -50,13 +50,6 @@ def test_the_test_set_is_watched_only_for_the_paper_s_protocol(suite_file: Suite
     assert {cell.config.train.rule for cell in both} == {"honest"}
 
 
-def test_changes_apply_to_every_cell_unless_its_method_says_otherwise(
-    suite_file: SuiteFile,
-) -> None:
-    cells = cells_of(load_suite(suite_file(), ("train.steps=7",)), Path())
-    assert {cell.config.train.steps for cell in cells} == {7}
-
-
 def test_a_suite_is_read_back_from_what_it_writes(suite_file: SuiteFile, tmp_path: Path) -> None:
     suite = load_suite(suite_file())
     copy = tmp_path / "copy.yaml"
