@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import product
-from math import erf, sqrt
 
 import numpy as np
 import pytest
@@ -21,7 +20,7 @@ from synfoc.bench.compare import (
     holm,
     minus,
     see,
-    wilcoxon,
+    sign_flip,
 )
 from synfoc.bench.scores import CaseScores
 
@@ -112,12 +111,13 @@ def test_equal_patients_are_drawn_equally_in_every_call() -> None:
 
 
 def test_seeds_with_other_test_patients_are_averaged_per_patient() -> None:
-    """Where each seed holds out its own patients: p0 in both, p1 in one."""
+    """Where each seed holds out its own patients: p0 in both, p1 in one. Parts are of the mean."""
     a = see("eyes", {"x": scores({"A": [0.2, 0.4]}, ["p0", "p1"])})["x"]
     b = see("eyes", {"x": scores({"A": [0.6]}, ["p0"])})["x"]
     both = average([a, b])
-    assert both.patients == pytest.approx({("eyes", "A", "p0"): 0.4, ("eyes", "A", "p1"): 0.4})
-    assert both.means[0] == pytest.approx((0.3 + 0.6) / 2)
+    parts = {("eyes", "A", "p0"): (0.1 + 0.6) / 2, ("eyes", "A", "p1"): (0.2 + 0) / 2}
+    assert both.patients == pytest.approx(parts)
+    assert both.means[0] == pytest.approx((0.3 + 0.6) / 2) == pytest.approx(sum(parts.values()))
 
 
 def cells(missing: Sequence[tuple[Row, str, int]] = ()) -> dict[tuple[Row, str, int], Seen]:
@@ -144,7 +144,7 @@ def test_all_cells_there() -> None:
     assert gain is not None
     assert (gain.value, gain.low, gain.high) == pytest.approx((0.2, 0.2, 0.2))
     assert (gain.patients, gain.seeds) == (40, (1, 2))
-    assert gain.p == gain.p_holm < 1e-6
+    assert gain.p == gain.p_holm == pytest.approx(1 / 20_001)  # none of the ways that were drawn
 
 
 def test_a_mean_takes_only_seeds_that_have_all_columns() -> None:
@@ -200,46 +200,61 @@ def test_the_order_of_cells_does_not_matter() -> None:
     assert (one.value, one.low, one.high) == pytest.approx((other.value, other.low, other.high))
 
 
-def test_wilcoxon_by_hand() -> None:
-    """Five gains: 2 of the 32 ways to set signs are as extreme, p = .0625. Zeros are left out."""
-    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
-    assert wilcoxon([0.1, 0.2, 0.3, 0.4, 0.5, 0.0]) == pytest.approx(2 / 32)
-    assert wilcoxon([-0.1] * 4) == pytest.approx(2 / 16)
-    assert wilcoxon([0.0, 0.0]) == 1.0
-    assert wilcoxon([]) == 1.0
-    assert wilcoxon([0.3]) == 1.0
+def test_a_patient_counts_as_in_the_mean() -> None:
+    """A: two slices of p and one of q; B: one of r. Domains count equally, slices within them."""
+    part = CaseScores(
+        (("A", "0"), ("A", "1"), ("A", "2"), ("B", "0")),
+        ("p", "p", "q", "r"),
+        np.array([[0.3, 0, 0, 0], [0.6, 0, 0, 0], [0.9, 0, 0, 0], [0.5, 0, 0, 0]]),
+        "px",
+        ("unet", "student"),
+    )
+    seen = see("eyes", {"x": part})["x"]
+    parts = {name: value for (_, _, name), value in seen.patients.items()}
+    assert parts == pytest.approx({"p": 0.9 / 6, "q": 0.9 / 6, "r": 0.5 / 2})
+    assert sum(parts.values()) == pytest.approx(seen.means[0])
 
 
-@given(st.lists(st.integers(-6, 6).filter(bool), min_size=1, max_size=9))
-def test_wilcoxon_equals_counting_all_signs(differences: list[int]) -> None:
-    """The share of sign patterns whose smaller rank sum is not above ours; ties share a rank."""
-    sizes = [abs(d) for d in differences]
-    ranks = [sum(o < s for o in sizes) + (sizes.count(s) + 1) / 2 for s in sizes]
-    total = sum(ranks)
-
-    def statistic(pattern: Sequence[bool]) -> float:
-        plus = sum(rank for rank, up in zip(ranks, pattern, strict=True) if up)
-        return min(plus, total - plus)
-
-    ours = statistic([d > 0 for d in differences])
-    patterns = list(product((False, True), repeat=len(sizes)))
-    share = sum(statistic(pattern) <= ours for pattern in patterns) / len(patterns)
-    assert wilcoxon([d / 10 for d in differences]) == pytest.approx(share)
+def test_sign_flip_by_hand() -> None:
+    """Five gains: 2 of the 32 ways to set signs are as extreme, p = .0625. Zeros change nothing."""
+    assert sign_flip([0.1, 0.2, 0.3, 0.4, 0.5]) == pytest.approx(2 / 32)
+    assert sign_flip([0.1, 0.2, 0.3, 0.4, 0.5, 0.0]) == pytest.approx(2 / 32)
+    assert sign_flip([-0.1] * 4) == pytest.approx(2 / 16)
+    assert sign_flip([0.0, 0.0]) == 1.0
+    assert sign_flip([]) == 1.0
+    assert sign_flip([0.3]) == 1.0
 
 
-def test_wilcoxon_without_ties_is_scipys() -> None:
-    differences = np.random.default_rng(0).normal(0.3, 1, 40)
-    exact = stats.wilcoxon(differences, method="exact").pvalue
-    assert wilcoxon(differences.tolist()) == pytest.approx(exact)
+def test_p_is_of_the_difference_that_is_printed() -> None:
+    """90 patients lose half a point, ten of another domain gain 20: the mean gains 9.75 points.
+
+    A test of ranks would call the losses certain and stand beside a gain.
+    """
+    lost, won = [-0.005 / 180] * 90, [0.2 / 20] * 10
+    assert sum(lost) + sum(won) == pytest.approx(0.0975)
+    assert 0.0005 < sign_flip(lost + won) < 0.005  # 2 of the 1,024 signs of the ten
+    assert sign_flip([-d for d in lost + won]) == sign_flip(lost + won)
 
 
-def test_wilcoxon_of_many_is_the_normal_approximation() -> None:
-    """80 differences of distinct size, the larger 50 gains: z by hand, no correction."""
-    differences = [0.01 * i if i > 30 else -0.01 * i for i in range(1, 81)]
-    plus = sum(range(31, 81))
-    n = 80
-    z = (plus - n * (n + 1) / 4) / sqrt(n * (n + 1) * (2 * n + 1) / 24)
-    assert wilcoxon(differences) == pytest.approx(2 * (1 - 0.5 * (1 + erf(z / sqrt(2)))), rel=1e-6)
+@given(st.lists(st.integers(-6, 6), min_size=1, max_size=9))
+def test_sign_flip_equals_counting_all_signs(differences: list[int]) -> None:
+    ours = abs(sum(differences))
+    ways = list(product((-1, 1), repeat=len(differences)))
+    sums = [sum(s * d for s, d in zip(way, differences, strict=True)) for way in ways]
+    share = sum(abs(total) >= ours for total in sums) / len(ways)
+    assert sign_flip([d / 10 for d in differences]) == pytest.approx(share)
+
+
+def test_sign_flip_of_many_is_scipys() -> None:
+    """Both draw their signs: within four standard errors of one another."""
+    differences = np.random.default_rng(0).normal(0.2, 1, 40)
+    found = stats.permutation_test(
+        (differences,), np.mean, permutation_type="samples", n_resamples=20_000,
+        random_state=np.random.default_rng(1),
+    )  # fmt: skip
+    p = float(found.pvalue)
+    assert 0.01 < p < 0.99
+    assert sign_flip(differences.tolist()) == pytest.approx(p, abs=4 * (2 * p / 20_000) ** 0.5)
 
 
 def test_holm_by_hand() -> None:

@@ -6,28 +6,34 @@
 
 Intervals: patients are drawn with replacement within each domain, 2,000 times, and everything
 above is computed from each draw. Cells that share test patients see the same draws, whatever their
-method, seed and labeled images, so that a difference is paired. Intervals cover the choice of test
-patients; the standard deviation over seeds covers the training.
+method, seed and labeled images, so that a difference is paired. Its p value is of the same weighted
+mean: were two rows equally good, each patient's part of their difference could as well have the
+other sign. Intervals cover the choice of test patients; the standard deviation over seeds covers
+the training.
 """
 
 from __future__ import annotations
 
 import zlib
+from collections import Counter, defaultdict
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats
 
 from synfoc.bench.scores import METRICS, CaseScores
 from synfoc.bench.suite import Answering
 from synfoc.engine.metrics import bootstrap_means, interval95
 
 SEED = 2025
-EXACT = 50
-"""Up to so many differences the signed-rank test counts all signs."""
+EXACT = 16
+"""Up to so many patients all ways to set the signs of their differences are counted."""
+FLIPS = 20_000
+"""Ways that are drawn where there are more patients."""
+BLOCK = 1_000
+"""Ways that are in memory at a time."""
 Array: TypeAlias = NDArray[np.float64]
 Patient: TypeAlias = tuple[str, str, str]
 """(data set, domain, patient)."""
@@ -38,13 +44,14 @@ K = TypeVar("K", bound=Hashable)
 
 @dataclass(frozen=True)
 class Seen:
-    """Means of an answer, the same means of resampled patients, and the Dice of each patient."""
+    """Means of an answer, the same means of resampled patients, and each patient's part in them."""
 
     means: Array
     """(4,): METRICS."""
     draws: Array
     """(resamples, 4)."""
     patients: Mapping[Patient, float]
+    """Parts of the mean Dice: they add up to `means[0]`."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Difference:
     low: float
     high: float
     p: float
-    """Wilcoxon signed-rank test over the patients' differences, two-sided."""
+    """Sign-flip test of `value` over patients, two-sided."""
     p_holm: float
     """Corrected for the number of rows of the table."""
     patients: int
@@ -121,7 +128,7 @@ def see(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Seen]:
 
 
 def average(parts: Sequence[Seen]) -> Seen:
-    """Mean of several; a patient counts with the mean of those in which it is."""
+    """Mean of several; where a patient is not in one of them, its part there is 0."""
     sums: dict[Patient, list[float]] = {}
     for part in parts:
         for patient, dice in part.patients.items():
@@ -129,14 +136,15 @@ def average(parts: Sequence[Seen]) -> Seen:
     return Seen(
         means=np.mean([part.means for part in parts], axis=0),
         draws=np.mean([part.draws for part in parts], axis=0),
-        patients={patient: sum(values) / len(values) for patient, values in sums.items()},
+        patients={patient: sum(values) / len(parts) for patient, values in sums.items()},
     )
 
 
 def minus(a: Seen, b: Seen) -> Seen:
     """Paired difference of two answers to the same patients."""
-    shared = {p: a.patients[p] - b.patients[p] for p in a.patients if p in b.patients}
-    return Seen(a.means - b.means, a.draws - b.draws, shared)
+    both = dict.fromkeys([*a.patients, *b.patients])
+    parts = {p: a.patients.get(p, 0.0) - b.patients.get(p, 0.0) for p in both}
+    return Seen(a.means - b.means, a.draws - b.draws, parts)
 
 
 def estimate(seeds: Mapping[int, Seen]) -> dict[str, Estimate] | None:
@@ -157,26 +165,31 @@ def estimate(seeds: Mapping[int, Seen]) -> dict[str, Estimate] | None:
     }
 
 
-def wilcoxon(differences: Sequence[float]) -> float:
-    """Two-sided p of the signed-rank test that differences are symmetric about 0.
+def sign_flip(differences: Sequence[float]) -> float:
+    """Two-sided p that a sum is 0 but for chance: how often it is as large with other signs.
 
-    Zeros are left out, as Wilcoxon does; 1 where nothing is left. Up to 50 differences all ways to
-    set their signs are counted, ties included; beyond that the normal approximation.
+    Up to 16 differences all ways to set their signs are counted; beyond that 20,000 are drawn, and
+    the way that was found is one more. [Fisher's randomization test for pairs]
+
+    Args:
+        differences: of each patient, weighted as in the sum that is tested.
     """
     # Means over seeds of equal scores differ in their last bits.
-    moved = np.array([d for d in np.round(differences, 9) if d != 0.0])
+    moved = np.array([d for d in differences if abs(d) > 1e-12])
     if not len(moved):
         return 1.0
-    if len(moved) > EXACT:
-        return float(stats.wilcoxon(moved, method="approx").pvalue)
-    ranks = np.rint(2 * stats.rankdata(np.abs(moved))).astype(int)  # ties have half ranks
-    total = int(ranks.sum())
-    chance = np.zeros(total + 1)
-    chance[0] = 1.0
-    for rank in ranks:
-        chance = (chance + np.concatenate([np.zeros(rank), chance[:-rank]])) / 2
-    smaller = min(int(ranks[moved > 0].sum()), int(ranks[moved < 0].sum()))
-    return min(1.0, 2 * float(chance[: smaller + 1].sum()))
+    found = abs(moved.sum()) - 1e-9 * np.abs(moved).sum()  # sums of tenths are not exact
+    if len(moved) <= EXACT:
+        sums = np.zeros(1)
+        for d in moved:
+            sums = np.concatenate([sums + d, sums - d])
+        return float((np.abs(sums) >= found).mean())
+    random = np.random.default_rng(SEED)
+    as_large = 1
+    for _ in range(FLIPS // BLOCK):
+        signs = random.integers(0, 2, (BLOCK, len(moved)), dtype=np.int8)
+        as_large += int((np.abs((2 * signs - 1) @ moved) >= found).sum())
+    return as_large / (FLIPS + 1)
 
 
 def holm(p: Sequence[float]) -> list[float]:
@@ -224,7 +237,7 @@ def _with_differences(found: Sequence[Compared], reference: Row) -> tuple[Compar
         if seeds and one.row != reference:
             ours, theirs = (average([w[s] for s in seeds]) for w in (one.whole, against))
             paired[one.row] = minus(ours, theirs), seeds
-    raw = [wilcoxon(list(seen.patients.values())) for seen, _ in paired.values()]
+    raw = [sign_flip(list(seen.patients.values())) for seen, _ in paired.values()]
     differences = {
         row: Difference(
             float(seen.means[0]), *interval95(seen.draws[:, 0]), p, corrected,
@@ -242,10 +255,11 @@ def _random(data: str, domain: str, patients: Sequence[str]) -> np.random.Genera
 
 
 def _patients(data: str, scores: CaseScores) -> dict[Patient, float]:
-    """Mean Dice over the cases of each patient."""
-    found: dict[Patient, list[float]] = {}
+    """Each patient's part of the mean Dice over domains."""
+    cases = Counter(domain for domain, _ in scores.cases)
+    found: dict[Patient, float] = defaultdict(float)
     for (domain, _), patient, dice in zip(
         scores.cases, scores.patients, scores.values[:, 0].tolist(), strict=True
     ):
-        found.setdefault((data, domain, patient), []).append(dice)
-    return {patient: sum(values) / len(values) for patient, values in found.items()}
+        found[data, domain, patient] += dice / cases[domain] / len(cases)
+    return dict(found)

@@ -204,9 +204,9 @@ def reading(results: Results) -> tuple[str, ...]:
     return (
         "Students; mean over classes, cases, then domains. " + (chosen if shown else "") + spread
         + "a to b: 95 % bootstrap interval over test patients, drawn anew within each domain. "
-        "Difference: paired, the same patients drawn for both; p: Wilcoxon signed-rank test over "
-        "patients, of differences averaged over seeds and columns, corrected after Holm for the "
-        "rows of this table. Neither covers the draw of the labeled images or the seeds.",
+        "Difference: paired, the same patients drawn for both; p: sign-flip test of that "
+        "difference over patients, corrected after Holm for the rows of this table. Neither covers "
+        "the draw of the labeled images or the seeds.",
         "A dash: not there, because a cell is missing or failed. Means over columns are of the "
         "seeds that have all of them; fewer seeds than planned are said.",
     )  # fmt: skip

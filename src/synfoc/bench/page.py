@@ -14,7 +14,7 @@ from synfoc.bench.compare import Compared
 from synfoc.bench.compose import PROTOCOLS, reading
 from synfoc.bench.figures import curves, dots
 from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
-from synfoc.bench.tables import Table, html
+from synfoc.bench.tables import Table, html, p_text
 from synfoc.report.html import bullets, document, fold, section
 from synfoc.report.tables import one_decimal
 
@@ -49,7 +49,7 @@ def page(results: Results, tables: Sequence[Table]) -> str:
 
 
 def headline(results: Results) -> str:
-    """Who is first, and whether the reference is within the interval of the first."""
+    """Who is first, and how far behind the reference is, or the next method."""
     done, cells = results.count("done"), len(results.states)
     if not done:
         return f"No cell is done yet, of {cells}."
@@ -84,11 +84,16 @@ def _who(results: Results, first: Comparison, ranked: Sequence[Compared]) -> str
         role = "the next method, "
     if other is None:
         return text + "."
-    value = 100 * (other.mean["dice"].value if other.mean else 0.0)
-    inside = "within" if low <= value <= high else "outside"
+    gap = best.difference if other.row == reference else other.difference
+    if gap is None:
+        return f"{text}; {role}{row_title(suite, other.row)}, has {_percent(other)} %."
+    # The one of the two that is not the reference, minus the reference: behind is above 0 in both.
+    sign = 100 if other.row == reference else -100
+    low, high = sorted((sign * gap.low, sign * gap.high))
     return (
-        f"{text}; {role}{row_title(suite, other.row)} with {_percent(other)} %, is {inside} that "
-        "interval."
+        f"{text}; {role}{row_title(suite, other.row)} with {_percent(other)} %, is "
+        f"{one_decimal(sign * gap.value)} points behind, by the same patients ({one_decimal(low)} "
+        f"to {one_decimal(high)}, {p_text(gap.p_holm)})."
     )
 
 

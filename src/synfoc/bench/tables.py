@@ -58,7 +58,7 @@ class Cell:
             show = _signed if self.signed else one_decimal
             found.append(f"{show(self.low)} to {show(self.high)}")
         if self.p is not None:
-            found.append("p < 0.001" if self.p < 0.001 else f"p = {self.p:.3f}")
+            found.append(p_text(self.p))
         if self.seeds is not None and self.planned is not None and self.seeds < self.planned:
             found.append(f"{self.seeds} of {self.planned} seeds")
         if self.paper is not None:
@@ -198,6 +198,11 @@ def html(table: Table) -> str:
         + "</tbody></table></div>\n"
         + notes
     )
+
+
+def p_text(p: float) -> str:
+    """`p = 0.041`, `p < 0.001`."""
+    return "p < 0.001" if p < 0.001 else f"p = {p:.3f}"
 
 
 def _signed(value: float) -> str:
