@@ -18,9 +18,10 @@
     base.safetensors       the frozen encoder
     metrics.json           {protocol, rule, step, unit, empty_policy, classes, cases, recommended,
                             recommended_role, branches: {unet|medsam|fused: {student|teacher:
-                              {mean_over_domains: SCORES, domains: {name: {cases, SCORES,
+                              {mean_over_domains: SCORES, domains: {name: {cases, patients, SCORES,
                                classes: {name: SCORES}}}}}}}
-                           SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high]
+                           SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high];
+                           null: an interval from fewer than 3 patients, a mean of px and mm
                            estimate: null or {cases, branches: as above with estimated dice alone,
                            of all test cases, labeled or not}
     evaluation/cases.csv   case, patient, domain, class, branch, role, dice, jaccard, hd95, asd,
@@ -58,6 +59,8 @@ if TYPE_CHECKING:
 
 BRANCHES = ("unet", "medsam", "fused")
 KINDS = ("best", "median", "worst")
+MIN_PATIENTS = 3
+"""Of a domain that gets an interval: fewer, drawn again, tell next to nothing about others."""
 
 
 class RunFolder:

@@ -59,8 +59,21 @@ def test_the_numbers_of_one_table(make_suite: MakeSuite) -> None:
     assert texts(table, 2)[-1] == "-5.0"
     assert [cell.best for cell in table.rows[1].cells] == [True] * 6 + [False]
     caption = " ".join(table.notes)
-    assert "5 test cases of 2 domains" in caption
+    assert "5 test cases of 2 domains; in A of 2 patients: too few for the intervals" in caption
     assert "Protocol honest: checkpoint and branch were chosen without test labels" in caption
+
+
+def test_px_and_mm_have_no_mean(make_suite: MakeSuite) -> None:
+    folder = make_suite()
+    for cell in folder.cells:
+        path = cell.scores("honest")
+        lines = path.read_text().splitlines()
+        in_mm = [line.replace(",px,", ",mm,") if ",B," in line else line for line in lines]
+        path.write_text("\n".join(in_mm) + "\n")
+    table = tables(folder)["honest_eyes"]
+    assert table.columns[4] == "mean HD95 (mm and px: no mean)"
+    assert texts(table, 0)[3:6] == ["42.5 ± 1.4", "–", "–"]
+    assert not any(row.cells[at].best for row in table.rows for at in (4, 5))
 
 
 def test_the_protocol_paper_shows_medsam_and_its_own_scores(make_suite: MakeSuite) -> None:

@@ -1,5 +1,7 @@
 """Scores of a case and their means: slices, volumes, nested parts, domains, intervals."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 
@@ -63,9 +65,6 @@ def test_mean_over_domains_counts_every_domain_once() -> None:
     assert scores["mean_over_domains"]["dice"] == pytest.approx(0.5)
     assert scores["domains"]["a"]["dice"] == pytest.approx(0.7)
     assert scores["domains"]["a"]["cases"] == 2 and found["cases"] == 3
-    assert scores["domains"]["b"]["dice_ci95"] == (0.3, 0.3)
-    low, high = scores["mean_over_domains"]["dice_ci95"]
-    assert (low, high) == (pytest.approx(0.45), pytest.approx(0.55))
 
 
 def test_means_per_class_make_the_mean_of_a_domain() -> None:
@@ -82,6 +81,27 @@ def test_mixed_units_are_named() -> None:
     found = summarize(rows, ["lesion"], seed=0)
     domains = found["branches"]["unet"]["student"]["domains"]
     assert (found["unit"], domains["a"]["unit"], domains["b"]["unit"]) == ("mixed", "mm", "px")
+    mean = found["branches"]["unet"]["student"]["mean_over_domains"]
+    assert (mean["dice"], mean["hd95"], mean["asd"]) == (pytest.approx(0.9), None, None)
+    assert domains["b"]["hd95"] is not None
+
+
+def test_an_interval_needs_three_patients() -> None:
+    """30 slices of one patient would have an interval of no width: nothing is known of others."""
+    three = [row(str(i), 0.6 + 0.1 * i) for i in range(3)]
+    one = [row(f"s{i}", 0.5 + 0.01 * i, domain="b", patient="p") for i in range(30)]
+
+    def scores(rows: list[CaseScore]) -> dict[str, Any]:
+        found: dict[str, Any] = summarize(rows, ["lesion"], seed=0)["branches"]["unet"]["student"]
+        return found
+
+    alone, both = scores(three), scores([*three, *one])
+    low, high = alone["domains"]["a"]["dice_ci95"]
+    assert (low, high) == (pytest.approx(0.6), pytest.approx(0.8))
+    assert alone["mean_over_domains"]["dice_ci95"] == (low, high)
+    assert both["domains"]["b"]["dice_ci95"] is None
+    assert (both["domains"]["b"]["cases"], both["domains"]["b"]["patients"]) == (30, 1)
+    assert both["mean_over_domains"]["dice_ci95"] is None
 
 
 def test_answers_share_the_resampled_cases() -> None:

@@ -179,10 +179,11 @@ def test_checks_name_small_test_sets_empty_predictions_and_unlike_runs(make_run:
         path.write_text(json.dumps(json.loads(path.read_text()) | {key: value}))
     metrics = json.loads((first / "metrics.json").read_text())
     for scores in metrics["branches"]["unet"]["student"]["domains"].values():
-        scores["cases"] = 5
+        scores["patients"] = 5
     (first / "metrics.json").write_text(json.dumps(metrics))
     text = "\n".join(checks(load_views([first, second])))
-    assert "few test cases, so wide intervals: Vendor A (5), Vendor B (5)" in text
+    few = "few test patients, so wide intervals, and none below 3: Vendor A (5), Vendor B (5)"
+    assert few in text
     assert "U-Net 3 of 8" in text
     assert "2 steps were skipped" in text
     assert "differ in the protocol: SynFoC (a) honest, SynFoC (b) paper" in text

@@ -12,13 +12,15 @@ from synfoc.bench.suite import Protocol
 from synfoc.bench.tables import Cell, Row, Table, mark_best
 from synfoc.bench.trust import Error, Source, summarize_errors
 from synfoc.report.tables import MEASURES, PERCENT
+from synfoc.runs import MIN_PATIENTS
 
 PROTOCOLS: dict[Protocol, str] = {
     "honest": "checkpoint and branch were chosen without test labels; scored at the original size, "
     "in mm where spacing is known, a volume as one case, symmetric ASD",
     "paper": "the checkpoint is the one that was best on the test set, as the paper's authors "
-    "chose theirs, which flatters; scored slice by slice in pixels of the U-Net's side, one-sided "
-    "ASD; to be compared with the paper's numbers and with nothing else",
+    "chose theirs, which flatters: best for MedSAM where the run has it, whatever the row; scored "
+    "slice by slice in pixels of the U-Net's side, one-sided ASD; to be compared with the paper's "
+    "numbers and with nothing else",
 }
 SOURCES: dict[Source, str] = {
     "estimate": "estimated Dice",
@@ -44,13 +46,14 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
         ]
         means = [
             _cell(
-                row.mean, m, planned, published.mean(data, method, branch, m), interval=m == "dice"
+                None if comparison.unit == "mixed" and m not in PERCENT else row.mean,
+                m, planned, published.mean(data, method, branch, m), interval=m == "dice",
             )
             for m in MEASURES
-        ]
+        ]  # fmt: skip
         cells = (*choices, *means, _difference(results, row))
         rows.append(Row((method.title, results.answer(row.row)), cells))
-    unit = {"mixed": "mm or px", "": "px"}.get(comparison.unit, comparison.unit)
+    unit = {"mixed": "mm and px: no mean", "": "px"}.get(comparison.unit, comparison.unit)
     units = {m: "%" if m in PERCENT else unit for m in MEASURES}
     columns = (
         *comparison.columns,
@@ -277,7 +280,11 @@ def _size(comparison: Comparison) -> str:
         return "No cell is done."
     low, high = comparison.cases[0], comparison.cases[-1]
     cases = f"{low}" if low == high else f"{low} to {high}, by seed and labeled images,"
-    return f"{cases} test cases of {comparison.domains} domains."
+    domain, fewest = comparison.fewest
+    text = f"{cases} test cases of {comparison.domains} domains; in {domain} of {fewest} patients"
+    if fewest >= MIN_PATIENTS:
+        return f"{text}, elsewhere of no fewer."
+    return f"{text}: too few for the intervals to tell much about others."
 
 
 def _paper(protocol: Protocol) -> list[str]:

@@ -35,6 +35,8 @@ class Comparison:
     cases: tuple[int, ...] = ()
     """Numbers of test cases, one where all cells have the same."""
     domains: int = 0
+    fewest: tuple[str, int] = ("", 0)
+    """The domain with the fewest test patients, and how many; unknown ones count as one each."""
 
     @property
     def ranked(self) -> list[Compared]:
@@ -147,6 +149,9 @@ def _protocol(suite: Suite, protocol: Protocol, scores: Scores) -> list[Comparis
             unit=next(iter(units)) if len(units) == 1 else "mixed" if units else "",
             cases=tuple(sorted({len(scored.cases) for scored in here.values()})),
             domains=max((len(scored.domains()) for scored in here.values()), default=0),
+            fewest=min((scored.fewest() for scored in here.values()), key=lambda f: f[1])
+            if here
+            else ("", 0),
         )
         found.append(comparison)
     return found

@@ -6,6 +6,7 @@ Only cells that are done. No torch.
 from __future__ import annotations
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -55,6 +56,12 @@ class CaseScores:
     def domains(self) -> list[str]:
         """Names of the domains, sorted."""
         return list(dict.fromkeys(domain for domain, _ in self.cases))
+
+    def fewest(self) -> tuple[str, int]:
+        """The domain with the fewest patients, and how many it has."""
+        pairs = {(domain, p) for (domain, _), p in zip(self.cases, self.patients, strict=True)}
+        counts = Counter(domain for domain, _ in sorted(pairs))
+        return min(counts.items(), key=lambda item: item[1])
 
 
 Scores: TypeAlias = dict[Key, CaseScores]

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 from synfoc.engine.estimate import Calibration
 from synfoc.engine.inference import Answer
 from synfoc.engine.metrics import Protocol, Scores, bootstrap_means, interval95, parts, score
+from synfoc.runs import MIN_PATIENTS
 
 METRICS = ("dice", "jaccard", "hd95", "asd")
+DISTANCES = ("hd95", "asd")
 
 
 @dataclass(frozen=True)
@@ -156,6 +158,9 @@ def scored_classes(rows: Sequence[CaseScore]) -> list[str]:
 def summarize(rows: Sequence[CaseScore], classes: Sequence[str], *, seed: int) -> dict[str, Any]:
     """Means per class, domain and over domains: {unit, classes, cases, branches} of metrics.json.
 
+    A domain of fewer than three patients has no interval, and so has a mean that holds one; px and
+    mm have no mean.
+
     Args:
         rows: scores of the same cases for every answer.
         classes: names of the foreground classes.
@@ -170,11 +175,16 @@ def summarize(rows: Sequence[CaseScore], classes: Sequence[str], *, seed: int) -
         random = np.random.default_rng(seed)
         scored = {name: _domain(domains[name], classes, random) for name in sorted(domains)}
         spread = np.mean([means for _, means in scored.values()], axis=0)
+        known = all(domain["dice_ci95"] for domain, _ in scored.values())
+        one_unit = len({domain["unit"] for domain, _ in scored.values()}) == 1
         mean: dict[str, Any] = {
-            metric: float(np.mean([d[metric] for d, _ in scored.values()])) for metric in METRICS
+            metric: float(np.mean([d[metric] for d, _ in scored.values()]))
+            if one_unit or metric not in DISTANCES
+            else None
+            for metric in METRICS
         }
         branches.setdefault(branch, {})[role] = {
-            "mean_over_domains": mean | {"dice_ci95": interval95(spread)},
+            "mean_over_domains": mean | {"dice_ci95": interval95(spread) if known else None},
             "domains": {name: domain for name, (domain, _) in scored.items()},
         }
     return {
@@ -196,9 +206,10 @@ def _domain(
     means = bootstrap_means(table[:, :, 0].mean(1), patients, random=random)
     per_class = table.mean(0)
     unit = _unit([row for rows in cases.values() for row in rows])
-    found: dict[str, Any] = {"cases": len(cases), "unit": unit}
+    count = len(set(patients))
+    found: dict[str, Any] = {"cases": len(cases), "patients": count, "unit": unit}
     found |= dict(zip(METRICS, per_class.mean(0).tolist(), strict=True))
-    found["dice_ci95"] = interval95(means)
+    found["dice_ci95"] = interval95(means) if count >= MIN_PATIENTS else None
     found["classes"] = {
         name: dict(zip(METRICS, values, strict=True))
         for name, values in zip(classes, per_class.tolist(), strict=True)

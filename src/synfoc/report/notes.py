@@ -7,8 +7,9 @@ from typing import Any
 
 from synfoc.report.tables import Row, row_name, score_table
 from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
+from synfoc.runs import MIN_PATIENTS
 
-FEW_CASES = 20
+FEW_PATIENTS = 20
 PROTOCOLS = {
     "honest": "no test label was used for training or for choosing the checkpoint",
     "paper": "scored as in the paper's tables, to be compared with them and with nothing else",
@@ -100,9 +101,13 @@ def _run_notes(view: RunView, *, several: bool) -> list[str]:
     if (data := view.metrics.get("data")) not in (None, str(view.config.data.path)):
         notes.append(f"{who}scored on other data than the run's own: {data}.")
     first = view.scores(view.branches[0]).get("domains", {})
-    few = [f"{d or 'all'} ({s['cases']})" for d, s in first.items() if s["cases"] < FEW_CASES]
+    patients = {d or "all": s.get("patients", s["cases"]) for d, s in first.items()}
+    few = [f"{domain} ({count})" for domain, count in patients.items() if count < FEW_PATIENTS]
     if few:
-        notes.append(f"{who}few test cases, so wide intervals: {', '.join(few)}.")
+        notes.append(
+            f"{who}few test patients, so wide intervals, and none below {MIN_PATIENTS}: "
+            f"{', '.join(few)}."
+        )
     notes += [who + note for note in (_empty(view), _skipped(view), _trust(view)) if note]
     return notes
 
