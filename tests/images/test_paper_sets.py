@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from synfoc.config import Data
 from synfoc.errors import UserError
@@ -84,6 +85,30 @@ def test_published_layouts_are_recognized(
             # Codes read the wrong way round would make most of the picture foreground.
             assert 0 < (label > 0).mean() < 0.5
             assert set(np.unique(label)) == set(range(len(paper_set(name).classes) + 1))
+
+
+@pytest.mark.parametrize(
+    ("name", "folder", "files"),
+    [
+        ("prostate", "BIDMC", {"train/00_01": "train 00", "train/00_02": "train 00"}),
+        ("prostate", "BIDMC", {"train/00_01": "train 00", "test/00_01": "test 00"}),
+        ("mnms", "vendorA", {"train/000003": "000", "train/000004": "000", "test/076001": "076"}),
+        ("mnms", "vendorA", {"train/slice1": None}),
+    ],
+)
+def test_published_names_hold_the_patient(
+    tmp_path: Path, name: str, folder: str, files: dict[str, str | None]
+) -> None:
+    """Slices of one patient are one sample of an interval, and stay on one side of a split."""
+    for file in files:
+        split, stem = file.split("/")
+        for what, mode in (("image", "L"), ("mask", "RGB" if name == "mnms" else "L")):
+            path = tmp_path / folder / split / what / f"{stem}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            Image.new(mode, (4, 4)).save(path)
+    table = load_cases(Data(path=tmp_path, set=name))
+    found = {f"{case.split}/{case.image.stem}": case.patient for case in table.cases}
+    assert found == files
 
 
 def test_two_folders_of_one_domain_are_refused(published: Path, tmp_path: Path) -> None:

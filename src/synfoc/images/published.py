@@ -83,8 +83,14 @@ def _busi_names(folder: Path) -> bool:
 
 
 def _with_paper_patient(case: Case, known: PaperSet) -> Case:
-    """Prostate slices are named `<volume>_<slice>`, counted from 00 anew in train and in test."""
-    patient = None
-    if known.name == "prostate" and "_" in stem(case.image):
-        patient = f"{case.split} {stem(case.image).split('_')[0]}"
+    """The patient that a published name holds.
+
+    Prostate slices are named `<volume>_<slice>`, counted from 00 anew in train and in test; those
+    of M&Ms `<patient><slice>` in three digits each, patients counted through.
+    """
+    patient, name = None, stem(case.image)
+    if known.name == "prostate" and "_" in name:
+        patient = f"{case.split} {name.split('_')[0]}"
+    if known.name == "mnms" and re.fullmatch(r"\d{6}", name):
+        patient = name[:3]
     return Case(case.id, case.image, case.label, case.domain, patient, case.split)
