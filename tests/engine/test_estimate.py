@@ -77,16 +77,26 @@ def test_it_is_the_mean_dice_against_labels_drawn_from_the_probabilities() -> No
 def test_agreement_by_hand() -> None:
     """Of part 1 the pair shares 2 pixels and has 3 + 2: Dice 4 / 5. Part 2 is in neither mask.
 
-    At half the side every second row and column is left: 1 shared, 1 + 1.
+    At half the side the middles of two by two pixels are asked, row and column 1: 1 shared, 1 + 1.
     """
     Q, other = torch.zeros(1, 4, 4, dtype=torch.int64), torch.zeros(1, 4, 4, dtype=torch.int64)
-    Q[0, 0, :3], other[0, 0, :2] = 1, 1
+    Q[0, 1, :3], other[0, 1, :2] = 1, 1
     P = torch.full((1, 3, 4, 4), 1 / 3)
     found = tally(P, (Q, other))
     assert found[0, :, 3:].tolist() == [[2, 5], [0, 0]]
     assert agreement(found.numpy())[0] == pytest.approx([0.8, 0])
-    small = tally(P, (Q, other[:, ::2, ::2]))
-    assert agreement(small.numpy())[0, 0] == pytest.approx(2 / 3)
+    small = tally(P, (Q, other[:, 1::2, 1::2]))
+    assert small[0, 0, 3:].tolist() == [1, 2]
+    assert agreement(small.numpy())[0, 0] == pytest.approx(1)
+
+
+def test_networks_that_draw_the_same_line_agree_at_any_sides() -> None:
+    """All that is right of 0.3 of the width, seen at 12 and at 4 pixels: no shift between."""
+    maps = [
+        ((torch.arange(side) + 0.5) / side > 0.3).long().expand(1, side, side) for side in (12, 4)
+    ]
+    found = tally(torch.full((1, 2, 4, 4), 0.5), (maps[0], maps[1]))
+    assert agreement(found.numpy())[0, 0] == 1
 
 
 def test_an_estimate_by_hand() -> None:

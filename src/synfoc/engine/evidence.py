@@ -18,8 +18,9 @@ from jaxtyping import Float, Int
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synfoc.batches.resize import resize_labels
 from synfoc.methods.confidence import parts
-from synfoc.methods.mixing import most_probable, nearest
+from synfoc.methods.mixing import most_probable
 
 
 def tally(
@@ -52,7 +53,7 @@ def tally(
         sums += 2 * [torch.zeros_like(sums[0])]
     else:
         side = min(Q.shape[-1] for Q in pair)
-        one, other = (parts(nearest(Q, side), C, nested=nested) for Q in pair)
+        one, other = (parts(resize_labels(Q, side), C, nested=nested) for Q in pair)
         sums += [(one & other).sum((2, 3)).double()]
         sums += [(one.sum((2, 3)) + other.sum((2, 3))).double()]
     return torch.stack(sums, dim=-1)

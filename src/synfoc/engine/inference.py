@@ -18,7 +18,13 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synfoc.batches.resize import resize_images, to_channels, working_images, working_side
+from synfoc.batches.resize import (
+    resize_images,
+    resize_labels,
+    to_channels,
+    working_images,
+    working_side,
+)
 from synfoc.engine.evidence import tally
 from synfoc.engine.machine import DTYPES
 from synfoc.errors import UserError
@@ -95,7 +101,7 @@ class _Draft:
             self.tallies.setdefault(answer, []).append(sums.cpu().numpy())
         if pair:
             Q_a, Q_b = most_probable(P[pair[0]]), most_probable(P[pair[1]])
-            self.compared.append((nearest(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
+            self.compared.append((resize_labels(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
 
 
 @dataclass(frozen=True)
