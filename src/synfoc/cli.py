@@ -187,7 +187,7 @@ def evaluate(
         OptionalPath,
         Option(
             help="Other data than the run's, a folder or a CSV: its test cases (all where it names "
-            "none) without the images labeled in training. Labels are not needed. The scores take "
+            "none) without patients labeled in training. Labels are not needed. The scores take "
             "the place of the run's; `synfoc evaluate RUN` brings those back."
         ),
     ] = None,

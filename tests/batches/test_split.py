@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synfoc.batches.split import Split, load_split, make_split, save_split, without_labeled
+from synfoc.batches.split import Split, load_split, make_split, save_split
+from synfoc.batches.unlearned import without_labeled
 from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
@@ -262,9 +263,28 @@ def test_labeled_images_of_a_csv_of_full_paths_are_left_out(
         Path("link").symlink_to("here")
     table = replace(files, root=tmp_path / "link" if linked else Path("here"))
     save_split(tmp_path / "split.json", made, table)
-    left = list(without_labeled(files.cases, tmp_path / "split.json"))
+    found = without_labeled(files.cases, tmp_path / "split.json")
     labeled = {one.id for one in made.labeled}
-    assert [one.id for one in left] == [k for k in ids(files.cases) if k not in labeled]
+    assert [one.id for one in found.cases] == [k for k in ids(files.cases) if k not in labeled]
+    assert (found.labeled, found.seen) == (len(labeled), len(made.unlabeled))
+
+
+def test_other_images_of_a_labeled_patient_are_left_out(tmp_path: Path) -> None:
+    """a/0 is labeled, a/1 shows the same patient; p0 of domain b is another one."""
+    names = {"a/0": "p0", "a/1": "p0", "a/2": "p1", "b/0": "p0"}
+    cases = []
+    for number, (name, patient) in enumerate(names.items()):
+        for path in (tmp_path / f"{name}.png", tmp_path / "mask" / f"{name}.png"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(bytes([number]) * 9)
+        one = case(name, patient=patient, split="train")
+        image, mask = tmp_path / f"{name}.png", tmp_path / "mask" / f"{name}.png"
+        cases.append(replace(one, image=image, label=mask))
+    files = table(*cases, root=tmp_path)
+    made = split(files, labeled=Labeled(domain="a", count=1))
+    save_split(tmp_path / "split.json", made, files)
+    found = without_labeled(files.cases, tmp_path / "split.json")
+    assert (ids(found.cases), found.labeled, found.seen) == (["a/2", "b/0"], 2, 2)
 
 
 def test_a_damaged_split_is_told(tmp_path: Path) -> None:

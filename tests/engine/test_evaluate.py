@@ -171,7 +171,8 @@ def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_pat
         mask = image.parent.parent / "mask" / image.name
         lines.append(f"{image},{mask},here")
     table.write_text("\n".join(lines))
-    found = evaluate(run, data=table)
+    with pytest.warns(UserWarning, match="3 images are not scored: they, or other images of"):
+        found = evaluate(run, data=table)
     assert found["cases"] == 1
     assert found["data"] == str(table)
 
@@ -185,9 +186,29 @@ def test_labeled_images_are_known_at_another_place(run: Path, data: Path, tmp_pa
             source = image.parent.parent / kind / image.name
             shutil.copyfile(source, copy / kind / f"{number}.png")
     Image.fromarray(np.full((16, 16), 90, np.uint8)).save(copy / "image" / "0.png")
-    assert evaluate(run, data=copy)["cases"] == 1, "the one that is another image now"
+    with pytest.warns(UserWarning, match="labeled in training"):
+        found = evaluate(run, data=copy)
+    assert found["cases"] == 1, "the one that is another image now"
 
 
+def test_images_that_trained_without_label_are_told(run: Path, tmp_path: Path) -> None:
+    """They are scored, but the networks know them."""
+    split = RunFolder(run).split
+    known = json.loads(split.read_text())
+    moved = known["labeled"][0]
+    known["unlabeled"] += known["labeled"]
+    split.write_text(json.dumps(known | {"labeled": []}))
+    (tmp_path / "new" / "image").mkdir(parents=True)
+    (tmp_path / "new" / "mask").mkdir()
+    image = Path(known["root"]) / moved["image"]
+    shutil.copyfile(image, tmp_path / "new/image/7.png")
+    shutil.copyfile(image.parent.parent / "mask" / image.name, tmp_path / "new/mask/7.png")
+    with pytest.warns(UserWarning, match="1 of 1 images were in training without their label"):
+        found = evaluate(run, data=tmp_path / "new")
+    assert found["seen_in_training"] == 1
+
+
+@pytest.mark.filterwarnings("ignore:.*in training")  # images here are equal
 def test_other_data_keep_the_codes_of_a_published_set(
     run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -201,6 +222,7 @@ def test_other_data_keep_the_codes_of_a_published_set(
     assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
 
 
+@pytest.mark.filterwarnings("ignore:.*in training")  # images here are equal
 @pytest.mark.parametrize("listed", [False, True])
 def test_other_data_of_class_indices_are_not_taken_for_published_ones(
     run: Path, data: Path, listed: bool

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import difflib
 import zlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.formats import stem
-from synfoc.storage import read_json, sha256, write_json
+from synfoc.storage import read_json, write_json
 
 
 @dataclass(frozen=True)
@@ -138,29 +138,6 @@ def load_split(path: Path, *, verify: bool = False, root: Path | None = None) ->
             fix="start a new run",
         ) from None
     return Split(**roles)
-
-
-def without_labeled(cases: Iterable[Case], path: Path) -> Iterator[Case]:
-    """The cases whose image did not train a run with its label, wherever its data lie now.
-
-    Args:
-        cases: of any data set.
-        path: split.json of the run. Copies are known by their content; only files of the size of
-            a labeled image are read.
-    """
-    value = read_json(path, "a split written by synfoc train")
-    root = Path(value["root"])
-    images = [_from_json(entry, root).image for entry in value["labeled"]]
-    paths = {image.resolve() for image in images}
-    # As the run named them: how its CSV writes paths need not fit its folder.
-    learned = [value["files"][entry["image"]] for entry in value["labeled"]]
-    sizes, contents = {p["size"] for p in learned}, {p["sha256"] for p in learned}
-    for case in cases:
-        if case.image.resolve() in paths:
-            continue
-        if case.image.stat().st_size in sizes and sha256(case.image) in contents:
-            continue
-        yield case
 
 
 def _hold_out(cases: tuple[Case, ...], fraction: float, seed: int) -> tuple[list[Case], list[Case]]:

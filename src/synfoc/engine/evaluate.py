@@ -21,7 +21,8 @@ import torch
 from numpy.typing import NDArray
 
 from synfoc.batches.resize import resize_labels
-from synfoc.batches.split import load_split, without_labeled
+from synfoc.batches.split import load_split
+from synfoc.batches.unlearned import without_labeled
 from synfoc.config import Config
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
@@ -66,7 +67,8 @@ def evaluate(
     Args:
         run: folder written by `synfoc train`.
         data: other data to score, a folder or a CSV; its test cases, or all where it names none.
-            Images whose label this run was trained with are left out.
+            Images whose label this run was trained with, and other images of their patients, are
+            left out; those that were in training without a label are counted.
         branches: unet, medsam, fused; None: all that the run has.
         protocol: None: `paper` for a run of `rule: paper`, else `honest`.
         checkpoint: best, last, or a name such as step_000500.
@@ -89,7 +91,7 @@ def evaluate(
     for branch in branches or ():
         segmenter.check([(branch, "student")])
     wanted = [a for a in segmenter.answers() if branches is None or a[0] in branches]
-    table, cases = _test_cases(folder, config, data)
+    table, cases, seen = _test_cases(folder, config, data)
     summary = folder.read_summary()
     known = read_calibration(summary, loaded.step)
     labeled = [case for case in cases if case.labels]
@@ -109,6 +111,7 @@ def evaluate(
         "data": str(data or config.data.path),
         "empty_policy": EMPTY_POLICY[protocol],
         "skipped_without_label": len(cases) - len(labeled),
+        "seen_in_training": seen,
         **summarize(rows, scored_classes(rows) or loaded.classes, seed=config.train.seed),
         "recommended": recommended,
         "recommended_role": role if recommended else None,
@@ -289,10 +292,11 @@ def _read(
 
 def _test_cases(
     folder: RunFolder, config: Config, data: Path | None
-) -> tuple[CaseTable, tuple[Case, ...]]:
+) -> tuple[CaseTable, tuple[Case, ...], int]:
+    """Table, cases to score, and how many of them were in training without a label."""
     if data is None:
         own = load_cases(config.data)
-        return own, load_split(folder.split, root=own.root).test
+        return own, load_split(folder.split, root=own.root).test, 0
     # Classes and nesting stay those of the run; layout and codes are found anew: the run may have
     # seen the published files of a set, and these be class indices, or the reverse.
     table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
@@ -300,7 +304,20 @@ def _test_cases(
     known = paper_set(config.data.set) if config.data.set and not config.data.remap else None
     if known and table.paper is None and published_codes(cases, known):
         table = replace(table, decode=known.decode)
-    return table, tuple(without_labeled(cases, folder.split))
+    found = without_labeled(cases, folder.split)
+    if found.labeled:
+        warnings.warn(
+            f"{found.labeled} images are not scored: they, or other images of their patients, were "
+            "labeled in training",
+            stacklevel=2,
+        )
+    if found.seen:
+        warnings.warn(
+            f"{found.seen} of {len(found.cases)} images were in training without their label: the "
+            "networks know them, and new ones may score lower",
+            stacklevel=2,
+        )
+    return table, found.cases, found.seen
 
 
 def _nothing_to_score(cases: int, checkpoint: str) -> UserError:
