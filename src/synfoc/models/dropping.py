@@ -14,8 +14,8 @@ from torch import Tensor
 
 
 def drop_channels(
-    features: Iterable[Float[Tensor, "B d h w"]], seeds: Int[Tensor, " B"]
-) -> list[Float[Tensor, "B d h w"]]:
+    features: Iterable[Float[Tensor, "B _ _ _"]], seeds: Int[Tensor, " B"]
+) -> list[Float[Tensor, "B _ _ _"]]:
     """Every channel of every image at zero with probability 1/2, the others doubled.
 
     Args:

@@ -37,7 +37,7 @@ class LoRA(nn.Module):
     Raises:
         UserError: a rank larger than the width of a layer.
 
-    Source: method.md section 3. No bias and no scaling, as in the authors' code.
+    Source: the authors' code: no bias and no scaling.
     """
 
     def __init__(self, layers: QkvLayers, rank: int, generator: torch.Generator) -> None:
@@ -74,8 +74,8 @@ class LoRA(nn.Module):
             for handle in handles:
                 handle.remove()
 
-    def updates(self, layers: QkvLayers) -> list[Float[Tensor, "3*o i"]]:
-        """What the update adds to the weight of each layer, as one matrix."""
+    def updates(self, layers: QkvLayers) -> list[Float[Tensor, "rows i"]]:
+        """What the update adds to the weight of each layer, as one matrix of its 3 o rows."""
         triples = zip(layers, self.A, self.B, strict=True)
         return [_rows(B, heads) @ A.flatten(0, 1) for (_, heads), A, B in triples]
 

@@ -26,7 +26,7 @@ class UNet(nn.Module):
         classes: K, foreground classes + 1; class 0 is background.
         width: channels of the first level; 64 in the paper, 16 for small runs.
 
-    Source: method.md section 3, after the paper's Sec. 4.2 and the authors' code.
+    Source: the paper's Sec. 4.2 and the authors' code.
     """
 
     def __init__(self, channels: int, classes: int, width: int = 64) -> None:
