@@ -28,24 +28,18 @@ from synfoc.errors import UserError
 from synfoc.storage import AnyPath
 
 
-def _rising(interval: tuple[float, float]) -> tuple[float, float]:
-    if interval[0] > interval[1]:
-        raise ValueError("two numbers, the smaller one first")
-    return interval
-
-
 def _within(low: float, high: float) -> AfterValidator:
-    """Both ends of an interval lie in [low, high]."""
+    """Both ends of an interval lie in [low, high], in order."""
 
     def check(interval: tuple[float, float]) -> tuple[float, float]:
         if not low <= interval[0] <= interval[1] <= high:
-            raise ValueError(f"two numbers from {low:g} to {high:g}")
+            raise ValueError(f"two numbers from {low:g} to {high:g}, the smaller one first")
         return interval
 
     return AfterValidator(check)
 
 
-Interval: TypeAlias = Annotated[tuple[float, float], AfterValidator(_rising)]
+Interval: TypeAlias = tuple[float, float]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 MethodName: TypeAlias = Literal[
     "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp", "semisam"
@@ -99,6 +93,9 @@ class Data(Section):
     labeled: Labeled = Labeled()
     test_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of the labeled patients of each domain kept for testing, where no split is given."""
+
+    split_seed: int = Field(1337, ge=0, lt=2**63)
+    """Which patients those are. Another `train.seed` keeps the same ones, so that runs compare."""
 
     channels: Literal[1, 3] | None = None
     """Channels of the U-Net; None: 3 if any of a sample of images, at least one per folder, is in
@@ -354,7 +351,8 @@ PRACTICAL = {
     ("train", "tensorboard"),
 }
 """Settings that say how a machine does the work, not what is learned: a run, or a cell of a suite,
-may go on with others. Where the data lie is one of them: their hashes say if they are the same."""
+may go on with others. `data.path` is one of them, since the stored hashes tell whether the data
+are the same."""
 
 
 def parse_config(
@@ -422,9 +420,9 @@ def user_error(error: ErrorDetails, source: str, known: Sequence[str]) -> UserEr
     )
 
 
-def _brief(value: object, most: int = 80) -> str:
+def _brief(value: object) -> str:
     text = repr(value)
-    return text if len(text) <= most else text[:most] + " ..."
+    return text if len(text) <= 80 else text[:80] + " ..."
 
 
 def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:

@@ -35,7 +35,7 @@ def table(*cases: Case, root: Path = ROOT) -> CaseTable:
 
 
 def split(cases: CaseTable, seed: int = 0, **data: object) -> Split:
-    return make_split(cases, Data(path=ROOT, **data), seed)
+    return make_split(cases, Data(path=ROOT, split_seed=seed, **data))
 
 
 def ids(cases: tuple[Case, ...]) -> list[str]:
@@ -213,9 +213,8 @@ def written(root: Path) -> tuple[Split, CaseTable]:
         labels = (label, image) if k == 1 else label
         cases.append(Case(f"{k}", image, labels, "a", f"p{k}", spacing=(0.0, 0.5, 0.5)))
     files = CaseTable(root, tuple(cases), ("x",), False, Decode())
-    made = make_split(
-        files, Data(path=root, labeled=Labeled(count=2), monitor=True, test_fraction=0.25), 1
-    )
+    data = Data(path=root, labeled=Labeled(count=2), monitor=True, test_fraction=0.25, split_seed=1)
+    made = make_split(files, data)
     return made, files
 
 
@@ -300,6 +299,6 @@ def test_ten_patients_of_a_real_scanner(shared_data: Path) -> None:
     data = Data(
         path=shared_data / "cardiac_sax", labeled=Labeled(domain="ACDC", patients=5), monitor=True
     )
-    made = make_split(load_cases(data), data, 0)
+    made = make_split(load_cases(data), data)
     assert [len(part) for part in (made.labeled, made.unlabeled, made.test)] == [10, 190, 94]
     assert {one.domain for one in made.labeled} == {"ACDC"}

@@ -63,6 +63,17 @@ def test_the_numbers_of_one_table(make_suite: MakeSuite) -> None:
     assert "Protocol honest: checkpoint and branch were chosen without test labels" in caption
 
 
+def test_one_seed_for_all_is_said_once(make_suite: MakeSuite) -> None:
+    names = [
+        f"eyes/{labeled}/{method}/seed2"
+        for labeled in ("A-2", "B-2")
+        for method in ("sup", "synfoc")
+    ]
+    table = tables(make_suite(states=dict.fromkeys(names, "open")))["honest_eyes"]
+    assert "So far 1 of 2 seeds." in table.notes
+    assert not any("seeds" in text for row in table.rows for c in row.cells for text in c.beside)
+
+
 def test_px_and_mm_have_no_mean(make_suite: MakeSuite) -> None:
     folder = make_suite()
     for cell in folder.cells:

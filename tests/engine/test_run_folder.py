@@ -43,7 +43,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = RunFolder.create(tmp_path_factory.mktemp("runs") / "run")
     folder.config.write_text(config.to_yaml())
     table = load_cases(config.data)
-    save_split(folder.split, make_split(table, config.data, seed=0), table)
+    save_split(folder.split, make_split(table, config.data), table)
     generator = torch.Generator().manual_seed(0)
     networks = build_networks(config, classes=3, channels=3, generator=generator)
     save_base(networks, folder.base)

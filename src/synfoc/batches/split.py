@@ -41,13 +41,12 @@ class Split:
     quality of pseudo-labels, never to train or to choose."""
 
 
-def make_split(table: CaseTable, data: Data, seed: int) -> Split:
+def make_split(table: CaseTable, data: Data) -> Split:
     """Choose labeled, unlabeled and test cases.
 
     Args:
         table: the cases, in the order that "the first 20" refers to.
-        data: labeled, test_fraction and monitor are read.
-        seed: decides which patients are held out, domain by domain, where no split is given.
+        data: labeled, test_fraction, split_seed and monitor are read.
 
     Raises:
         UserError: no labeled case, an unknown domain, more labels asked for than there are, a
@@ -57,7 +56,7 @@ def make_split(table: CaseTable, data: Data, seed: int) -> Split:
         test = [case for case in table.cases if case.split == "test"]
         training = [case for case in table.cases if case.split != "test"]
     else:
-        test, training = _hold_out(table.cases, data.test_fraction, seed)
+        test, training = _hold_out(table.cases, data.test_fraction, data.split_seed)
     labeled = _pick(table, training, data.labeled, held_out=len(test))
     chosen = {case.id for case in labeled}
     rest = [case for case in training if case.id not in chosen]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from synfoc.bench.compare import Compared, Difference, Estimate
 from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
@@ -62,6 +63,7 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
     )
     largest = (*(True for _ in comparison.columns), *(m in PERCENT for m in MEASURES), None)
     has_paper = any(cell.paper is not None for row in rows for cell in row.cells)
+    rows, seeds = _seeds_once(rows, planned)
     return Table(
         name=f"{comparison.protocol}_{key}",
         title=f"{data_title(suite, key)}: Dice (%) by labeled images, protocol "
@@ -72,6 +74,7 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
         notes=(
             _protocol(comparison),
             _size(comparison),
+            *seeds,
             "Columns: labeled images, as domain-number.",
             *(_paper(comparison.protocol) if has_paper else ()),
         ),
@@ -88,6 +91,7 @@ def summary_table(results: Results, comparison: Comparison) -> Table:
         cells.append(_cell(row.mean, "dice", planned, interval=True))
         names = suite.methods[row.row[0]].title, results.answer(row.row)
         rows.append(Row(names, (*cells, _difference(results, row))))
+    rows, seeds = _seeds_once(rows, planned)
     columns = (
         *(data_title(suite, key) for key in comparison.columns),
         "mean over data sets",
@@ -99,7 +103,7 @@ def summary_table(results: Results, comparison: Comparison) -> Table:
         heads=HEADS,
         columns=columns,
         rows=mark_best(rows, [*[True] * (len(columns) - 1), None]),
-        notes=(_protocol(comparison),),
+        notes=(_protocol(comparison), *seeds),
         reading=reading(results),
     )
 
@@ -235,6 +239,15 @@ def _cell(
         planned=planned,
         paper=paper,
     )
+
+
+def _seeds_once(rows: Sequence[Row], planned: int) -> tuple[list[Row], list[str]]:
+    """Where every number is of as many seeds, fewer than planned, one sentence says so."""
+    counts = {cell.seeds for row in rows for cell in row.cells if cell.seeds is not None}
+    if len(counts) != 1 or max(counts) >= planned:
+        return list(rows), []
+    bare = [replace(r, cells=tuple(replace(c, planned=None) for c in r.cells)) for r in rows]
+    return bare, [f"So far {max(counts)} of {planned} seeds."]
 
 
 def _difference(results: Results, row: Compared) -> Cell:

@@ -44,7 +44,7 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     """
     table = load_cases(config.data)
     if stored_split is None:
-        split = make_split(table, config.data, config.train.seed)
+        split = make_split(table, config.data)
     else:
         split = load_split(stored_split, verify=True, root=table.root)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
