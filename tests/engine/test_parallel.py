@@ -1,5 +1,7 @@
 """Two processes give the losses of one, with the same global batch."""
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,14 +11,17 @@ from lightning_fabric.plugins.environments import SLURMEnvironment
 from torch import nn
 
 from synfoc.config import Config
+from synfoc.engine import parallel
 from synfoc.engine.parallel import (
     GlobalBatchNorm2d,
     Sharded,
     make_fabric,
     rank_of_process,
     share_batch_norm,
+    together,
 )
 from synfoc.errors import UserError
+from synfoc.runs import RunFolder
 
 Settings = Callable[..., Config]
 
@@ -60,6 +65,35 @@ def test_slurm_is_asked_only_for_runs_that_srun_started(
     assert isinstance(four.strategy.cluster_environment, SLURMEnvironment)
     monkeypatch.setenv("LOCAL_RANK", "1")
     assert rank_of_process(2) == 1, "one of two that Fabric started itself"
+
+
+def test_where_one_process_fails_all_end(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The one that fails says why, the others say nothing."""
+    fabric = make_fabric(settings(), torch.device("cpu"))
+    with together(fabric):
+        done = True
+    assert done
+    with pytest.raises(OSError, match="disk full"), together(fabric):
+        raise OSError("disk full")
+    monkeypatch.setattr(parallel, "anywhere", lambda fabric, here: True)
+    with pytest.raises(SystemExit), together(fabric):
+        pass
+
+
+@pytest.mark.slow
+def test_the_second_process_does_not_wait_for_a_first_one_that_failed(
+    settings: Settings, tmp_path: Path, losses_on: Callable[[Config, int], list[float]]
+) -> None:
+    """Another command trains the run; the first process alone looks for that."""
+    losses_on(settings("train.steps=1"), 2)
+    run = tmp_path / "run2"
+    command = [sys.executable, "-m", "synfoc", "train", "--resume", str(run)]
+    with RunFolder(run).held():
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2
+    assert done.stderr.count("is being trained") == 1
 
 
 @pytest.mark.slow

@@ -122,6 +122,42 @@ def test_ctrl_c_saves_and_tells_how_to_go_on(
     assert_same(weights(tmp_path / "run"), weights(train(settings(), tmp_path / "whole")))
 
 
+def test_ctrl_c_stops_the_last_look_at_once(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All steps are done and saved; what is left to say is said by --resume."""
+    with monkeypatch.context() as patch:
+        patch.setattr(module.Judge, "recommend", lambda judge: signal.raise_signal(signal.SIGINT))
+        with pytest.raises(KeyboardInterrupt):
+            train(settings(), tmp_path / "run")
+    assert not (tmp_path / "run/summary.json").exists()
+    train(None, tmp_path / "run", resume=True)
+    assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 6
+
+
+def test_what_a_device_still_has_to_do_is_training_time_and_looking_up_is_not(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Something is due after steps 2, 3, 4 and 6; the device is 10 s behind each time."""
+    clock, evaluate = [0.0], module.Judge.evaluate
+
+    def waiting(skips: module.Skips) -> int:
+        clock[0] += 10
+        return 0
+
+    def slow(judge: module.Judge) -> tuple[dict[str, object], float]:
+        clock[0] += 1000
+        return evaluate(judge)
+
+    monkeypatch.setattr(module, "time", SimpleNamespace(perf_counter=lambda: clock[0]))
+    monkeypatch.setattr(module.Skips, "total", waiting)
+    monkeypatch.setattr(module.Judge, "evaluate", slow)
+    run = train(settings(), tmp_path / "run")
+    spent = [x["seconds"] for x in read_lines(RunFolder(run).log) if "seconds" in x]
+    assert spent == [10, 30, 40]
+    assert json.loads((run / "summary.json").read_text())["seconds"] == 40
+
+
 def test_resume_refuses_other_settings(settings: Settings, tmp_path: Path) -> None:
     run = train(settings("train.steps=2"), tmp_path / "run")
     with pytest.raises(UserError, match=r"train.steps = 9") as told:

@@ -55,7 +55,7 @@ class Skips:
         return int(self._total.item())
 
     def in_a_row(self) -> int:
-        """Those since the last finite loss."""
+        """Those since the last finite loss, or since the run was gone on with."""
         return int(self._row.item())
 
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
 
 import torch
 import torch.distributed as dist
@@ -31,6 +33,11 @@ from synfoc.engine.optimize import SharedScaler
 from synfoc.errors import UserError
 from synfoc.methods.models import Models
 from synfoc.models.build import Networks
+
+PATIENCE = timedelta(hours=6)
+"""For which processes wait for each other. The first one evaluates and reads the hashes of files
+alone, which may take longer than the half hour that is the default; one that was killed is waited
+for as long, so it is not days."""
 
 
 def make_fabric(config: Config, device: torch.device) -> Fabric:
@@ -58,7 +65,7 @@ def make_fabric(config: Config, device: torch.device) -> Fabric:
         devices=devices // nodes,
         num_nodes=nodes,
         # Teachers and students keep their own batch-norm statistics, equal on all processes.
-        strategy=DDPStrategy(broadcast_buffers=False) if devices > 1 else "auto",
+        strategy=DDPStrategy(broadcast_buffers=False, timeout=PATIENCE) if devices > 1 else "auto",
         precision=None if fp16 else FABRIC_PRECISION[precision],
         plugins=[_environment(devices), *scaler],
     )
@@ -94,6 +101,22 @@ def anywhere(fabric: Fabric, here: bool) -> bool:
     flag = torch.tensor(float(here), device=fabric.device)
     dist.all_reduce(flag, op=dist.ReduceOp.MAX)
     return bool(flag.item())
+
+
+@contextmanager
+def together(fabric: Fabric) -> Iterator[None]:
+    """Work that one process does for all, and that all wait for. Where it fails, all of them end.
+
+    Raises:
+        SystemExit: another process failed, which tells why.
+    """
+    try:
+        yield
+    except BaseException:
+        anywhere(fabric, True)
+        raise
+    if anywhere(fabric, False):
+        raise SystemExit(2)
 
 
 class Sharded:

@@ -13,7 +13,8 @@ import math
 import shlex
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ from synfoc.engine.machine import (
 )
 from synfoc.engine.method import method_of
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
-from synfoc.engine.parallel import anywhere, make_fabric, set_up
+from synfoc.engine.parallel import anywhere, make_fabric, set_up, together
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
 from synfoc.engine.select import Judge
@@ -68,7 +69,8 @@ def train(
     Args:
         config: settings; with `resume` None, or the very settings of the run.
         out: the run folder; new, or with `resume` the one to go on with.
-        resume: go on from the last checkpoint; the result equals that of an unbroken run.
+        resume: go on from the last checkpoint; the result equals that of an unbroken run, bit for
+            bit on the CPU in fp32.
         console: where progress is shown; None is silent.
 
     Returns:
@@ -92,17 +94,34 @@ def train(
     fabric.launch()
     trainer = Trainer(prepared, folder, fabric)
     writes = fabric.is_global_zero
-    if writes and not resume:
-        RunFolder.create(out)
-    with (
-        folder.held() if writes else nullcontext(),
-        interruptible() as interruption,
-        Display(console if writes else None, config.train.steps) as display,
-    ):
-        trainer.begin(display, resume=resume)
-        trainer.run(display, interruption)
+    with ExitStack() as held:
+        with together(fabric):
+            if writes and not resume:
+                RunFolder.create(out)
+            if writes:
+                held.enter_context(folder.held())
+        with (
+            interruptible() as interruption,
+            Display(console if writes else None, config.train.steps) as display,
+        ):
+            trainer.begin(display, resume=resume)
+            trainer.run(display, interruption)
+        # Every step is saved: Ctrl-C may stop this at once, and --resume repeats it.
         trainer.finish()
     return out
+
+
+@dataclass(frozen=True)
+class Due:
+    """What is to be done between two steps."""
+
+    log: bool
+    evaluate: bool
+    save: bool
+    stop: bool
+
+    def __bool__(self) -> bool:
+        return self.log or self.evaluate or self.save or self.stop
 
 
 class Trainer:
@@ -156,16 +175,17 @@ class Trainer:
     def begin(self, display: Display, *, resume: bool) -> None:
         """Write down what the run is, or read where it stood; say what it will cost."""
         notices = list(self.prepared.notices)
-        if resume:
-            last = find_checkpoint(self.folder, "last")
-            self.progress = load_checkpoint(last, self.networks, self.optimizers)
-            self.skips = Skips(self.fabric.device, self.progress.skipped)
-            self.fabric.strategy.precision.load_state_dict(self.progress.extra)
-            if self.fabric.is_global_zero:
-                truncate_lines(self.folder.log, self.progress.step)
-        else:
-            notices = self.journal.begin(self.precision)
-            self.journal.save("last", self.progress, self.optimizers)
+        with together(self.fabric):
+            if resume:
+                last = find_checkpoint(self.folder, "last")
+                self.progress = load_checkpoint(last, self.networks, self.optimizers)
+                self.skips = Skips(self.fabric.device, self.progress.skipped)
+                self.fabric.strategy.precision.load_state_dict(self.progress.extra)
+                if self.fabric.is_global_zero:
+                    truncate_lines(self.folder.log, self.progress.step)
+            else:
+                notices = self.journal.begin(self.precision)
+                self.journal.save("last", self.progress, self.optimizers)
         for notice in (*notices, *emulated(self.precision, self.fabric.device)):
             display.say(f"note: {notice}")
         self.models, self.optimizers = set_up(self.networks, self.optimizers, self.fabric)
@@ -210,8 +230,9 @@ class Trainer:
             )
             self.skips.count(finite)
             progress.step = k + 1
+            due = self._due(interruption)
             progress.seconds += time.perf_counter() - start
-            self._look_up(step, display, interruption)
+            self._look_up(step, due, display)
             start = time.perf_counter()  # looking up is not training time
         if progress.skipped:
             display.say(
@@ -248,47 +269,67 @@ class Trainer:
             return self.stream.iterate(start, stop)
         return map(self.stream.batch, range(start, stop))
 
-    def _look_up(self, step: Step, display: Display, interruption: Interruption) -> None:
-        """Between two steps: log, evaluate, save, stop, each when its time has come."""
-        settings, progress = self.config.train, self.progress
-        is_last = progress.step == settings.steps
+    def _due(self, interruption: Interruption) -> Due:
+        """What is to be done after this step; where that is anything, the device is waited for.
+
+        A GPU is some steps behind. What it still has to do is training time, so the clock is read
+        after this.
+        """
+        settings, step = self.config.train, self.progress.step
         # Asking other processes makes the device wait.
-        asked = self.fabric.world_size == 1 or progress.step % ASK_EVERY == 0
-        stop = asked and anywhere(self.fabric, bool(interruption))
+        asked = self.fabric.world_size == 1 or step % ASK_EVERY == 0
 
-        def due(every: int) -> bool:
-            return is_last or progress.step % every == 0
+        def now(every: int) -> bool:
+            return step == settings.steps or step % every == 0
 
-        moments = settings.log_every, settings.evaluate_every, settings.checkpoint_every
-        if stop or any(map(due, moments)):
-            progress.skipped = self.skips.total()
-        line = self.journal.line(step, progress) if due(settings.log_every) else None
-        if line and (bad := self.skips.in_a_row()) >= BAD_STEPS:
-            raise _not_finite(line, bad)
-        display.update(progress.step, figures_of(line) if line else None)
-        if due(settings.evaluate_every) and self.fabric.is_global_zero:
-            found, score = self.judge.evaluate()
-            self.journal.append({"step": progress.step, "kind": "evaluation", **found})
-            if score >= progress.best_score:
-                progress.best_score, progress.best_step = score, progress.step
-                self.journal.save("best", progress)
-            if settings.watch_test and found["test_dice"] >= progress.test_score:
-                progress.test_score, progress.test_step = found["test_dice"], progress.step
-                self.journal.save("best_on_test", progress)
-        if due(settings.checkpoint_every) or stop:
-            self.journal.save("last", progress, self.optimizers)
-        if due(settings.checkpoint_every) and settings.keep:
-            self.journal.save(f"step_{progress.step:06d}", progress)
-            self.journal.forget(settings.keep)
-        if line and is_last and 2 * (bad := self.skips.in_a_row()) > progress.step:
-            raise _not_finite(line, bad)  # a short run that learned from less than half its steps
-        if due(settings.evaluate_every) or due(settings.checkpoint_every):
-            self.fabric.barrier()
-        if stop and not is_last:
+        due = Due(
+            log=now(settings.log_every),
+            evaluate=now(settings.evaluate_every),
+            save=now(settings.checkpoint_every),
+            stop=asked and anywhere(self.fabric, bool(interruption)),
+        )
+        if due:
+            self.progress.skipped = self.skips.total()
+        return due
+
+    def _look_up(self, step: Step, due: Due, display: Display) -> None:
+        """Between two steps: log, evaluate, save, stop, each when its time has come."""
+        progress, is_last = self.progress, self.progress.step == self.config.train.steps
+        if not due:
+            display.update(progress.step)
+            return
+        with together(self.fabric):
+            line = self.journal.line(step, progress) if due.log else None
+            if line and (bad := self.skips.in_a_row()) >= BAD_STEPS:
+                raise _not_finite(line, bad)
+            display.update(progress.step, figures_of(line) if line else None)
+            if due.evaluate and self.fabric.is_global_zero:
+                self._evaluate()
+            if due.save or due.stop:
+                self.journal.save("last", progress, self.optimizers)
+            if due.save and self.config.train.keep:
+                self.journal.save(f"step_{progress.step:06d}", progress)
+                self.journal.forget(self.config.train.keep)
+            if line and is_last and 2 * (bad := self.skips.in_a_row()) > progress.step:
+                # A short run, which learned from less than half of its steps.
+                raise _not_finite(line, bad)
+        if due.stop and not is_last:
             name = shlex.quote(str(self.folder.path))
             raise Interrupted(
                 f"stopped at step {progress.step}; go on with: synfoc train --resume {name}"
             )
+
+    def _evaluate(self) -> None:
+        """Score the networks as they are, and keep them where they are the best so far."""
+        progress = self.progress
+        found, score = self.judge.evaluate()
+        self.journal.append({"step": progress.step, "kind": "evaluation", **found})
+        if score >= progress.best_score:
+            progress.best_score, progress.best_step = score, progress.step
+            self.journal.save("best", progress)
+        if self.config.train.watch_test and found["test_dice"] >= progress.test_score:
+            progress.test_score, progress.test_step = found["test_dice"], progress.step
+            self.journal.save("best_on_test", progress)
 
 
 def _not_finite(line: Mapping[str, Any], times: int) -> UserError:
