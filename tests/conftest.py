@@ -16,7 +16,8 @@ settings.register_profile("here", deadline=None, derandomize=True)  # noisy mach
 settings.load_profile("here")
 # Not models.lora and models.unet: their checks make a small network's step a third slower.
 CHECKED = ["synfoc.methods", "synfoc.batches", "synfoc.engine.evidence"]
-CHECKED += [f"synfoc.models.{m}" for m in "attention dropping prompted sam tiny_vit vit".split()]
+NETWORKS = ("attention", "dropping", "prompted", "sam", "tiny_vit", "vit")
+CHECKED += [f"synfoc.models.{name}" for name in NETWORKS]
 hook = install_import_hook(CHECKED, "beartype.beartype")
 
 SHARED = Path(__file__).resolve().parents[2] / "shared"
