@@ -266,7 +266,10 @@ def _read_base(path: Path, side: int) -> Source:
 
 
 def _published_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trained tensors by our names; w_a and w_b count q, v of block 0, q, v of block 1, ..."""
+    """The trained tensors by the names of `trained_state`.
+
+    w_a and w_b count q, v of block 0, q, v of block 1, ...
+    """
     state = {to_transformers(k): v for k, v in tensors.items() if not k.startswith("w_")}
     for letter in "ab":
         layers = [v for k, v in sorted(tensors.items()) if k.startswith(f"w_{letter}_")]

@@ -111,15 +111,15 @@ class Source:
 
 def to_transformers(name: str) -> str:
     """The name that `transformers` gives to a tensor of that original name."""
-    for before, original, ours in RULES:
-        name = _rename(name, before, original, ours)
+    for before, original, hub in RULES:
+        name = _rename(name, before, original, hub)
     return name
 
 
 def to_original(name: str) -> str:
     """The original name of a tensor that `transformers` calls so."""
-    for before, original, ours in reversed(RULES):
-        name = _rename(name, before, ours, original)
+    for before, original, hub in reversed(RULES):
+        name = _rename(name, before, hub, original)
     return name
 
 

@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from synfoc.batches.batch import to_device
+
 
 def drop_channels(
     features: Iterable[Float[Tensor, "B _ _ _"]], seeds: Int[Tensor, " B"]
@@ -26,5 +28,5 @@ def drop_channels(
     dropped = []
     for x in features:
         kept = torch.stack([torch.rand(x.shape[1], generator=g) for g in draws]) >= 0.5
-        dropped.append(x * (2 * kept).to(x)[..., None, None])
+        dropped.append(x * to_device((2 * kept).to(x.dtype), x.device)[..., None, None])
     return dropped

@@ -3,8 +3,8 @@
     image -> frozen encoder + LoRA -> embedding -> mask decoder, K mask tokens -> K logit maps
                                          ^ + no-mask embedding
 
-The parts are those of `transformers`; only the path through them is our own. An encoder is any
-module with `qkv_layers()` and `stride`: SAM's ViT (vit.py) or TinyViT (tiny_vit.py).
+The parts are those of `transformers`; only the path through them is our own. The encoder is SAM's
+ViT (vit.py) or TinyViT (tiny_vit.py).
 Reading checkpoints is in checkpoints.py, building from them in build.py.
 """
 
@@ -15,7 +15,7 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,21 +23,11 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
+from synfoc.models.checkpoints import Decoder, Tiny, Vit
 from synfoc.models.dropping import drop_channels
-from synfoc.models.lora import LoRA, QkvLayers
-
-
-class Encoder(Protocol):
-    """What a frozen encoder tells about itself; called with (B, 3, S, S) in [0, 1]."""
-
-    def qkv_layers(self) -> QkvLayers:
-        """The fused qkv layers in order, each with its number of heads."""
-        ...
-
-    @property
-    def stride(self) -> int:
-        """Side of an image / side of its embedding."""
-        ...
+from synfoc.models.lora import LoRA
+from synfoc.models.tiny_vit import TinyViT
+from synfoc.models.vit import VitEncoder
 
 
 @dataclass(frozen=True)
@@ -67,24 +57,24 @@ class PromptFreeSam(nn.Module):
         lora: the update of the encoder's qkv layers.
         side: S, pixels.
         shape: of encoder and decoder, so that `save_base` can tell it.
-        loaded: where the tensors came from, for the run's record.
+        loaded: what became of the checkpoint's tensors, for who wants to look.
     """
 
     positions: Float[Tensor, "1 d e e"]
 
     def __init__(
         self,
-        encoder: nn.Module,
+        encoder: VitEncoder | TinyViT,
         prompt_encoder: nn.Module,
         mask_decoder: nn.Module,
         lora: LoRA,
         *,
         side: int,
-        shape: Any = None,
+        shape: tuple[Vit | Tiny, Decoder],
         loaded: Loaded | None = None,
     ) -> None:
         super().__init__()
-        self.encoder: Any = encoder.requires_grad_(False)
+        self.encoder: VitEncoder | TinyViT = encoder.requires_grad_(False)
         self.prompt_encoder: Any = prompt_encoder.requires_grad_(False)
         self.mask_decoder: Any = mask_decoder
         self.lora = lora
@@ -106,7 +96,7 @@ class PromptFreeSam(nn.Module):
     @property
     def logits_side(self) -> int:
         """L: the decoder quadruples the side of the embedding."""
-        return 4 * self.side // int(self.encoder.stride)
+        return 4 * self.side // self.encoder.stride
 
     def forward(
         self, x: Float[Tensor, "B c S S"], seeds: Int[Tensor, " B"] | None = None
