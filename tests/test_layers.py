@@ -19,7 +19,6 @@ methods
 engine
 report
 bench
-web
 cli
 """
 ENTRANCES = {"__main__": "cli", "demo": "cli"}

@@ -15,7 +15,6 @@ from synfoc.images.findings import Findings, Group
 from synfoc.report.tables import (
     class_table,
     estimate_table,
-    markdown,
     print_findings,
     print_scores,
     score_table,
@@ -113,13 +112,6 @@ def test_classes_are_listed_by_domain(make_run: MakeRun) -> None:
     assert head[3:] == ["Dice (%)", "Jaccard (%)", "HD95 (mm)", "ASD (mm)"]
     assert first[:6] == ["Vendor A", "24", "cavity", "85.0", "73.9", "3.0"]
     assert second[2:4] == ["wall", "75.0"]
-
-
-def test_markdown_has_bold_bests_and_safe_pipes(make_run: MakeRun) -> None:
-    table = score_table(load_views([make_run(domains=("A|B", "C"))]))
-    lines = markdown(table, intervals=False).splitlines()
-    assert lines[0] == "| Dice (%) | branch | mean over domains | A\\|B [labeled] | C [no labels] |"
-    assert lines[3] == "| SynFoC | medsam * | **85.0** | **90.0** | 80.0 |"
 
 
 def test_the_terminal_shows_markup_in_names_as_text(make_run: MakeRun) -> None:

@@ -109,11 +109,11 @@ def published_fix(known: PaperSet) -> str:
     return f"these are the codes of the published files: add --set 'data.remap={remap}'"
 
 
-def some(values: Iterable[int], most: int = MOST) -> str:
+def some(values: Iterable[int]) -> str:
     """The values in order; of many the first ones, and how many there are."""
     ordered = sorted(values)
-    shown = ", ".join(map(str, ordered[:most]))
-    return f"{shown}, ... ({len(ordered)} values)" if len(ordered) > most else shown
+    shown = ", ".join(map(str, ordered[:MOST]))
+    return f"{shown}, ... ({len(ordered)} values)" if len(ordered) > MOST else shown
 
 
 def _first_files(labels: list[tuple[Path, set[int]]], odd: set[int]) -> str:

@@ -1,4 +1,4 @@
-"""Scores as tables: one content for the terminal, for Markdown and for the page.
+"""Scores as tables: one content for the terminal and for the page.
 
 Rows are run x branch, columns are means over domains, then domains. Dice and Jaccard are percent
 here; hd95 and asd are in the run's unit. The best number of a column is marked, ties included.
@@ -84,16 +84,13 @@ class ScoreTable:
             return "Estimated Dice (%), made without labels"
         return f"{MEASURES[self.measure]} ({self.unit})"
 
-    def texts(self, *, intervals: bool = False) -> list[list[str]]:
+    def texts(self) -> list[list[str]]:
         """Header and rows as text; the recommended branch of a run has a star."""
         marks = [f" [{s}]" if s else "" for s in self.standing]
         head = ["run", "branch", *(c + m for c, m in zip(self.columns, marks, strict=True))]
         body = []
         for row in self.rows:
-            cells = [
-                f"{cell.text} ({cell.interval})" if intervals and cell.interval else cell.text
-                for cell in row.cells
-            ]
+            cells = (cell.text for cell in row.cells)
             body.append([row.run, row.answer + (" *" if row.recommended else ""), *cells])
         return [head, *body]
 
@@ -170,12 +167,12 @@ def _table(
     return ScoreTable(measure, unit, columns, marks, tuple(ranked))
 
 
-def class_table(view: RunView, branch: str, role: str = "student") -> list[list[str]]:
-    """Header and rows domain x class with all four measures, for one branch of one run."""
+def class_table(view: RunView, branch: str) -> list[list[str]]:
+    """Header and rows domain x class with all four measures, for one student of one run."""
     unit = _unit([view])
     units = {m: "%" if m in PERCENT else unit for m in MEASURES}
     rows = [["domain", "cases", "class", *(f"{MEASURES[m]} ({units[m]})" for m in MEASURES)]]
-    for domain, scores in view.scores(branch, role).get("domains", {}).items():
+    for domain, scores in view.scores(branch).get("domains", {}).items():
         for name, per_class in scores.get("classes", {}).items():
             numbers = [_cell(per_class, measure).text for measure in MEASURES]
             rows.append(
@@ -196,22 +193,6 @@ def row_name(row: Row, runs: Sequence[str]) -> str:
     if len(runs) == 1:
         return branch
     return row.run if row.run.endswith(branch) else f"{row.run}: {branch}"
-
-
-def markdown(table: ScoreTable, *, intervals: bool = True) -> str:
-    """The table as Markdown, the best number of each column bold."""
-    head, *body = table.texts(intervals=intervals)
-    lines = [
-        markdown_line([table.title, *head[1:]]),
-        markdown_line(["---", "---", *["---:"] * (len(head) - 2)]),
-    ]
-    for row, texts in zip(table.rows, body, strict=True):
-        cells = [
-            f"**{text}**" if cell.best else text
-            for cell, text in zip(row.cells, texts[2:], strict=True)
-        ]
-        lines.append(markdown_line([*texts[:2], *cells]))
-    return "\n".join(lines) + "\n"
 
 
 def terminal(table: ScoreTable) -> Table:
