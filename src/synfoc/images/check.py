@@ -212,9 +212,9 @@ def _both_sides(cases: tuple[Case, ...]) -> tuple[str, ...]:
 
 def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[str]:
     if found.unreadable:
-        yield _told("images cannot be read", found.unreadable)
+        yield _list_faults("images cannot be read", found.unreadable)
     if found.unusable_labels:
-        yield _told("labels cannot be used", found.unusable_labels)
+        yield _list_faults("labels cannot be used", found.unusable_labels)
     if found.duplicates:
         first = " = ".join(found.duplicates[0])
         yield (
@@ -237,7 +237,7 @@ def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[s
             yield f"classes: found {gap[0]}. Fix: {gap[1]}"
 
 
-def _told(what: str, faults: tuple[Fault, ...]) -> str:
+def _list_faults(what: str, faults: tuple[Fault, ...]) -> str:
     """The faults of each of the most frequent fixes."""
     by_fix: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:

@@ -78,7 +78,7 @@ def read_header(path: Path) -> Source:
     Raises:
         UserError: missing, empty, of another type than its name says, too large or too small.
     """
-    with _told(path), _opened(path) as (source, _):
+    with _decoder_errors(path), _opened(path) as (source, _):
         return source
 
 
@@ -93,7 +93,7 @@ def read_array(path: Path, *, label: bool) -> tuple[Source, NDArray[Any]]:
     Raises:
         UserError: as `read_header`; also truncated, NaN or infinite, not numbers.
     """
-    with _told(path), _opened(path) as (header, opened):
+    with _decoder_errors(path), _opened(path) as (header, opened):
         source = header
         if isinstance(opened, Image.Image):
             data = _picture(path, opened, label=label)
@@ -205,8 +205,8 @@ def voxel_size(header: Any, axes: int) -> tuple[Any, tuple[float, ...] | None]:
 def _mended(header: Any) -> Any:
     """The header, with the voxel size of its sform where its own is no size.
 
-    nibabel puts 1 where it reads 0, and the size where it reads one below 0. So NaN is no size,
-    nor is a 1 of which the sform says otherwise.
+    nibabel reports 1 for a stored 0, and the absolute value for a negative size. So a size is
+    replaced if it is not finite, or is 1 while the sform says otherwise.
     """
     if not header["sform_code"]:
         return header
@@ -281,7 +281,7 @@ def _numbers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _decoder_errors(path: Path) -> Iterator[None]:
     """Turn whatever a decoder throws at a bad file into a UserError."""
     damaged = (ValueError, SyntaxError, EOFError, IndexError, KeyError, struct.error, zlib.error)
     try:
