@@ -79,6 +79,30 @@ def test_its_masks_score_as_evaluate_says(run: Path, tmp_path: Path) -> None:
     assert np.mean(dice) == pytest.approx(told)
 
 
+def test_python_may_name_a_checkpoint_and_a_role(run: Path, tmp_path: Path) -> None:
+    """At step 5 the student calls everything disc, its teacher everything cup."""
+    here = tmp_path / "run"
+    shutil.copytree(run, here)
+    loaded = load_run(here, device="cpu")
+    for unet, certain in ((loaded.networks.unet, 2), (loaded.networks.unet_teacher, 1)):
+        assert unet is not None
+        torch.nn.init.zeros_(unet.outc.conv.weight)
+        unet.outc.conv.bias.data = 9.0 * torch.eye(3)[certain]
+    later = RunFolder(here).checkpoints / "step_000005.safetensors"
+    save_checkpoint(later, loaded.networks, {}, Progress(5), loaded.config)
+    image = sorted(Path(loaded.config.data.path).rglob("test/image/*.png"))[0]
+    drawn = {}
+    for role in ("student", "teacher"):
+        out = tmp_path / role
+        predict(
+            here, image, out=out, branch="unet", role=role, checkpoint="step_000005", device="cpu"
+        )
+        drawn[role] = set(np.unique(np.array(Image.open(out / image.name))))
+    assert drawn == {"student": {2}, "teacher": {1}}
+    predict(here, image, out=tmp_path / "best", branch="unet", device="cpu")
+    assert set(np.unique(np.array(Image.open(tmp_path / "best" / image.name)))) != {2}
+
+
 @pytest.mark.parametrize(("trained", "loaded"), [("fp32", "fp32"), ("fp16", "fp32")])
 def test_a_run_answers_in_the_precision_it_was_trained_in(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str, loaded: str
