@@ -155,6 +155,10 @@ BAD = {
     "no config": (("train", "absent.yaml"), "no config at absent.yaml"),
     "no run": (("evaluate", "absent"), "not a run folder"),
     "no run to go on with": (("train", "--resume", "absent"), "not a run folder"),
+    "one setting twice": (
+        ("train", "--data", ".", "--steps", 3, "--set", "train.steps=4"),
+        "train.steps is given twice",
+    ),
     "resume beside settings": (("train", "--resume", "x", "--steps", 3), "alone"),
     "unknown weights": (("weights", "get", "sam-vit-z"), "sam-vit-z"),
     "checked weights": (("weights", "check", "sam-vit-z"), "no known weights"),

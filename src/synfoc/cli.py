@@ -168,7 +168,7 @@ def train(
 
     console = None if quiet else _console()
     flags = {"steps": steps, "device": device and device.value, "devices": devices}
-    chosen = [*(changes or []), *(f"train.{k}={v}" for k, v in flags.items() if v is not None)]
+    chosen = _with_flags(changes or [], {k: v for k, v in flags.items() if v is not None})
     if resume is not None:
         _refuse_beside_resume(config or data or labeled or size or out or chosen)
         _done(run_training(None, resume, resume=True, console=console))
@@ -505,6 +505,20 @@ def _free_folder(parent: Path, name: str) -> Path:
     while (parent / f"{name}-{number}").exists():
         number += 1
     return parent / f"{name}-{number}"
+
+
+def _with_flags(changes: list[str], flags: dict[str, object]) -> list[str]:
+    """Settings of `--set` with those of flags of the section `train`."""
+    for name in flags:
+        twice = [change for change in changes if change.partition("=")[0].strip() == f"train.{name}"]
+        if twice:
+            raise UserError(
+                f"train.{name} is given twice",
+                found=f"--{name} {flags[name]} and --set {twice[-1]}",
+                expected="one of them",
+                fix=f"drop --{name}, or the --set",
+            )
+    return [*changes, *(f"train.{name}={value}" for name, value in flags.items())]
 
 
 def _refuse_beside_resume(given: object) -> None:
