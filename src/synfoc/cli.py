@@ -509,12 +509,13 @@ def _free_folder(parent: Path, name: str) -> Path:
 
 def _with_flags(changes: list[str], flags: dict[str, object]) -> list[str]:
     """Settings of `--set` with those of flags of the section `train`."""
-    for name in flags:
-        twice = [change for change in changes if change.partition("=")[0].strip() == f"train.{name}"]
+    for name, value in flags.items():
+        key = f"train.{name}"
+        twice = [change for change in changes if change.partition("=")[0].strip() == key]
         if twice:
             raise UserError(
-                f"train.{name} is given twice",
-                found=f"--{name} {flags[name]} and --set {twice[-1]}",
+                f"{key} is given twice",
+                found=f"--{name} {value} and --set {twice[-1]}",
                 expected="one of them",
                 fix=f"drop --{name}, or the --set",
             )
