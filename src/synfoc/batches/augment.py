@@ -16,6 +16,7 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 from torch.nn import functional
 
+from synfoc.batches.batch import to_device
 from synfoc.batches.resize import nearest, to_gray
 from synfoc.config import Augment, Interval
 from synfoc.errors import UserError
@@ -84,14 +85,14 @@ class WeakViews:
         self, matrix: Float[Tensor, "B 2 2"], shift: Float[Tensor, "B 2"], noise: Tensor
     ) -> Float[Tensor, "B 2 R R"]:
         smooth, centers = self._smooth, self._centers
-        affine = torch.cat([matrix, shift[:, :, None]], 2).to(smooth.device)
+        affine = to_device(torch.cat([matrix, shift[:, :, None]], 2), smooth.device)
         along_x = affine[:, :, :1] * centers
         along_y = affine[:, :, 1:2] * centers + affine[:, :, 2:]
         straight = along_y[..., None] + along_x[:, :, None]
         # A place needs all its digits: no autocast, and only the small displacement goes through a
         # product, which TF32 would round.
         with torch.autocast(smooth.device.type, enabled=False):
-            rows = (smooth @ noise.to(smooth.device)).view(-1, smooth.shape[1])
+            rows = (smooth @ to_device(noise, smooth.device)).view(-1, smooth.shape[1])
             straight.view(-1, self.side).addmm_(rows, smooth.mT)
         return straight
 
@@ -167,13 +168,13 @@ def strong_views(
         generator: on the CPU.
     """
     batch = len(images)
-    brightness = _uniform((batch, 1, 1, 1), augment.brightness, generator).to(images.device)
-    contrast = _uniform((batch, 1, 1, 1), augment.contrast, generator).to(images.device)
+    brightness = _uniform((batch, 1, 1, 1), augment.brightness, generator)
+    contrast = _uniform((batch, 1, 1, 1), augment.contrast, generator)
     sigma = _uniform((batch,), augment.blur, generator)
-    views = (images * brightness).clamp_(0, 1)
+    views = (images * to_device(brightness, images.device)).clamp_(0, 1)
     # The mean is taken first: gray is a weighted sum of the channels.
     gray = to_gray(views.mean((2, 3), keepdim=True))
-    views = torch.lerp(gray, views, contrast).clamp_(0, 1)
+    views = torch.lerp(gray, views, to_device(contrast, images.device)).clamp_(0, 1)
     return gaussian_blur(views, sigma)
 
 
@@ -203,7 +204,7 @@ def _blur(images: Float[Tensor, "B c h w"], sigma: Float[Tensor, " B"]) -> Tenso
     reach = torch.arange(radius + 1)
     weights = torch.exp(-0.5 * (reach / sigma.double().clamp(min=1e-3)[:, None]) ** 2)
     weights /= 2 * weights.sum(1, keepdim=True) - 1
-    kernel = weights.to(images.device, images.dtype)[..., None, None, None].unbind(1)
+    kernel = to_device(weights.to(images.dtype), images.device)[..., None, None, None].unbind(1)
     pair = torch.empty_like(images)
     for axis, padding in ((2, (0, 0, radius, radius)), (3, (radius, radius, 0, 0))):
         length = images.shape[axis]

@@ -1,4 +1,4 @@
-"""Batch: the only object that crosses from the data to the method."""
+"""Batch: the only object that crosses from the data to the method, and the way to the device."""
 
 from __future__ import annotations
 
@@ -41,3 +41,14 @@ class Batch:
     def to(self, device: torch.device) -> Batch:
         """Copy of the batch on another device."""
         return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
+
+
+def to_device(x: Tensor, device: torch.device) -> Tensor:
+    """What was made on the CPU, on the device; a GPU copies it in its turn, and nothing waits.
+
+    From memory that the system may move, a copy waits until the GPU has done all that it was given
+    before.
+    """
+    if device.type == "cuda":
+        return x.pin_memory().to(device, non_blocking=True)
+    return x.to(device)

@@ -37,8 +37,8 @@ def to_gray(images: Float[Tensor, "n c h w"]) -> Float[Tensor, "n 1 h w"]:
     """Luma of color images; gray images as they are."""
     if images.shape[1] == 1:
         return images
-    weights = torch.tensor(LUMA, dtype=images.dtype, device=images.device)
-    return (images * weights.view(1, 3, 1, 1)).sum(1, keepdim=True)
+    red, green, blue = (LUMA[c] * images[:, c : c + 1] for c in range(3))
+    return red + green + blue
 
 
 def resize_images(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synfoc.batches.augment import WeakViews, draw_regions, strong_views, warp_images, warp_labels
-from synfoc.batches.batch import Batch, Sides
+from synfoc.batches.batch import Batch, Sides, to_device
 from synfoc.batches.cache import ImageCache
 from synfoc.batches.resize import resize_images, working_side
 from synfoc.batches.split import Split
@@ -157,7 +157,7 @@ class Stream:
         items = [self._labeled[i] for i in self._labeled_order.take(k * self.size, self.size)]
         grids = self._weak.grids(self.size, generator)
         X_w = warp_images(self._images(items), grids)
-        Y = torch.stack([self.cache.label(*item) for item in items]).to(self.device)
+        Y = to_device(torch.stack([self.cache.label(*item) for item in items]), self.device)
         Y_w_UT = warp_labels(Y, grids, self.sides.unet)
         same = self.sides.logits == self.sides.unet
         return {
@@ -174,11 +174,12 @@ class Stream:
         return {
             **self._at_both_sides("U_w", U_w),
             **self._at_both_sides("U_s", U_s),
-            "M": M.to(self.device),
+            "M": to_device(M, self.device),
         }
 
     def _images(self, items: list[tuple[Case, int]]) -> Tensor:
-        return torch.stack([self.cache.image(*item) for item in items]).to(self.device)
+        images = torch.stack([self.cache.image(*item) for item in items])
+        return to_device(images, self.device)
 
     def _at_both_sides(self, name: str, view: Tensor) -> dict[str, Tensor]:
         return {

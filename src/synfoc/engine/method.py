@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TypeAlias
 
 from synfoc.batches.augment import draw_regions, strong_views
-from synfoc.batches.batch import Batch
+from synfoc.batches.batch import Batch, to_device
 from synfoc.batches.stream import draws_of_step
 from synfoc.config import Config
 from synfoc.methods.bcp import bcp_step
@@ -99,8 +99,9 @@ def _unimatch_of(config: Config) -> Method:
     def step(f: Models, b: Batch, k: int, release: Release) -> Step:
         draws = draws_of_step(seed, k)
         U_w = b.U_w_UT if m.branches == "unet" else b.U_w_MS
-        M_2 = draw_regions(len(b.M), b.M.shape[-1], m.paste_area, draws).to(b.M.device)
+        M_2 = draw_regions(len(b.M), b.M.shape[-1], m.paste_area, draws)
         U_2 = strong_views(U_w, config.augment, draws)
+        M_2 = to_device(M_2, b.M.device)
         return unimatch_step(f, b, U_2=U_2, M_2=M_2, draws=draws, tau=m.tau, release=release)
 
     return step

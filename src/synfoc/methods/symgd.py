@@ -17,7 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from synfoc.batches.batch import Batch
+from synfoc.batches.batch import Batch, to_device
 from synfoc.methods.branch import only_branch
 from synfoc.methods.losses import ce_dice
 from synfoc.methods.mixing import paste
@@ -64,7 +64,7 @@ def symgd_step(
         W_m = (paste(largest_lu, largest_ul, n.M_l) > tau) & W & (Q_m == Q)
 
         share = progress * torch.rand(len(n.X_w), generator=draws)
-        X_t = amplitude_mixup(n.X_w, n.U_w, share.to(n.X_w.device))  # TP-RAM
+        X_t = amplitude_mixup(n.X_w, n.U_w, to_device(share, n.X_w.device))  # TP-RAM
         V_ul, V_lu = paste(X_t, n.U_s, n.M_s), paste(n.U_s, X_t, n.M_s)  # UCP
         Y_ul, Y_lu = paste(n.Y_w, Q, n.M_l), paste(Q, n.Y_w, n.M_l)
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from synfoc.batches.batch import Batch
+from synfoc.batches.batch import Batch, to_device
 from synfoc.methods.branch import only_branch
 from synfoc.methods.losses import ce_dice
 from synfoc.methods.models import Models, Network, Release, Step, keep
@@ -62,7 +62,7 @@ def uamt_step(
 def noisy(U: Float[Tensor, "B c s s"], draws: torch.Generator) -> Float[Tensor, "B c s s"]:
     """Images plus xi ~ N(0, 0.1^2), cut to [-0.2, 0.2]. Source: authors' code."""
     xi = torch.randn(U.shape, generator=draws).mul_(0.1).clamp_(-0.2, 0.2)
-    return U + xi.to(U.device)
+    return U + to_device(xi, U.device)
 
 
 def uncertainty(

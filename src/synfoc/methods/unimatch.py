@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
-from synfoc.batches.batch import Batch
+from synfoc.batches.batch import Batch, to_device
 from synfoc.methods.branch import only_branch
 from synfoc.methods.losses import ce_dice, part_dice
 from synfoc.methods.mixing import nearest, paste
@@ -59,13 +59,13 @@ def unimatch_step(
     with torch.no_grad():
         largest, Q = n.f(n.U_w).softmax(1).max(1)
         W = largest > tau
-    mixed = torch.rand(2, len(Q), 1, 1, generator=draws) < CUTMIX
+    mixed = to_device(torch.rand(2, len(Q), 1, 1, generator=draws) < CUTMIX, Q.device)
     seeds = torch.randint(2**62, (len(Q),), generator=draws)
 
     L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
     L_u = torch.zeros_like(L_x)
     for U_s, M, coin in ((n.U_s, b.M, mixed[0]), (U_2, M_2, mixed[1])):
-        M_s, M_l = (nearest(M & coin.to(M.device), side) for side in (U_s.shape[-1], Q.shape[-1]))
+        M_s, M_l = (nearest(M & coin, side) for side in (U_s.shape[-1], Q.shape[-1]))
         P = n.f(cutmix(U_s, M_s)).softmax(1)
         D = part_dice(P, cutmix(Q, M_l), cutmix(W, M_l), smooth=SMOOTH)
         L_u = L_u + STRONG * D
