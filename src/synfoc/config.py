@@ -256,7 +256,7 @@ class Train(Section):
     """What makes a checkpoint `best`: no test label is read; the last; best on test [authors]."""
     watch_test: bool = False
     """Score the test set at every evaluation, to measure what a choice without it loses. Beside
-    `best`, on which it has no influence, the checkpoint `best_on_test` is kept."""
+    `best`, on which it has no influence, the checkpoints `best_on_test_BRANCH` are kept."""
     tensorboard: bool = False
     """Write the curves for TensorBoard, too, into `tensorboard/` of the run. Needs the extra
     `tensorboard`."""

@@ -13,8 +13,8 @@
                            peak_memory_gib, skipped_steps, recommended, recommended_role, why,
                            calibration: {branch: {role: {base, expected, agreement,
                             empty, views}}}, device, precision
-    checkpoints/           last, best, best_on_test?, step_000500, ...: safetensors, where they
-                           stand in the header
+    checkpoints/           last, best, best_on_test_BRANCH?, step_000500, ...: safetensors, where
+                           they stand in the header
     base.safetensors       the frozen encoder
     metrics.json           {protocol, rule, step, unit, empty_policy, classes, cases, recommended,
                             recommended_role, branches: {unet|medsam|fused: {student|teacher:

@@ -11,6 +11,7 @@ from filelock import FileLock
 from synfoc.bench import cell as module
 from synfoc.bench.cell import DONE, FAILED, STOPPED, run_cell
 from synfoc.bench.folder import SuiteFolder, unfinished
+from synfoc.bench.scores import read_cell
 from synfoc.bench.suite import load_suite
 from synfoc.errors import Interrupted, UserError
 from synfoc.storage import read_lines
@@ -35,12 +36,36 @@ def test_a_cell_leaves_a_run_and_its_scores_under_each_protocol(folder: SuiteFol
     best = max(evaluations, key=lambda line: (line["test_dice"], line["step"]))
     paper = json.loads(cell.metrics("paper").read_text())
     assert (paper["protocol"], paper["checkpoint"]) == ("paper", "best_on_test")
-    assert paper["step"] == best["step"]
+    assert paper["step"] == best["step"] and paper["steps"] == {"unet": best["step"]}
     mean = paper["branches"]["unet"]["student"]["mean_over_domains"]["dice"]
     assert mean == pytest.approx(best["test_dice"], abs=1e-6)
     honest = json.loads(cell.metrics("honest").read_text())
     assert honest == cell.run.read_metrics()
     assert cell.scores("honest").read_bytes() == cell.run.cases.read_bytes()
+
+
+def test_under_protocol_paper_every_network_has_its_own_best_step(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path
+) -> None:
+    """Their scores are the largest that each of them had on the test set, at any evaluation."""
+    both = {"branches": "both"}
+    tiny = {"weights": "random:vit-tiny", "side": 32}
+    methods = {"synfoc": {"title": "SynFoC", "settings": {"method": both, "medsam": tiny}}}
+    suite = load_suite(suite_file(methods=methods, protocols=["paper"]))
+    folder = SuiteFolder.begin(tmp_path / "out", suite, squares)
+    assert run_cell(folder.path, NAME) == DONE
+    cell = folder.find(NAME)
+    evaluations = [line for line in read_lines(cell.run.log) if "test" in line]
+    paper = json.loads(cell.metrics("paper").read_text())
+    assert set(paper["steps"]) == set(paper["branches"]) == {"unet", "medsam", "fused"}
+    for branch, step in paper["steps"].items():
+        dice = {line["step"]: line["test"][branch]["student"] for line in evaluations}
+        mean = paper["branches"][branch]["student"]["mean_over_domains"]["dice"]
+        assert dice[step] == max(dice.values()) == pytest.approx(mean, abs=1e-6)
+    assert paper["step"] == paper["steps"]["medsam"] == cell.run.read_summary()["test_step"]
+    answers = read_cell(cell.scores("paper"))
+    assert {branch for branch, _ in answers} == {"unet", "medsam", "fused"}
+    assert cell.run.read_metrics() == paper
 
 
 def test_a_stopped_cell_goes_on_where_it_was(

@@ -20,18 +20,22 @@ import time
 import traceback
 import warnings
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
 from synfoc.config import Config
+from synfoc.engine.checkpoint import on_test
 from synfoc.engine.evaluate import evaluate
+from synfoc.engine.inference import Branch
 from synfoc.engine.parallel import rank_of_process
 from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
-from synfoc.storage import read_json, replacing, write_json
+from synfoc.runs import RunFolder
+from synfoc.storage import read_json, replacing, write_json, write_text
 
 LOCK_SECONDS = 120
 """So long a cell may still be busy saving itself after its parent was killed."""
@@ -92,8 +96,10 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
     start = time.perf_counter()
     # Backwards, so that metrics.json of the run is of the protocol that is named first.
     for protocol in reversed(protocols):
-        checkpoint = "best_on_test" if protocol == "paper" else "best"
-        metrics = evaluate(run.path, protocol=protocol, checkpoint=checkpoint, device=device)
+        if protocol == "paper":
+            metrics = _score_on_test(run, device)
+        else:
+            metrics = evaluate(run.path, protocol=protocol, device=device)
         with replacing(cell.scores(protocol)) as part:
             shutil.copyfile(run.cases, part)
         write_json(cell.metrics(protocol), metrics)
@@ -101,6 +107,28 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
     seconds = float(run.read_summary()["seconds"]) + time.perf_counter() - start
     write_json(cell.done, {"settings": settings, "seconds": seconds})
     _word(cell).unlink(missing_ok=True)
+
+
+def _score_on_test(run: RunFolder, device: str) -> dict[str, Any]:
+    """Score every branch at the step at which it was best on the test set, as the authors do."""
+    metrics: dict[str, Any] = {}
+    lines: list[str] = []
+    branches: tuple[Branch, ...] = ("unet", "medsam", "fused")
+    for branch in branches:
+        if not (run.checkpoints / f"{on_test(branch)}.safetensors").is_file():
+            continue
+        found = evaluate(
+            run.path, branches=[branch], protocol="paper", checkpoint=on_test(branch), device=device
+        )
+        head, *rows = run.cases.read_text(encoding="utf-8").splitlines()
+        lines = [head, *lines[1:], *rows]
+        scored = metrics.get("branches", {}) | found["branches"]
+        steps = metrics.get("steps", {}) | {branch: found["step"]}
+        metrics = {**found, "branches": scored, "steps": steps, "estimate": None}
+    metrics |= {"checkpoint": "best_on_test", "step": run.read_summary()["test_step"]}
+    write_text(run.cases, "\n".join([*lines, ""]))
+    write_json(run.metrics, metrics)
+    return metrics
 
 
 def _train_along(cell: CellFolder, device: str) -> int:

@@ -19,9 +19,9 @@ PROTOCOLS: dict[Protocol, str] = {
     "honest": "checkpoint and branch were chosen without test labels; scored at the original size, "
     "in mm where spacing is known, a volume as one case, symmetric ASD",
     "paper": "the checkpoint is the one that was best on the test set, as the paper's authors "
-    "chose theirs, which flatters: best for MedSAM where the run has it, whatever the row; scored "
-    "slice by slice in pixels of the U-Net's side, one-sided ASD; to be compared with the paper's "
-    "numbers and with nothing else",
+    "chose theirs, which flatters, each network of a run by itself; scored slice by slice in "
+    "pixels of the U-Net's side, one-sided ASD; to be compared with the paper's numbers and with "
+    "nothing else",
 }
 SOURCES: dict[Source, str] = {
     "estimate": "estimated Dice",

@@ -164,10 +164,9 @@ def _checks(results: Results) -> list[str]:
     found += _unlike(results)
     if "paper" in results.suite.protocols:
         found.append(
-            "Under protocol paper each run has the checkpoint that was best on the test set for "
-            "the network it deploys (MedSAM where it has it): what is gained that way cannot be "
-            "had without test labels, and the other networks of the run gain less. The table of "
-            "points lost says how much that is."
+            "Under protocol paper each network has its best checkpoint on the test set: what is "
+            "gained that way cannot be had without test labels. The table of points lost says how "
+            "much that is."
         )
     return [*found, "Research software, not a medical device."]
 

@@ -47,8 +47,9 @@ class Progress:
     best_step: int = 0
     best_score: float = float("-inf")
     test_step: int = 0
-    """Step of the checkpoint `best_on_test`, where the run watches the test set."""
-    test_score: float = float("-inf")
+    """Where the run watches the test set: when the network that the paper deploys was best."""
+    test_scores: dict[str, float] = field(default_factory=dict)
+    """Branch -> best Dice of its student on the test set, at `on_test(branch)`."""
     seconds: float = 0.0
     """Time spent in training so far."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -133,6 +134,11 @@ def load_checkpoint(
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
     return Progress(**json.loads(header["progress"]))
+
+
+def on_test(branch: str) -> str:
+    """Name of the checkpoint at which a branch's student was best on the test set."""
+    return f"best_on_test_{branch}"
 
 
 def checkpoint_config(path: Path) -> Config:

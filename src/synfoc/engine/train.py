@@ -29,6 +29,7 @@ from synfoc.engine.checkpoint import (
     Progress,
     find_checkpoint,
     load_checkpoint,
+    on_test,
     read_progress,
 )
 from synfoc.engine.inference import Segmenter
@@ -45,7 +46,7 @@ from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimize
 from synfoc.engine.parallel import anywhere, make_fabric, set_up, together
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
-from synfoc.engine.select import Judge
+from synfoc.engine.select import Judge, deployed_by_paper
 from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Step
 from synfoc.models.build import build_networks
@@ -248,8 +249,8 @@ class Trainer:
             best = load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
             self.progress.best_step = best.step
             if self.progress.test_step:
-                on_test = find_checkpoint(self.folder, "best_on_test")
-                self.progress.test_step = read_progress(on_test).step
+                watched = on_test(deployed_by_paper(self.judge.segmenter))
+                self.progress.test_step = read_progress(find_checkpoint(self.folder, watched)).step
             self.journal.end(
                 self.progress,
                 rule=self.judge.rule,
@@ -327,9 +328,14 @@ class Trainer:
         if score >= progress.best_score:
             progress.best_score, progress.best_step = score, progress.step
             self.journal.save("best", progress)
-        if self.config.train.watch_test and found["test_dice"] >= progress.test_score:
-            progress.test_score, progress.test_step = found["test_dice"], progress.step
-            self.journal.save("best_on_test", progress)
+        if not self.config.train.watch_test:
+            return
+        for branch, roles in found["test"].items():
+            if roles["student"] >= progress.test_scores.get(branch, -math.inf):
+                progress.test_scores[branch] = roles["student"]
+                if branch == deployed_by_paper(self.judge.segmenter):
+                    progress.test_step = progress.step
+                self.journal.save(on_test(branch), progress)
 
 
 def _not_finite(line: Mapping[str, Any], times: int) -> UserError:
