@@ -67,6 +67,12 @@ def test_under_protocol_paper_every_network_has_its_own_best_step(
     assert {branch for branch, _ in answers} == {"unet", "medsam", "fused"}
     assert cell.run.read_metrics() == paper
 
+    cell.done.unlink()
+    for path in cell.run.checkpoints.glob("best_on_test_*"):
+        path.unlink()
+    assert run_cell(folder.path, NAME) == FAILED
+    assert "no checkpoint that was best on the test set" in cell.failure.read_text()
+
 
 def test_a_stopped_cell_goes_on_where_it_was(
     folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

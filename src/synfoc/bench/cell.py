@@ -114,9 +114,15 @@ def _score_on_test(run: RunFolder, device: str) -> dict[str, Any]:
     metrics: dict[str, Any] = {}
     lines: list[str] = []
     branches: tuple[Branch, ...] = ("unet", "medsam", "fused")
-    for branch in branches:
-        if not (run.checkpoints / f"{on_test(branch)}.safetensors").is_file():
-            continue
+    kept = [b for b in branches if (run.checkpoints / f"{on_test(b)}.safetensors").is_file()]
+    if not kept:
+        raise UserError(
+            f"{run.path} has no checkpoint that was best on the test set",
+            found="none of " + ", ".join(map(on_test, branches)),
+            expected="one per network, as a run keeps them that watches its test set",
+            fix=f"delete {run.path} and run the suite again",
+        )
+    for branch in kept:
         found = evaluate(
             run.path, branches=[branch], protocol="paper", checkpoint=on_test(branch), device=device
         )
