@@ -1,12 +1,13 @@
 """What only a GPU can show: the same losses, no waiting within a step, fp16."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from synfoc.batches.batch import Batch
 from synfoc.config import Config
 from synfoc.engine import train as module
 from synfoc.engine.evaluate import evaluate
@@ -31,21 +32,35 @@ def test_losses_are_those_of_the_cpu(settings: Settings, tmp_path: Path) -> None
     assert runs[1] == pytest.approx(runs[0], rel=1e-2)
 
 
-def test_no_step_waits_for_the_device(
-    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def watched(call: Callable[..., Any]) -> Callable[..., Any]:
-        def without_waiting(*args: Any, **rest: Any) -> Any:
+def watched(call: Callable[..., Any]) -> Callable[..., Any]:
+    """The same function, in which waiting for the GPU is an error, in whatever thread."""
+
+    def without_waiting(*args: Any, **rest: Any) -> Any:
+        try:
             torch.cuda.set_sync_debug_mode("error")
-            try:
-                return call(*args, **rest)
-            finally:
-                torch.cuda.set_sync_debug_mode("default")
+            return call(*args, **rest)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
 
-        return without_waiting
+    return without_waiting
 
-    config = settings("train.device=cuda")
+
+@pytest.mark.filterwarnings("ignore:Synchronization debug mode is a prototype")
+@pytest.mark.parametrize("name", ["synfoc", "fixmatch", "uamt", "unimatch", "symgd"])
+def test_no_step_waits_for_the_device(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """Neither a batch nor a step; BCP and SemiSAM ask the CPU for components and do wait."""
+    branches = "both" if name == "synfoc" else "unet"
+    config = settings("train.device=cuda", f"method.name={name}", f"method.branches={branches}")
     method = module.method_of(config)
+
+    def one_by_one(trainer: module.Trainer) -> Iterator[Batch]:
+        """In this thread: the mode holds for all of them, also for what is outside of a step."""
+        yield trainer.stream.batch(0)  # what is made once may wait
+        yield from map(watched(trainer.stream.batch), range(1, 6))
+
+    monkeypatch.setattr(module.Trainer, "_batches", one_by_one)
     monkeypatch.setattr(module, "method_of", lambda config: watched(method))
     monkeypatch.setattr(module, "learn", watched(module.learn))
     assert len(losses(train(config, tmp_path / "run"))) == 3
