@@ -12,7 +12,7 @@ import yaml
 
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.scores import COLUMNS
-from synfoc.bench.suite import Cell, Suite
+from synfoc.bench.suite import Suite
 from synfoc.storage import append_line, write_json, write_text
 
 # domain -> case -> patient
@@ -37,10 +37,10 @@ EYES: dict[str, Any] = {
     "protocols": ["honest", "paper"],
 }
 BASE = {"unet": 0.7, "medsam": 0.8, "fused": 0.75}
-Dice = Callable[[Cell, str, str, str, str], float]
+Dice = Callable[[CellFolder, str, str, str, str], float]
 
 
-def plain_dice(cell: Cell, branch: str, domain: str, case: str, protocol: str) -> float:
+def plain_dice(cell: CellFolder, branch: str, domain: str, case: str, protocol: str) -> float:
     """0.6 supervised, 0.7 to 0.8 by branch; -0.2 outside the labeled domain; +0.02 per seed; +0.02
     per case of a domain; `paper` has 0.03 more, because it looks at the test set.
     """
@@ -50,37 +50,37 @@ def plain_dice(cell: Cell, branch: str, domain: str, case: str, protocol: str) -
     return base - outside + extra + 0.03 * (protocol == "paper")
 
 
-def branches_of(cell: Cell) -> tuple[str, ...]:
+def branches_of(cell: CellFolder) -> tuple[str, ...]:
     alone = cell.config.method.branches
     return ("unet", "medsam", "fused") if alone == "both" else (alone,)
 
 
-def write_cell(folder: CellFolder, dice: Dice, protocols: tuple[str, ...], cases: Any) -> None:
+def write_cell(cell: CellFolder, dice: Dice, protocols: tuple[str, ...], cases: Any) -> None:
     """Everything that a finished cell leaves behind, as far as tables read it."""
-    cell, run = folder.cell, folder.run
+    run = cell.run
     write_text(run.config, cell.config.to_yaml())
     recommended = branches_of(cell)[-1]
     write_json(run.summary, {"recommended": recommended, "best_step": 200, "steps": 300})
     write_json(run.environment, {"commit": "abc", "device": "cpu", "precision": "fp32"})
     for protocol in protocols:
-        write_scores(folder, dice, protocol, cases)
-        write_json(folder.metrics(protocol), {"recommended": recommended, "protocol": protocol})
+        write_scores(cell, dice, protocol, cases)
+        write_json(cell.metrics(protocol), {"recommended": recommended, "protocol": protocol})
     for step in (100, 200, 300):
-        write_evaluation(folder, step)
-    write_json(folder.done, {"settings": cell.config.model_dump(mode="json"), "seconds": 1.0})
+        write_evaluation(cell, step)
+    write_json(cell.done, {"settings": cell.config.model_dump(mode="json"), "seconds": 1.0})
 
 
-def write_scores(folder: CellFolder, dice: Dice, protocol: str, cases: Any) -> None:
+def write_scores(cell: CellFolder, dice: Dice, protocol: str, cases: Any) -> None:
     """Two classes, 0.05 above and below the Dice of the case; teachers at 0."""
-    path = folder.scores(protocol)
+    path = cell.scores(protocol)
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow([*COLUMNS, "empty"])
         for domain, patients in cases.items():
             for case, patient in patients.items():
-                for branch in branches_of(folder.cell):
-                    middle = dice(folder.cell, branch, domain, case, protocol)
+                for branch in branches_of(cell):
+                    middle = dice(cell, branch, domain, case, protocol)
                     for name, d in (("cup", middle + 0.05), ("disc", middle - 0.05)):
                         numbers = [d, d - 0.1, 20 * (1 - d), 5 * (1 - d)]
                         first = [case, patient, domain, name, branch]
@@ -88,14 +88,14 @@ def write_scores(folder: CellFolder, dice: Dice, protocol: str, cases: Any) -> N
                         writer.writerow([*first, "teacher", 0, 0, 0, 0, "px", ""])
 
 
-def write_evaluation(folder: CellFolder, step: int) -> None:
+def write_evaluation(cell: CellFolder, step: int) -> None:
     """Test Dice is best at step 100, every piece of evidence at step 200, equal labels after."""
     t = step / 100
-    supervised = folder.cell.method == "sup"
+    supervised = cell.method == "sup"
     test = {1: 0.60, 2: 0.58, 3: 0.55}[int(t)]
     evidence = {1: 0.5, 2: 0.7, 3: 0.6}[int(t)]
     append_line(
-        folder.run.log,
+        cell.run.log,
         {
             "step": step,
             "kind": "evaluation",
@@ -106,7 +106,7 @@ def write_evaluation(folder: CellFolder, step: int) -> None:
             "test_dice": test,
             "test": {
                 branch: {"student": test + 0.01 * i} | ({} if supervised else {"teacher": 0.0})
-                for i, branch in enumerate(branches_of(folder.cell))
+                for i, branch in enumerate(branches_of(cell))
             },
         },
     )
@@ -140,13 +140,13 @@ def make_suite(tmp_path: Path) -> Callable[..., SuiteFolder]:
         suite = Suite.model_validate(merged(EYES, changes or {}))
         folder = SuiteFolder.begin(tmp_path / name, suite, tmp_path / "data")
         for cell in folder.cells:
-            state = "open" if states is None else states.get(cell.cell.name, "done")
+            state = "open" if states is None else states.get(cell.name, "done")
             if state == "done":
                 write_cell(cell, dice, suite.protocols, cases)
             elif state == "failed":
                 write_failure(cell, "no memory <left>")
             elif state == "begun":
-                write_text(cell.run.config, cell.cell.config.to_yaml())
+                write_text(cell.run.config, cell.config.to_yaml())
         return folder
 
     return make

@@ -143,7 +143,7 @@ def test_why_a_cell_failed_is_written_down_and_forgotten_when_it_works(
         assert run_cell(folder.path, NAME) == FAILED
     assert folder.failures() == {NAME: "ValueError: shapes differ"}
     assert "Traceback" in json.loads(folder.find(NAME).failure.read_text())["traceback"]
-    assert unfinished(folder.cells)[-1].cell.name == NAME, "failed cells come last"
+    assert unfinished(folder.cells)[-1].name == NAME, "failed cells come last"
     assert run_cell(folder.path, NAME) == DONE
     assert folder.failures() == {}
 
@@ -169,7 +169,7 @@ def test_methods_may_be_added_and_done_cells_must_not_change(
 ) -> None:
     cell = folder.find(NAME)
     cell.done.parent.mkdir(parents=True)
-    settings = cell.cell.config.model_dump(mode="json")
+    settings = cell.config.model_dump(mode="json")
     cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
     more = load_suite(suite_file(seeds=[1, 2]))
     assert len(SuiteFolder.begin(folder.path, more, squares).cells) == 8

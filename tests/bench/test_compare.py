@@ -16,9 +16,9 @@ from synfoc.bench.compare import (
     Seen,
     average,
     compare,
-    estimate,
     holm,
     minus,
+    over_seeds,
     see,
     sign_flip,
 )
@@ -50,21 +50,21 @@ def test_domains_count_equally() -> None:
 def test_two_seeds_by_hand() -> None:
     """.60 and .64: mean .62, standard deviation .04 / sqrt 2 = .0283."""
     seen = see("eyes", {seed: scores({"A": [dice]}) for seed, dice in ((1, 0.60), (2, 0.64))})
-    found = estimate(seen)
+    found = over_seeds(seen)
     assert found is not None
     dice = found["dice"]
     assert (dice.value, dice.sd) == (pytest.approx(0.62), pytest.approx(0.02828, abs=1e-5))
     assert (dice.low, dice.high) == (pytest.approx(0.62), pytest.approx(0.62))
     assert dice.seeds == (1, 2)
-    one = estimate({1: seen[1]})
+    one = over_seeds({1: seen[1]})
     assert one is not None
     assert one["dice"].sd is None
-    assert estimate({}) is None
+    assert over_seeds({}) is None
 
 
 @given(st.integers(0, 1000))
 def test_the_interval_contains_the_mean(seed: int) -> None:
-    found = estimate({1: see("eyes", {"x": random_scores(seed)})["x"]})
+    found = over_seeds({1: see("eyes", {"x": random_scores(seed)})["x"]})
     assert found is not None
     for one in found.values():
         assert one.low <= one.value <= one.high
@@ -82,7 +82,7 @@ def test_slices_of_one_patient_are_drawn_together() -> None:
     }
     width = {}
     for name, part in parts.items():
-        found = estimate({1: see("eyes", {name: part})[name]})
+        found = over_seeds({1: see("eyes", {name: part})[name]})
         assert found is not None
         width[name] = found["dice"].high - found["dice"].low
     assert width["together"] == pytest.approx(width["six"], rel=1e-9)
@@ -93,7 +93,7 @@ def test_differences_are_paired() -> None:
     """Hard cases are hard for both: a constant gain of .1 has no interval at all."""
     seen = see("eyes", {"a": random_scores(1, 0.1), "b": random_scores(1)})
     gain = minus(seen["a"], seen["b"])
-    found = estimate({1: gain})
+    found = over_seeds({1: gain})
     assert found is not None
     assert found["dice"].low == pytest.approx(0.1)
     assert found["dice"].high == pytest.approx(0.1)

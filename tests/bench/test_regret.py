@@ -67,7 +67,7 @@ def test_a_run_counts_as_what_it_was(make_suite: MakeSuite) -> None:
     """Without unlabeled images a cell of SynFoC was trained supervised."""
     cell = make_suite().find("eyes/A-2/synfoc/seed1")
     assert kind_of(cell) == "two networks"
-    config = cell.cell.config
+    config = cell.config
     method = config.method.model_copy(update={"name": "supervised"})
     cell.run.config.write_text(config.model_copy(update={"method": method}).to_yaml())
     assert kind_of(cell) == "no teacher"

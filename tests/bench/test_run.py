@@ -28,7 +28,7 @@ def test_a_suite_that_is_running_is_left_alone(
     out = tmp_path / "out"
     run_suite(suite_file(), root=squares, out=out)
     cell = SuiteFolder.open(out).cells[0]
-    write_text(cell.run.config, cell.cell.config.to_yaml())  # begun
+    write_text(cell.run.config, cell.config.to_yaml())  # begun
     stored = (out / "suite.yaml").read_bytes()
     with (
         FileLock(out / ".lock", timeout=0),
@@ -38,7 +38,7 @@ def test_a_suite_that_is_running_is_left_alone(
     run_suite(suite_file(), root=squares, out=out, changes=("train.steps=99",), tables_only=True)
     assert (out / "suite.yaml").read_bytes() == stored
     run_suite(suite_file(), root=squares, out=out, changes=("train.steps=99",))
-    assert SuiteFolder.open(out).cells[0].cell.config.train.steps == 99
+    assert SuiteFolder.open(out).cells[0].config.train.steps == 99
 
 
 def test_options_of_jobs_without_a_cluster_are_refused(

@@ -192,7 +192,7 @@ def test_one_array_holds_a_job_for_every_cell_that_is_not_done(
     script = (cluster.path / "script-101").read_text()
     for flag in ("array=0-2%2", "time=30", "ntasks-per-node=1", "signal=USR2@90"):
         assert f"#SBATCH --{flag}\n" in script
-    names = [cell.cell.name for cell in folder.cells]
+    names = [cell.name for cell in folder.cells]
     record = json.loads((folder.path / "jobs" / "submitted.json").read_text())
     assert list(record.values()) == [[names[0], names[2], names[3]]]
 
@@ -212,7 +212,7 @@ def test_a_cell_whose_job_lives_is_not_submitted_again(
     assert cluster.arrays == 2
     assert "#SBATCH --array=0-1%2\n" in (cluster.path / "script-102").read_text()
     record = json.loads((folder.path / "jobs" / "submitted.json").read_text())
-    cells = [cell.cell.name for cell in folder.cells]
+    cells = [cell.name for cell in folder.cells]
     assert list(record.values()) == [cells, [cells[0], cells[2]]]
 
 
@@ -227,7 +227,7 @@ def test_names_of_jobs_that_never_came_to_be_are_forgotten(
 ) -> None:
     """Killed after the name was written down, before sbatch."""
     (folder.path / "jobs").mkdir()
-    lost = {"synfoc-squares-lost": [cell.cell.name for cell in folder.cells]}
+    lost = {"synfoc-squares-lost": [cell.name for cell in folder.cells]}
     write_json(folder.path / "jobs" / "submitted.json", lost)
     meanwhile(lambda: finish(folder))
     run(folder)
@@ -266,7 +266,7 @@ def test_a_cell_that_failed_keeps_its_own_words(
     write_json(folder.cells[2].failure, {"error": "of an earlier start"})
     meanwhile(end)
     run(folder)
-    assert folder.failures() == {folder.cells[3].cell.name: "shapes differ"}
+    assert folder.failures() == {folder.cells[3].name: "shapes differ"}
 
 
 def test_nobody_is_dead_while_slurm_does_not_answer(
@@ -391,9 +391,9 @@ def test_the_other_processes_of_a_cell_follow_the_first(
     monkeypatch.setattr(cell_module, "LOCK_SECONDS", 0.2)
     write_json(cell.lock.with_suffix(".start.json"), {"launch": "4.0", "resume": False})
     with FileLock(cell.lock):
-        assert run_cell(folder.path, cell.cell.name) == FAILED
+        assert run_cell(folder.path, cell.name) == FAILED
         write_json(cell.lock.with_suffix(".start.json"), {"launch": "5.0", "resume": True})
-        assert run_cell(folder.path, cell.cell.name) == DONE
+        assert run_cell(folder.path, cell.name) == DONE
     assert trained == [True]
     assert cell.state == "open"
 
@@ -406,7 +406,7 @@ def test_processes_that_a_cell_starts_itself_train_along(
     suite = load_suite(suite_file(), ("train.devices=2",))
     folder = SuiteFolder.begin(tmp_path / "out", suite, squares)
     cell = folder.cells[0]
-    command = [sys.executable, "-m", "synfoc.bench.cell", folder.path, cell.cell.name]
+    command = [sys.executable, "-m", "synfoc.bench.cell", folder.path, cell.name]
     done = subprocess.run(
         [*command, "--device", "cpu"], capture_output=True, text=True, timeout=300, check=False
     )

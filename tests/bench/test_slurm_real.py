@@ -123,7 +123,7 @@ def waiting_for(ready: Callable[[], object], seconds: float = 120) -> None:
 
 def scores(folder: SuiteFolder) -> dict[str, str]:
     return {
-        f"{cell.cell.name} {protocol}": cell.scores(protocol).read_text()
+        f"{cell.name} {protocol}": cell.scores(protocol).read_text()
         for cell in folder.cells
         for protocol in folder.suite.protocols
     }
@@ -156,7 +156,7 @@ def test_six_cells_have_the_scores_that_they_have_without_slurm(
     torch.set_num_threads(1)
     try:
         for cell in local.cells:
-            assert run_cell(local.path, cell.cell.name, device="cpu") == DONE
+            assert run_cell(local.path, cell.name, device="cpu") == DONE
     finally:
         torch.set_num_threads(threads)
     assert scores(folder) == scores(local)
@@ -199,7 +199,7 @@ def test_a_warned_cell_is_saved_and_queued_again(cluster: Cluster, begin: Begin)
     ask("scancel", job)  # TERM: saved, not queued again
     waiting.join(timeout=60)
     assert not waiting.is_alive()
-    assert "CANCELLED" in folder.failures()[cell.cell.name]
+    assert "CANCELLED" in folder.failures()[cell.name]
     assert cell.step() >= before
 
 

@@ -13,7 +13,7 @@ import pytest
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.gather import gather
 from synfoc.bench.results import all_tables
-from synfoc.bench.tables import Cell, Row, Table, as_csv, html, latex, mark_best, markdown
+from synfoc.bench.tables import Number, Row, Table, as_csv, html, latex, mark_best, markdown
 from synfoc.report.tables import NONE
 
 MakeSuite = Callable[..., SuiteFolder]
@@ -171,8 +171,10 @@ SMALL = Table(
     heads=("method", "answer"),
     columns=("x|y", "mean"),
     rows=(
-        Row(("*S*", "#1"), (Cell(80.04, sd=0.5, best=True), Cell(words="as {is}"))),
-        Row(("T<b>", "$x$"), (Cell(), Cell(-1.25, low=-2.04, high=0.04, p=0.0004, signed=True))),
+        Row(("*S*", "#1"), (Number(80.04, sd=0.5, best=True), Number(words="as {is}"))),
+        Row(
+            ("T<b>", "$x$"), (Number(), Number(-1.25, low=-2.04, high=0.04, p=0.0004, signed=True))
+        ),
     ),
     notes=("One_note.",),
 )
@@ -199,7 +201,7 @@ def test_latex_is_escaped() -> None:
 
 
 def test_latex_leaves_hyphens_of_names() -> None:
-    row = Row(("IDRiD-10", "U-Net"), (Cell(words="2020-10"),))
+    row = Row(("IDRiD-10", "U-Net"), (Number(words="2020-10"),))
     assert "IDRiD-10 & U-Net & 2020-10" in latex(Table("t", "T", ("a", "b"), ("c",), (row,)))
 
 
@@ -226,7 +228,9 @@ def test_formats_agree(make_suite: MakeSuite) -> None:
 
 def test_the_best_of_a_column_is_marked_ties_as_printed_included() -> None:
     """80.04 and 79.96 are both printed 80.0; distances are best when small."""
-    rows = [Row(("m", ""), (Cell(a), Cell(b))) for a, b in ((80.04, 3.0), (79.96, 2.0), (70, None))]
+    rows = [
+        Row(("m", ""), (Number(a), Number(b))) for a, b in ((80.04, 3.0), (79.96, 2.0), (70, None))
+    ]
     marked = mark_best(rows, [True, False])
     assert [[cell.best for cell in row.cells] for row in marked] == [
         [True, False],
@@ -240,16 +244,16 @@ def test_the_best_of_a_column_is_marked_ties_as_printed_included() -> None:
 @pytest.mark.parametrize(
     ("cell", "text", "beside"),
     [
-        (Cell(), NONE, []),
-        (Cell(1.0, seeds=1, planned=2), "1.0", ["1 of 2 seeds"]),
-        (Cell(1.0, seeds=2, planned=2), "1.0", []),
-        (Cell(1.25, signed=True), "+1.2", []),
-        (Cell(-0.01, signed=True), "0.0", []),
-        (Cell(5.0, p=0.05), "5.0", ["p = 0.050"]),
-        (Cell(paper=87.16), NONE, ["paper 87.2"]),
-        (Cell(low=1.0, high=2.0), NONE, []),
+        (Number(), NONE, []),
+        (Number(1.0, seeds=1, planned=2), "1.0", ["1 of 2 seeds"]),
+        (Number(1.0, seeds=2, planned=2), "1.0", []),
+        (Number(1.25, signed=True), "+1.2", []),
+        (Number(-0.01, signed=True), "0.0", []),
+        (Number(5.0, p=0.05), "5.0", ["p = 0.050"]),
+        (Number(paper=87.16), NONE, ["paper 87.2"]),
+        (Number(low=1.0, high=2.0), NONE, []),
     ],
 )
-def test_a_cell_in_words(cell: Cell, text: str, beside: list[str]) -> None:
+def test_a_cell_in_words(cell: Number, text: str, beside: list[str]) -> None:
     assert cell.text == text
     assert cell.beside == beside

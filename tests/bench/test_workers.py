@@ -129,7 +129,7 @@ def test_a_real_cell_stops_when_its_parent_is_killed(folder: SuiteFolder) -> Non
         "'--device', 'cpu', '--with-parent'], stdin=subprocess.PIPE, start_new_session=True)\n"
         "time.sleep(600)"
     )
-    parent = subprocess.Popen([sys.executable, "-c", program, str(folder.path), cell.cell.name])
+    parent = subprocess.Popen([sys.executable, "-c", program, str(folder.path), cell.name])
     _wait(lambda: cell.step() >= 2, 60)
     parent.kill()
     parent.wait()
@@ -140,7 +140,7 @@ def test_a_real_cell_stops_when_its_parent_is_killed(folder: SuiteFolder) -> Non
 def test_a_real_cell_ends_by_itself_and_without_a_word(folder: SuiteFolder) -> None:
     """The thread that watches its input must not keep the interpreter from ending."""
     cell = folder.cells[0]
-    command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.cell.name]
+    command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.name]
     process = subprocess.Popen(
         [*command, "--device", "cpu", "--with-parent"],
         stdin=subprocess.PIPE,

@@ -61,7 +61,7 @@ def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
     suite = SuiteFolder.open(out)
     cell = suite.find(name)
     cell.lock.parent.mkdir(parents=True, exist_ok=True)
-    if rank_of_process(cell.cell.config.train.devices) > 0:
+    if rank_of_process(cell.config.train.devices) > 0:
         return _train_along(cell, device)
     try:
         with FileLock(cell.lock, timeout=LOCK_SECONDS):
@@ -88,7 +88,7 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
         resume = (run.checkpoints / "last.safetensors").is_file()
         if not resume and run.path.exists():
             shutil.rmtree(run.path)  # killed before its first checkpoint
-        if cell.cell.config.train.devices > 1:
+        if cell.config.train.devices > 1:
             write_json(_word(cell), {"launch": _launch(), "resume": resume})
         train(_config(cell, device), run.path, resume=resume)
     else:
@@ -103,7 +103,7 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
         with replacing(cell.scores(protocol)) as part:
             shutil.copyfile(run.cases, part)
         write_json(cell.metrics(protocol), metrics)
-    settings = cell.cell.config.model_dump(mode="json")
+    settings = cell.config.model_dump(mode="json")
     seconds = float(run.read_summary()["seconds"]) + time.perf_counter() - start
     write_json(cell.done, {"settings": settings, "seconds": seconds})
     _word(cell).unlink(missing_ok=True)
@@ -160,12 +160,12 @@ def _train_along(cell: CellFolder, device: str) -> int:
 
 
 def _config(cell: CellFolder, device: str) -> Config:
-    config = cell.cell.config
+    config = cell.config
     return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
 
 
 def _word(cell: CellFolder) -> Path:
-    """What the first process of a cell tells the others; they must not read the folder alone."""
+    """Message of the first process to the others; the folder may be of an earlier launch."""
     return cell.lock.with_suffix(".start.json")
 
 

@@ -55,7 +55,7 @@ class Seen:
 
 
 @dataclass(frozen=True)
-class Estimate:
+class Mean:
     """One number with what is known of its spread, in the units of the score files."""
 
     value: float
@@ -86,9 +86,9 @@ class Compared:
     """One row of a table. What is missing is None."""
 
     row: Row
-    columns: tuple[Mapping[str, Estimate] | None, ...]
-    """metric -> estimate, from the seeds that this column has."""
-    mean: Mapping[str, Estimate] | None
+    columns: tuple[Mapping[str, Mean] | None, ...]
+    """metric -> mean over seeds, from the seeds that this column has."""
+    mean: Mapping[str, Mean] | None
     """Mean over columns, from the seeds that have all of them."""
     difference: Difference | None
     """To the reference; None for the reference itself."""
@@ -147,7 +147,7 @@ def minus(a: Seen, b: Seen) -> Seen:
     return Seen(a.means - b.means, a.draws - b.draws, parts)
 
 
-def estimate(seeds: Mapping[int, Seen]) -> dict[str, Estimate] | None:
+def over_seeds(seeds: Mapping[int, Seen]) -> dict[str, Mean] | None:
     """Mean over seeds per metric; None without a seed."""
     if not seeds:
         return None
@@ -155,7 +155,7 @@ def estimate(seeds: Mapping[int, Seen]) -> dict[str, Estimate] | None:
     each = np.stack([seen.means for seen in seeds.values()])
     sd = each.std(0, ddof=1) if len(each) > 1 else None
     return {
-        metric: Estimate(
+        metric: Mean(
             float(together.means[i]),
             None if sd is None else float(sd[i]),
             *interval95(together.draws[:, i]),
@@ -224,8 +224,8 @@ def compare(
         ]
         seeds = sorted(set.intersection(*(set(there) for there in per_column)))
         whole = {seed: average([there[seed] for there in per_column]) for seed in seeds}
-        estimates = tuple(estimate(there) for there in per_column)
-        found.append(Compared(row, estimates, estimate(whole), None, whole))
+        means = tuple(over_seeds(there) for there in per_column)
+        found.append(Compared(row, means, over_seeds(whole), None, whole))
     return _with_differences(found, reference)
 
 

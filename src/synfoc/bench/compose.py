@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from synfoc.bench.compare import Compared, Difference, Estimate
+from synfoc.bench.compare import Compared, Difference, Mean
 from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
 from synfoc.bench.published import Published
 from synfoc.bench.regret import DEFAULT, DEFAULT_ALONE, RULES, Kind, Loss, summarize
 from synfoc.bench.suite import Protocol
-from synfoc.bench.tables import Cell, Row, Table, mark_best
+from synfoc.bench.tables import Number, Row, Table, mark_best
 from synfoc.bench.trust import Error, Source, summarize_errors
 from synfoc.report.tables import MEASURES, PERCENT
 from synfoc.runs import MIN_PATIENTS
@@ -42,11 +42,11 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
     for row in comparison.rows:
         method, branch = suite.methods[row.row[0]], row.row[1]
         choices = [
-            _cell(found, "dice", planned, published.column(data, labeled, method, branch))
+            _number(found, "dice", planned, published.column(data, labeled, method, branch))
             for found, labeled in zip(row.columns, data.labeled, strict=True)
         ]
         means = [
-            _cell(
+            _number(
                 None if comparison.unit == "mixed" and m not in PERCENT else row.mean,
                 m, planned, published.mean(data, method, branch, m), interval=m == "dice",
             )
@@ -87,8 +87,8 @@ def summary_table(results: Results, comparison: Comparison) -> Table:
     suite, planned = results.suite, len(results.suite.seeds)
     rows = []
     for row in comparison.rows:
-        cells = [_cell(found, "dice", planned) for found in row.columns]
-        cells.append(_cell(row.mean, "dice", planned, interval=True))
+        cells = [_number(found, "dice", planned) for found in row.columns]
+        cells.append(_number(row.mean, "dice", planned, interval=True))
         names = suite.methods[row.row[0]].title, results.answer(row.row)
         rows.append(Row(names, (*cells, _difference(results, row))))
     rows, seeds = _seeds_once(rows, planned)
@@ -111,13 +111,13 @@ def summary_table(results: Results, comparison: Comparison) -> Table:
 def states_table(results: Results) -> Table:
     """How many cells of each method and data set are done; what failed and what is missing."""
     suite = results.suite
-    cells = [cell.cell for cell in results.folder.cells]
+    cells = results.folder.cells
     rows = []
     for method, titled in suite.methods.items():
         mine = [c for c in cells if c.method == method]
         per_data = [[c.name for c in mine if c.data == key] for key in suite.data]
         texts = [_state(results, names) for names in ([c.name for c in mine], *per_data)]
-        rows.append(Row((titled.title, texts[0]), tuple(Cell(words=text) for text in texts[1:])))
+        rows.append(Row((titled.title, texts[0]), tuple(Number(words=text) for text in texts[1:])))
     return Table(
         name="cells",
         title=f"Cells: {results.count('done')} of {len(results.states)} done",
@@ -139,7 +139,10 @@ def regret_table(results: Results) -> Table | None:
     rows = [
         Row(
             (loss.kind, _choice(loss.kind, loss.choice)),
-            (*(c for group in per_group for c in _loss(group.get(at))), Cell(words=str(loss.runs))),
+            (
+                *(c for group in per_group for c in _loss(group.get(at))),
+                Number(words=str(loss.runs)),
+            ),
         )
         for at, loss in per_group[-1].items()
     ]
@@ -176,8 +179,8 @@ def estimate_table(results: Results) -> Table | None:
             (error.kind, SOURCES[error.source]),
             (
                 *(c for group in per_group for c in _error(group.get(at))),
-                Cell(error.bias, signed=True),
-                Cell(words=str(error.domains)),
+                Number(error.bias, signed=True),
+                Number(words=str(error.domains)),
             ),
         )
         for at, error in per_group[-1].items()
@@ -219,18 +222,18 @@ def reading(results: Results) -> tuple[str, ...]:
     )  # fmt: skip
 
 
-def _cell(
-    found: Mapping[str, Estimate] | None,
+def _number(
+    found: Mapping[str, Mean] | None,
     metric: str,
     planned: int,
     paper: float | None = None,
     *,
     interval: bool = False,
-) -> Cell:
+) -> Number:
     if found is None:
-        return Cell(paper=paper)
+        return Number(paper=paper)
     factor, one = 100 if metric in PERCENT else 1, found[metric]
-    return Cell(
+    return Number(
         value=one.value * factor,
         sd=None if one.sd is None else one.sd * factor,
         low=one.low * factor if interval else None,
@@ -250,24 +253,24 @@ def _seeds_once(rows: Sequence[Row], planned: int) -> tuple[list[Row], list[str]
     return bare, [f"So far {max(counts)} of {planned} seeds."]
 
 
-def _difference(results: Results, row: Compared) -> Cell:
+def _difference(results: Results, row: Compared) -> Number:
     if row.row == reference_of(results.suite):
-        return Cell(words="reference")
+        return Number(words="reference")
     found: Difference | None = row.difference
     if found is None:
-        return Cell()
-    return Cell(
+        return Number()
+    return Number(
         value=100 * found.value, low=100 * found.low, high=100 * found.high, p=found.p_holm,
         seeds=len(found.seeds), planned=len(results.suite.seeds), signed=True,
     )  # fmt: skip
 
 
-def _loss(loss: Loss | None) -> tuple[Cell, Cell]:
-    return (Cell(loss.mean), Cell(loss.worst)) if loss else (Cell(), Cell())
+def _loss(loss: Loss | None) -> tuple[Number, Number]:
+    return (Number(loss.mean), Number(loss.worst)) if loss else (Number(), Number())
 
 
-def _error(error: Error | None) -> tuple[Cell, Cell]:
-    return (Cell(error.mean), Cell(error.worst, signed=True)) if error else (Cell(), Cell())
+def _error(error: Error | None) -> tuple[Number, Number]:
+    return (Number(error.mean), Number(error.worst, signed=True)) if error else (Number(), Number())
 
 
 def _choice(kind: Kind, name: str) -> str:

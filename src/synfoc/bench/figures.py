@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from synfoc.bench.compare import Estimate
+from synfoc.bench.compare import Mean
 from synfoc.bench.gather import Comparison, Results, data_title, row_title
 from synfoc.bench.suite import label_name
 from synfoc.report.figures import (
@@ -130,14 +130,14 @@ def _lines_by_method(
     """Method -> evaluations of each run that is done."""
     found: dict[str, list[list[dict[str, Any]]]] = {}
     for cell in results.folder.cells:
-        at = cell.cell
-        if (at.data, at.labeled) == (data, labeled) and results.states[at.name] == "done":
+        here = (cell.data, cell.labeled) == (data, labeled)
+        if here and results.states[cell.name] == "done":
             lines = [x for x in read_lines(cell.run.log) if x.get("kind") == "evaluation"]
-            found.setdefault(at.method, []).append(lines)
+            found.setdefault(cell.method, []).append(lines)
     return found
 
 
-def _cell(found: Mapping[str, Estimate] | None) -> Cell:
+def _cell(found: Mapping[str, Mean] | None) -> Cell:
     if found is None:
         return Cell(None)
     dice = found["dice"]

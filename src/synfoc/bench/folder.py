@@ -32,7 +32,9 @@ class CellFolder:
     """One cell on the disk."""
 
     def __init__(self, cell: Cell, out: Path) -> None:
-        self.cell = cell
+        self.name, self.config = cell.name, cell.config
+        self.data, self.labeled = cell.data, cell.labeled
+        self.method, self.seed = cell.method, cell.seed
         self.run = RunFolder(out / "cells" / cell.name)
         place = self.run.path
         self.log = place.with_name(place.name + ".log")
@@ -71,12 +73,12 @@ class CellFolder:
         if not self.done.is_file():
             return
         old = read_json(self.done, "what a cell was run with")["settings"]
-        new = self.cell.config.model_dump(mode="json")
+        new = self.config.model_dump(mode="json")
         for section, keys in new.items():
             for key, value in keys.items():
                 if (section, key) not in PRACTICAL and old[section].get(key) != value:
                     raise UserError(
-                        f"cell {self.cell.name} was run with other settings",
+                        f"cell {self.name} was run with other settings",
                         found=f"{section}.{key} = {value} in the suite",
                         expected=f"{section}.{key} = {old[section].get(key)}, as it was run",
                         fix=f"choose another --out, or delete {self.run.path}",
@@ -156,19 +158,19 @@ class SuiteFolder:
             UserError: the suite has none.
         """
         for cell in self.cells:
-            if cell.cell.name == name:
+            if cell.name == name:
                 return cell
         raise UserError(
             f"the suite has no cell {name}",
             found=name,
-            expected=", ".join(c.cell.name for c in self.cells[:3]) + ", ...",
+            expected=", ".join(c.name for c in self.cells[:3]) + ", ...",
             fix="take a name from cells/ in the folder of the suite",
         )
 
     def failures(self) -> dict[str, str]:
         """Name -> error of the cells that failed."""
         return {
-            cell.cell.name: str(read_json(cell.failure, "error of a cell")["error"])
+            cell.name: str(read_json(cell.failure, "error of a cell")["error"])
             for cell in self.cells
             if cell.state == "failed"
         }
@@ -187,7 +189,7 @@ def write_failure(
     if log is not None:
         text = log.read_text(encoding="utf-8", errors="replace")
         more["log"] = text.splitlines()[-LAST_LINES:]
-    write_json(cell.failure, {"cell": cell.cell.name, "error": error, **more})
+    write_json(cell.failure, {"cell": cell.name, "error": error, **more})
 
 
 def unfinished(cells: Sequence[CellFolder]) -> list[CellFolder]:

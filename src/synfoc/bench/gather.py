@@ -76,8 +76,8 @@ class Results:
     def answer(self, row: Row) -> str:
         """Who answers in a row: `recommended` or a branch; of runs of one network, that one."""
         for cell in self.folder.cells:
-            alone = cell.cell.config.method.branches
-            if cell.cell.method == row[0] and row[1] == "recommended" and alone != "both":
+            alone = cell.config.method.branches
+            if cell.method == row[0] and row[1] == "recommended" and alone != "both":
                 return ANSWERS[alone]
         return ANSWERS[row[1]]
 
@@ -103,7 +103,7 @@ def gather(folder: SuiteFolder) -> Results:
         folder=folder,
         comparisons=tuple(comparisons),
         summaries=tuple(summaries),
-        states={cell.cell.name: cell.state for cell in folder.cells},
+        states={cell.name: cell.state for cell in folder.cells},
         failures=folder.failures(),
         regrets=tuple(regrets(folder)),
         errors=tuple(all_errors(folder)),

@@ -173,7 +173,7 @@ def _checks(results: Results) -> list[str]:
 
 def _unlike(results: Results) -> list[str]:
     """What keeps the runs from being compared like with like."""
-    runs = [c.run for c in results.folder.cells if results.states[c.cell.name] == "done"]
+    runs = [c.run for c in results.folder.cells if results.states[c.name] == "done"]
     found = []
     for key in ("commit", "device", "precision"):
         values = {str(run.read_environment().get(key)) for run in runs}
@@ -185,11 +185,11 @@ def _unlike(results: Results) -> list[str]:
 def _repeat(results: Results) -> str:
     command = f"synfoc bench suite.yaml --data DIR --out {shlex.quote(results.suite.name)}"
     parts = [f"<pre>{escape(command)}</pre>\n"]
-    done = [cell for cell in results.folder.cells if results.states[cell.cell.name] == "done"]
+    done = [cell for cell in results.folder.cells if results.states[cell.name] == "done"]
     texts = {"suite.yaml": results.suite.to_yaml()}
     for cell in done[:1]:
         about = json.dumps(cell.run.read_environment(), indent=1, ensure_ascii=False)
-        texts[f"Environment of {cell.cell.name}"] = about
+        texts[f"Environment of {cell.name}"] = about
     for title, text in texts.items():
         shown = f"<summary>{escape(title)}</summary>\n<pre>{escape(text)}</pre>"
         parts.append(f'<details class="raw">{shown}</details>\n')

@@ -41,7 +41,7 @@ class RunRegret:
     cell: str
     data: str
     kind: Kind
-    """Two networks agree or not, one has only its teacher; without one nothing is compared."""
+    """What is compared without labels: two networks, one and its teacher, or nothing."""
     answer: Answer
     """What the run recommended, whose checkpoint is chosen."""
     rules: Mapping[str, float]
@@ -90,8 +90,8 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
         best = max(_dice(lines[default], a) for a in answers)
         choice = best - dice[default]
     return RunRegret(
-        cell=cell.cell.name,
-        data=cell.cell.data,
+        cell=cell.name,
+        data=cell.data,
         kind=kind,
         answer=answer,
         rules={rule: max(dice) - dice[i] for rule, i in picked.items() if i is not None},

@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from synfoc.bench.compare import Compared, Difference, Estimate
+from synfoc.bench.compare import Compared, Difference, Mean
 from synfoc.bench.compose import (
     data_table,
     estimate_table,
@@ -111,14 +111,14 @@ def _row(results: Results, one: Comparison, row: Compared) -> dict[str, Any]:
         "branch": row.row[1],
         "title": row_title(results.suite, row.row),
         "columns": {
-            name: _estimates(found) for name, found in zip(one.columns, row.columns, strict=True)
+            name: _means(found) for name, found in zip(one.columns, row.columns, strict=True)
         },
-        "mean": _estimates(row.mean),
+        "mean": _means(row.mean),
         "difference": _difference(row.difference),
     }
 
 
-def _estimates(found: Mapping[str, Estimate] | None) -> dict[str, Any] | None:
+def _means(found: Mapping[str, Mean] | None) -> dict[str, Any] | None:
     return None if found is None else {name: asdict(one) for name, one in found.items()}
 
 

@@ -81,11 +81,11 @@ def read_scores(folder: SuiteFolder, protocol: Protocol) -> Scores:
     for cell in folder.cells:
         if cell.state != "done":
             continue
-        at = cell.cell
         for branch, scores in _answers(cell, folder, protocol):
-            name, other = first.setdefault((at.data, at.labeled, at.seed), (at.name, scores))
-            _check_same_cases(at.name, scores, name, other)
-            found[Key(at.data, at.labeled, at.method, branch, at.seed)] = scores
+            task = cell.data, cell.labeled, cell.seed
+            name, other = first.setdefault(task, (cell.name, scores))
+            _check_same_cases(cell.name, scores, name, other)
+            found[Key(cell.data, cell.labeled, cell.method, branch, cell.seed)] = scores
     return found
 
 
@@ -113,7 +113,7 @@ def read_cell(path: Path) -> dict[Answer, CaseScores]:
 def answering(
     branch: Answering, recommended: Answer | None, had: Mapping[Answer, object]
 ) -> Answer:
-    """The answer of a run that stands behind a row of the table: a student, but where recommended.
+    """The answer shown in a row: the student of the branch, or for `recommended` the run's choice.
 
     Args:
         branch: what the suite shows.
@@ -137,7 +137,7 @@ def _answers(
     recommended: Answer | None = None
     if protocol == "honest" and metrics.get("recommended"):
         recommended = metrics["recommended"], metrics.get("recommended_role") or "student"
-    for branch in folder.suite.methods[cell.cell.method].branches:
+    for branch in folder.suite.methods[cell.method].branches:
         name = answering(branch, recommended, had)
         if name in had:
             yield branch, had[name]

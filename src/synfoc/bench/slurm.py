@@ -78,8 +78,8 @@ def run_on_slurm(
     submitit = _submitit()
     jobs = folder.path / "jobs"
     waiting = _submitted_before(folder, jobs)
-    busy = {job.cell.cell.name for job in waiting}
-    left = [cell for cell in unfinished(folder.cells) if cell.cell.name not in busy]
+    busy = {job.cell.name for job in waiting}
+    left = [cell for cell in unfinished(folder.cells) if cell.name not in busy]
     waiting += _submit(submitit, folder, jobs, left, device, options)
     _wait(folder, jobs, waiting, console)
 
@@ -116,7 +116,7 @@ def _submitted_before(folder: SuiteFolder, jobs: Path) -> list[CellJobs]:
     record = {name: cells for name, cells in before.items() if any(name == n for n, _ in alive)}
     if record != before:
         write_json(jobs / "submitted.json", record)
-    cells = {cell.cell.name: cell for cell in folder.cells}
+    cells = {cell.name: cell for cell in folder.cells}
     return [
         CellJobs(cells[cell], (name, place), alive[name, place].job)
         for name, members in record.items()
@@ -136,8 +136,8 @@ def _submit(
     with told(jobs):
         jobs.mkdir(exist_ok=True)
     arrays = []
-    for devices in sorted({cell.cell.config.train.devices for cell in cells}):
-        same = [cell for cell in cells if cell.cell.config.train.devices == devices]
+    for devices in sorted({cell.config.train.devices for cell in cells}):
+        same = [cell for cell in cells if cell.config.train.devices == devices]
         for start in range(0, len(same), ARRAY):
             name = f"{PREFIX}{folder.suite.name}-{secrets.token_hex(4)}"
             executor = submitit.SlurmExecutor(jobs, max_num_timeout=REQUEUES)
@@ -145,7 +145,7 @@ def _submit(
             arrays.append((name, executor, same[start : start + ARRAY]))
     submitted = []
     for name, executor, members in arrays:
-        names = [cell.cell.name for cell in members]
+        names = [cell.name for cell in members]
         for cell in members:
             cell.failure.unlink(missing_ok=True)
         write_json(jobs / "submitted.json", {**_record(jobs), name: names})

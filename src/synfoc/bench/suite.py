@@ -119,10 +119,6 @@ class Cell:
         """`fundus_disc/IDRiD-10/synfoc/seed1`: its place below `cells/`."""
         return f"{self.data}/{self.labeled}/{self.method}/seed{self.seed}"
 
-    def folder(self, out: Path) -> Path:
-        """Its run folder."""
-        return out / "cells" / self.name
-
 
 def label_name(labeled: Labeled) -> str:
     """`IDRiD-10`, `IDRiD-3-patients`, `all`, or the name of the list."""

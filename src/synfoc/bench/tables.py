@@ -24,7 +24,7 @@ TEX = {
 
 
 @dataclass(frozen=True)
-class Cell:
+class Number:
     """A number with what stands beside it, in percent, points, px or mm; or words instead."""
 
     value: float | None = None
@@ -71,7 +71,7 @@ class Row:
     """Two names and one cell per column."""
 
     names: tuple[str, str]
-    cells: tuple[Cell, ...]
+    cells: tuple[Number, ...]
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Table:
     """Sentences that the tables of a suite share; a page says them once."""
 
 
-NUMBERS = [f.name for f in fields(Cell) if f.name not in ("planned", "signed", "best")]
+NUMBERS = [f.name for f in fields(Number) if f.name not in ("planned", "signed", "best")]
 
 
 def mark_best(rows: Sequence[Row], largest: Sequence[bool | None]) -> tuple[Row, ...]:
@@ -210,20 +210,20 @@ def _signed(value: float) -> str:
     return text if text.startswith("-") or text == "0.0" else f"+{text}"
 
 
-def _markdown_cell(cell: Cell) -> str:
+def _markdown_cell(cell: Number) -> str:
     text = _plain_markdown(cell.text)
     if cell.best:
         text = f"**{text}**"
     return f"{text} ({'; '.join(cell.beside)})" if cell.beside else text
 
 
-def _html_cell(cell: Cell) -> str:
+def _html_cell(cell: Number) -> str:
     text = escape(cell.text if cell.words else cell.text.replace(" ", "\u00a0"))
     beside = "".join(f"<small>{escape(words)}</small>" for words in cell.beside)
     return f"<td>{f'<b>{text}</b>' if cell.best else text}{beside}</td>"
 
 
-def _tex_cell(cell: Cell) -> str:
+def _tex_cell(cell: Number) -> str:
     text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
     beside = _tex("; ".join(cell.beside))
     return rf"{text} {{\scriptsize ({beside})}}" if beside else text

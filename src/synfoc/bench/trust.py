@@ -62,7 +62,7 @@ def run_errors(cell: CellFolder) -> RunErrors | None:
         return None
     metrics = read_json(cell.metrics("honest"), "scores of a cell")
     summary = cell.run.read_summary()
-    branch = metrics.get("recommended") or cell.cell.config.method.branches
+    branch = metrics.get("recommended") or cell.config.method.branches
     answer: Answer = branch, metrics.get("recommended_role") or "student"
     errors = estimate_errors(metrics, answer)
     if not errors:
@@ -70,8 +70,8 @@ def run_errors(cell: CellFolder) -> RunErrors | None:
     views = 100 * float(summary["calibration"][answer[0]][answer[1]]["views"])
     measured = metrics["branches"][answer[0]][answer[1]]["domains"]
     return RunErrors(
-        cell=cell.cell.name,
-        data=cell.cell.data,
+        cell=cell.name,
+        data=cell.data,
         kind=kind_of(cell),
         answer=answer,
         errors={

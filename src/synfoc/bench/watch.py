@@ -30,7 +30,7 @@ class Forecast:
 
     def learn(self, cell: CellFolder, seconds: float) -> None:
         """Note that a cell took so long."""
-        self._seconds.setdefault(cell.cell.method, []).append(seconds)
+        self._seconds.setdefault(cell.method, []).append(seconds)
 
     def left(self, cells: Sequence[CellFolder], workers: int) -> float | None:
         """Seconds that these cells will take; None while nothing is known.
@@ -42,8 +42,8 @@ class Forecast:
             return None
         total = 0.0
         for cell in cells:
-            times = self._seconds.get(cell.cell.method, known)
-            share = 1 - cell.step() / cell.cell.config.train.steps
+            times = self._seconds.get(cell.method, known)
+            share = 1 - cell.step() / cell.config.train.steps
             total += sum(times) / len(times) * max(share, 0.05)
         return total / max(1, workers)
 
@@ -54,7 +54,7 @@ class Watch:
     def __init__(self, folder: SuiteFolder, workers: int, console: Console | None) -> None:
         self.folder, self.workers, self.console = folder, workers, console
         self._forecast = Forecast(folder.cells)
-        self._states = {cell.cell.name: cell.state for cell in folder.cells}
+        self._states = {cell.name: cell.state for cell in folder.cells}
         self._began: dict[str, float] = {}
         self._live: Live | None = None
         if console is not None and console.is_terminal:
@@ -79,7 +79,7 @@ class Watch:
 
     def ended(self, cell: CellFolder) -> None:
         """A cell is done, failed, or was stopped."""
-        name = cell.cell.name
+        name = cell.name
         self._states[name] = state = cell.state
         seconds = time.monotonic() - self._began.pop(name, time.monotonic())
         if state == "done":
@@ -95,21 +95,20 @@ class Watch:
     def update(self, running: Sequence[CellFolder]) -> None:
         """Draw what runs now."""
         for cell in running:
-            self._began.setdefault(cell.cell.name, time.monotonic())
+            self._began.setdefault(cell.name, time.monotonic())
         if self._live is not None:
             self._live.update(Group(self._table(running), self._bar()))
 
     def _table(self, running: Sequence[CellFolder]) -> Table:
         """Rows methods, columns data set and labeled images; seeds side by side in a place."""
-        steps = {c.cell.name: f"{c.step()}/{c.cell.config.train.steps}" for c in running}
-        columns = list(dict.fromkeys((c.cell.data, c.cell.labeled) for c in self.folder.cells))
+        steps = {c.name: f"{c.step()}/{c.config.train.steps}" for c in running}
+        columns = list(dict.fromkeys((c.data, c.labeled) for c in self.folder.cells))
         table = Table(box=None, padding=(0, 1))
         table.add_column("")
         for data, labeled in columns:
             table.add_column(f"{data}\n{labeled}")
         places: dict[tuple[str, str, str], list[str]] = {}
-        for folder in self.folder.cells:
-            cell = folder.cell
+        for cell in self.folder.cells:
             mark = steps.get(cell.name) or MARKS[self._states[cell.name]]
             places.setdefault((cell.method, cell.data, cell.labeled), []).append(mark)
         for key, method in self.folder.suite.methods.items():
@@ -125,7 +124,7 @@ class Watch:
 
     def _left(self) -> str:
         open_cells = [
-            c for c in self.folder.cells if self._states[c.cell.name] not in ("done", "failed")
+            c for c in self.folder.cells if self._states[c.name] not in ("done", "failed")
         ]
         seconds = self._forecast.left(open_cells, self.workers)
         return f"ETA {'--:--' if seconds is None else clock(seconds)}"

@@ -92,12 +92,12 @@ def _start(
     device: str,
     gpus: Sequence[str],
 ) -> Worker:
-    command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.cell.name]
+    command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.name]
     environment = dict(os.environ)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
     environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
     if gpus:
-        each = cell.cell.config.train.devices
+        each = cell.config.train.devices
         dealt = [gpus[(number * each + i) % len(gpus)] for i in range(each)]
         environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(dealt))
     with told(cell.log):
