@@ -3,17 +3,17 @@
 Two numbers are known of every part of a mask (evidence.py): its expected Dice e, which takes
 probabilities for true, and the agreement a of two networks. What they are worth is learned from
 views of the labeled images, from plain ones to the strong views of training, which stand in for
-other scanners. They are turned upside down, as no view of training is: networks know their few
-labeled images by heart, and would be as sure of them as of no others.
+other scanners. They are also turned upside down, which training never does: the networks have
+memorized the labeled images, and would look surer on them than on any other image.
 
     Dice of a part   ~  w_0 + w_e e + w_a a,   w_e, w_a >= 0, least squares
     an empty mask    :  (how many were rightly empty) / (how many were empty + 1)
     estimated Dice   =  mean over parts, each within [0, 1]
 
-Two points are added that no view may show: full evidence scores 1, none scores 0. The line through
-all of them, and not the mean of the views, decides: how hard the views are matters little. Where no
-empty mask was seen one is worth 0: a missed organ is the safer guess. An estimate, not a
-measurement: how far off it was on real images stands in docs/trust.md.
+Two points are always added: full evidence scores 1, none scores 0. The fitted line decides, not the
+mean over views, so it matters little how hard the views are. If no empty mask was seen, an empty
+mask is estimated at 0: a missed organ is the safer guess. An estimate, not a measurement: how far
+off it was on real images stands in docs/trust.md.
 """
 
 from __future__ import annotations

@@ -262,7 +262,7 @@ def _scored(
 
 
 def _of_classes_that_occur(rows: list[CaseScore]) -> list[CaseScore]:
-    """Leave out classes that are in no label: not drawing what is nowhere proves nothing."""
+    """Leave out classes that occur in no label: an empty prediction would score 1 there."""
     names = scored_classes(rows)
     there = {row.class_name for row in rows if row.scores.empty not in ("both", "label")}
     absent = [name for name in names if name not in there]

@@ -129,7 +129,7 @@ class Journal:
 
 
 def _tensorboard() -> Any:
-    """TensorBoard's writer; asked for before the first step, so that it is not missed later."""
+    """TensorBoard's writer, imported before the first step: if it is missing, the run stops there."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:

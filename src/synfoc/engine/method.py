@@ -22,7 +22,7 @@ from synfoc.methods.uamt import uamt_step
 from synfoc.methods.unimatch import unimatch_step
 
 Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
-"""Networks, batch, steps done, what takes a loss that is complete -> losses."""
+"""(networks, batch, steps done, release) -> losses."""
 
 
 def lam_of(config: Config, k: int) -> float:

@@ -74,8 +74,8 @@ def make_fabric(config: Config, device: torch.device) -> Fabric:
 def started_by_srun(devices: int) -> bool:
     """Whether this process is one of so many tasks that Slurm started for one run.
 
-    A job of one task and a shell inside an allocation are not, whatever their variables say: these
-    tell what was reserved. Such a run starts its other processes itself.
+    A job of one task, or a shell inside an allocation, has the same variables: they describe what
+    was reserved. Only SLURM_STEP_NUM_TASKS tells; else the run starts its other processes itself.
     """
     return devices > 1 and os.environ.get("SLURM_STEP_NUM_TASKS") == str(devices)
 

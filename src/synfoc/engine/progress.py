@@ -20,7 +20,8 @@ PLAIN_SECONDS = 15.0
 class Display:
     """Progress of one long task on a console, used as a context; silent where `console` is None.
 
-    The time left is counted from the first update, so that a resumed run does not boast.
+    The time left is counted from the first update, so that steps done before resuming do not make
+    it too short.
     """
 
     def __init__(self, console: Console | None, total: int, what: str = "step") -> None:

@@ -41,9 +41,9 @@ class Models:
 
 
 Release: TypeAlias = Callable[[Tensor], Tensor]
-"""Given a loss as soon as nothing else needs its graph; gives back what stands for it in the sum.
-The engine runs its backward then and there, so that its graph is gone before the next one is
-built, and gives back the number alone."""
+"""Called with a loss whose graph nothing else needs; returns what takes its place in the sum.
+The engine runs backward at once, which frees the graph before the next one is built, and returns
+the detached value."""
 
 
 def keep(loss: Tensor) -> Tensor:
