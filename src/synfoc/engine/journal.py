@@ -129,7 +129,7 @@ class Journal:
 
 
 def _tensorboard() -> Any:
-    """TensorBoard's writer, imported before the first step: if it is missing, the run stops there."""
+    """TensorBoard's writer, imported before the first step: where it is missing, none is taken."""
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
