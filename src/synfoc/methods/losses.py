@@ -101,47 +101,47 @@ def ce_dice(
 
 
 def consensus_loss(
-    P_s: Float[Tensor, "B K l l"],
-    P_u: Float[Tensor, "B K p p"],
-    agree_s: Float[Tensor, "B l l"],
-    agree_u: Float[Tensor, "B p p"],
+    P_MS: Float[Tensor, "B K l l"],
+    P_UT: Float[Tensor, "B K p p"],
+    agree_L: Float[Tensor, "B l l"],
+    agree_P: Float[Tensor, "B p p"],
 ) -> Float[Tensor, ""]:
     """Entropy of both students where they agree, each at its own resolution.
 
-        L_c = 1/2 [mean(-P_s ln P_s * agree) + mean(-P_u ln P_u * agree)]
+        L_c = 1/2 [mean(-P_MS ln P_MS * agree) + mean(-P_UT ln P_UT * agree)]
 
     Means run over all B*K*h*w entries; probabilities are clamped to [1e-10, 1] first.
 
     Args:
-        P_s: probabilities of the foundation model at L.
-        P_u: probabilities of the U-Net at P.
-        agree_s: 1 where both students choose the same class, else 0, at L.
-        agree_u: the same at P.
+        P_MS: probabilities of the foundation model at L.
+        P_UT: probabilities of the U-Net at P.
+        agree_L: 1 where both students choose the same class, else 0, at L.
+        agree_P: the same at P.
 
     Source: Eq. 9.
     """
-    certain_s = (_entropy(P_s) * agree_s[:, None]).mean()
-    certain_u = (_entropy(P_u) * agree_u[:, None]).mean()
-    return (certain_s + certain_u) / 2
+    sure_MS = (_entropy(P_MS) * agree_L[:, None]).mean()
+    sure_UT = (_entropy(P_UT) * agree_P[:, None]).mean()
+    return (sure_MS + sure_UT) / 2
 
 
 def divergence_loss(
-    P_s: Float[Tensor, "B K h w"],
-    P_u: Float[Tensor, "B K h w"],
+    P_MS: Float[Tensor, "B K h w"],
+    P_UT: Float[Tensor, "B K h w"],
     differ: Float[Tensor, "B h w"],
 ) -> Float[Tensor, ""]:
     """Mean squared difference of both students where they disagree.
 
-        L_d = mean((P_s - P_u)^2 * differ), over all B*K*h*w entries
+        L_d = mean((P_MS - P_UT)^2 * differ), over all B*K*h*w entries
 
     Args:
-        P_s: probabilities of the foundation model, brought to the U-Net's side.
-        P_u: probabilities of the U-Net.
+        P_MS: probabilities of the foundation model, brought to the U-Net's side.
+        P_UT: probabilities of the U-Net.
         differ: 1 where the students choose different classes, else 0.
 
     Source: Eq. 10. Gradients reach both networks [authors' code].
     """
-    return ((P_s - P_u) ** 2 * differ[:, None]).mean()
+    return ((P_MS - P_UT) ** 2 * differ[:, None]).mean()
 
 
 def _entropy(P: Tensor) -> Tensor:

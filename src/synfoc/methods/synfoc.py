@@ -7,8 +7,9 @@ One step, in the order of the paper:
 
 Names are the paper's symbols. P probabilities, Q labels, W trust, M paste region; then the view
 (_x labeled, _w weak, _s strong, _c copy-paste), the model (_UT U-Net, _MS MedSAM, _EN fused) and
-_hat for a teacher: P_w_UT_hat is the U-Net teacher on the weak view. A last _P or _L is the side
-of a map that has two: P the U-Net's, L that of MedSAM's logits.
+_hat for a teacher: P_w_UT_hat is the U-Net teacher on the weak view. Fused maps are of teachers on
+the weak view, so _EN says neither. A last _P or _L is the side of a map that has two: P the
+U-Net's, L that of MedSAM's logits.
 Shapes: B images, K = C + 1 classes with background 0.
 
 Tensors in, tensors out: no files, devices, clocks or hidden random numbers here.
