@@ -13,8 +13,9 @@ import torch
 from rich.console import Console
 
 from synfoc.config import Config, parse_config
+from synfoc.engine.cost import estimate_step
 from synfoc.engine.evaluate import evaluate
-from synfoc.engine.machine import choose_device, choose_precision, estimate_step
+from synfoc.engine.machine import choose_device, choose_precision
 from synfoc.engine.progress import progress_callback
 from synfoc.engine.train import train
 from synfoc.images.phantom import write_phantom

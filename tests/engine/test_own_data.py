@@ -12,8 +12,9 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from synfoc.engine import machine
-from synfoc.engine.machine import choose_precision, defaults_for, emulated, estimate_step
+from synfoc.engine import cost, machine
+from synfoc.engine.cost import Measured, estimate_step
+from synfoc.engine.machine import choose_precision, defaults_for, emulated
 from synfoc.engine.own_data import compose_config
 from synfoc.engine.prepare import prepare
 from synfoc.errors import UserError
@@ -105,6 +106,46 @@ def test_the_estimate_counts_what_backward_needs() -> None:
     assert all(p.grad is None for p in networks.unet.parameters())
 
 
+def test_weights_in_low_precision_are_counted_once_and_activations_per_image() -> None:
+    """bf16: the second layer's 64 x 1024 weights; of an image 256 pixels and 64 features."""
+    network = nn.Sequential(
+        nn.Flatten(), nn.Linear(256, 64, bias=False), nn.Linear(64, 1024, bias=False)
+    )
+    found = cost._measure(network, 4, 1, 16, torch.device("cpu"), "bf16")
+    assert (found.once, found.each) == (2 * 64 * 1024, 2 * (256 + 64))
+    assert 0 < found.forward < found.both
+    assert network.training
+
+
+@pytest.mark.parametrize(
+    ("method", "branches", "gib"),
+    [
+        ("synfoc", "both", 6 * 2 + 2),  # one batch of the U-Net, both views of MedSAM at once
+        ("synfoc", "medsam", 2 * 2 + 1),  # the labeled view is gone before the other one
+        ("supervised", "both", 4 * 2 + 2),
+        ("unimatch", "unet", 6 * 2 + 3),  # two strong views and dropped features
+        ("bcp", "unet", 2 * 2 + 2),  # two mixtures of one image
+    ],
+)
+def test_what_is_released_takes_no_memory(
+    monkeypatch: pytest.MonkeyPatch, method: str, branches: str, gib: float
+) -> None:
+    """A batch of two; an image keeps 2 GiB, and each graph one more."""
+    from synfoc.models.build import build_networks
+
+    used = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0))
+    monkeypatch.setattr(psutil, "Process", lambda: used)
+    monkeypatch.setattr(cost, "_measure", lambda *_: Measured(0, 0, 2**30, 2 * 2**30))
+    weights = ("train.device=cpu", "medsam.weights=random:vit-tiny", "unet.width=4")
+    chosen = (f"method.name={method}", f"method.branches={branches}", "method.batch=2")
+    config = compose_config(None, Path("x"), None, 64, (*weights, *chosen)).config
+    networks = build_networks(
+        config, classes=2, channels=1, generator=torch.Generator().manual_seed(0)
+    )
+    found = estimate_step(networks, config, torch.device("cpu"), "fp32")
+    assert gib < found.memory_gib < gib + 0.1  # weights and their optimizers
+
+
 class SlowGuide(nn.Module):
     """1 MiB of weights, a second for an answer."""
 
@@ -125,7 +166,7 @@ def test_a_guide_is_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> Non
 
     used = SimpleNamespace(memory_info=lambda: SimpleNamespace(rss=0))
     monkeypatch.setattr(psutil, "Process", lambda: used)
-    monkeypatch.setattr(machine, "_measure", lambda *_: (0.0, 0.0, 0.0))  # all but the guide
+    monkeypatch.setattr(cost, "_measure", lambda *_: Measured(0, 0, 0, 0))  # all but the guide
     changes = ("method.name=semisam", "method.branches=unet", "data.classes=[a, b, c]")
     weights = ("train.device=cpu", "medsam.weights=random:vit-tiny", "unet.width=4")
     config = compose_config(None, Path("x"), None, 64, (*changes, *weights)).config

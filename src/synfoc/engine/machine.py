@@ -1,4 +1,4 @@
-"""What this machine offers, what a run will cost on it, and defaults that fit it."""
+"""What this machine offers, and defaults that fit it."""
 
 from __future__ import annotations
 
@@ -6,23 +6,15 @@ import contextlib
 import ctypes
 import os
 import sys
-import time
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import psutil
 import torch
-from torch import Tensor, nn
 
-from synfoc.config import Config
 from synfoc.errors import UserError
-
-if TYPE_CHECKING:
-    from synfoc.models.build import Networks
 
 Precision = Literal["fp32", "bf16", "fp16"]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
-QUICK = 1.0  # seconds; what takes less is measured on a whole batch
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
@@ -121,127 +113,6 @@ def free_memory_gib(device: torch.device) -> float:
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + reserve) / 2**30
     return float(psutil.virtual_memory().available) / 2**30
-
-
-PASSES: dict[str, tuple[float, float]] = {
-    "synfoc": (2, 1.5),  # the U-Net student labels too, MedSAM's does not
-    "supervised": (1, 0),
-    "fixmatch": (2, 1),
-    "unimatch": (4, 1),
-    "uamt": (2, 9),
-    "symgd": (4, 3),
-    "bcp": (1, 1),  # both mixtures are half a batch
-    "semisam": (2, 1),  # and one look of the guide, which is counted by itself
-}
-"""Method -> batches that pass each student with a graph, and that pass any network without."""
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """What one step will cost: memory at its peak, and time."""
-
-    memory_gib: float
-    seconds: float
-    free_gib: float
-
-    def text(self, steps: int) -> str:
-        """One line for a person."""
-        minutes = self.seconds * steps / 60
-        length = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
-        return (
-            f"estimate: {self.memory_gib:.1f} GiB of {self.free_gib:.0f} GiB free, "
-            f"{self.seconds:.2f} s per step, about {length} for {steps} steps"
-        )
-
-
-def estimate_step(
-    networks: Networks, config: Config, device: torch.device, precision: Precision
-) -> Estimate:
-    """Measure some images forward and backward through each student and scale to the whole step.
-
-    Activations that backward needs are counted, not guessed: every tensor that autograd saves
-    passes a hook. How many images pass with and without a graph: `PASSES`. Of several processes
-    each has its share of the batch.
-    """
-    batch, channels = config.method.batch // config.train.devices, config.data.channels or 1
-    memory = seconds = 0.0
-    for network, side in (
-        (networks.unet, networks.sides.unet),
-        (networks.medsam, networks.sides.medsam),
-    ):
-        if network is None:
-            continue
-        forward, both, saved = _measure(network, batch, channels, side, device, precision)
-        learning, looking = PASSES[config.method.name]
-        seconds += batch * (learning * both + looking * forward)
-        parameters = sum(p.numel() * p.element_size() for p in network.parameters())
-        trained = sum(p.numel() * 4 for p in network.parameters() if p.requires_grad)
-        memory += parameters + 4 * trained + saved * batch * learning
-    if networks.guide is not None:
-        boxes = len(config.data.classes or (1,))
-        seconds += _look(networks.guide, batch, boxes, networks.sides.medsam, device, precision)
-        memory += sum(p.numel() * p.element_size() for p in networks.guide.parameters())
-    started = 0.0 if device.type == "cuda" else psutil.Process().memory_info().rss
-    return Estimate((memory + started) / 2**30, seconds, free_memory_gib(device))
-
-
-def _measure(
-    network: nn.Module,
-    batch: int,
-    channels: int,
-    side: int,
-    device: torch.device,
-    precision: Precision,
-) -> tuple[float, float, float]:
-    """Seconds forward, seconds forward + backward, bytes saved for backward; each per image."""
-    saved: dict[int, int] = {}
-
-    def keep(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        saved[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    def timed(images: int) -> tuple[float, float]:
-        view = torch.zeros(images, channels, side, side, device=device)
-        start = _clock(device)
-        with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
-            logits = network(view)
-        forward = _clock(device) - start
-        logits.float().sum().backward()
-        return forward, _clock(device) - start
-
-    own = {p.untyped_storage().data_ptr() for p in network.parameters()}
-    training = network.training
-    network.eval()  # a zero image must not move batch-norm statistics
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        forward, both = timed(1)
-    kept = float(sum(n for pointer, n in saved.items() if pointer not in own))
-    # Small networks take longer per image when they get one alone, and at first. A batch that
-    # memory does not hold is what this estimate is to warn of, not to die of.
-    fits = kept * batch / 2**30 < free_memory_gib(device)
-    images, times = (batch, 2) if both < QUICK and fits else (1, 1)
-    for _ in range(times):
-        forward, both = timed(images)
-    network.train(training)
-    network.zero_grad(set_to_none=True)
-    return forward / images, both / images, kept
-
-
-def _look(
-    guide: nn.Module, batch: int, boxes: int, side: int, device: torch.device, precision: Precision
-) -> float:
-    """Seconds in which the guide answers to a batch with so many boxes in each image."""
-    view, places = torch.zeros(batch, 1, side, side), torch.zeros(batch, boxes, 4)
-    start = _clock(device)
-    with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
-        guide(view.to(device), places.to(device))
-    return _clock(device) - start
-
-
-def _clock(device: torch.device) -> float:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dict[str, Any]:

@@ -32,13 +32,13 @@ from synfoc.engine.checkpoint import (
     on_test,
     read_progress,
 )
+from synfoc.engine.cost import estimate_step
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.journal import Journal
 from synfoc.engine.machine import (
     choose_device,
     choose_precision,
     emulated,
-    estimate_step,
     keep_freed_memory,
 )
 from synfoc.engine.method import method_of
