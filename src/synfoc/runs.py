@@ -1,7 +1,8 @@
 """The run folder: names and schemas of its files; no torch.
 
     config.yaml            the resolved config, which repeats the run
-    environment.json       versions, machine, commit, command line: `environment()` and the device
+    environment.json       versions, machine, commit, command line: `environment()`, the device,
+                           name of the GPU and version of CUDA
     split.json             labeled, unlabeled and test cases with sha256
     metrics.jsonl          one line per `train.log_every` steps and per evaluation:
                            {step, loss, L_x_UT, L_x_MS, L_u_UT, L_u_MS, L_c, L_d, lam, alpha,

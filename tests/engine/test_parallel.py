@@ -47,6 +47,15 @@ def test_a_batch_that_cannot_be_divided_is_refused(settings: Settings) -> None:
         make_fabric(settings("train.devices=3"), torch.device("cpu"))
 
 
+def test_fewer_gpus_than_processes_are_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    with pytest.raises(UserError, match="fewer GPUs than processes: 1") as told:
+        make_fabric(settings("train.devices=2"), torch.device("cuda"))
+    assert told.value.fix.startswith("--set train.devices=1")
+
+
 def test_slurm_is_asked_only_for_runs_that_srun_started(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

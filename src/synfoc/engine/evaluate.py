@@ -28,6 +28,7 @@ from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.examples import save_examples
 from synfoc.engine.inference import Answer, Branch, Segmenter
+from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.metrics import EMPTY_POLICY, Protocol
 from synfoc.engine.scores import (
     METRICS,
@@ -50,6 +51,7 @@ Progress: TypeAlias = Callable[[int, int, str], None]
 ONE_DOMAIN = "all"
 
 
+@full_gpu_told(fix="--device cpu, or end what else uses the GPU")
 def evaluate(
     run: AnyPath,
     *,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from synfoc.batches.split import equal_images, save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
 from synfoc.engine.estimate import plain_calibration
-from synfoc.engine.machine import peak_memory_gib
+from synfoc.engine.machine import gpu_of, peak_memory_gib
 from synfoc.engine.method import lam_of
 from synfoc.environment import environment
 from synfoc.errors import UserError
@@ -57,6 +57,7 @@ class Journal:
         about: dict[str, Any] = environment()
         about |= {
             "device": str(self.fabric.device),
+            **gpu_of(self.fabric.device),
             "processes": self.fabric.world_size,
             "precision": precision,
             "notices": notices,

@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import os
 import sys
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import psutil
@@ -94,6 +95,37 @@ def keep_freed_memory(device: torch.device) -> None:
         libc.mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
+@contextlib.contextmanager
+def full_gpu_told(fix: str) -> Iterator[None]:
+    """Work that may need more memory than the GPU has; a decorator of whole functions, too.
+
+    Raises:
+        UserError: CUDA is out of memory; with this fix.
+    """
+    try:
+        yield
+    except torch.cuda.OutOfMemoryError as error:
+        raise UserError(
+            "the memory of the GPU does not suffice",
+            found=". ".join(str(error).split(". ")[:3]),  # the rest is about torch's allocator
+            expected="a GPU with more memory, or work that needs less",
+            fix=fix,
+        ) from error
+
+
+def gpu_of(device: torch.device) -> dict[str, str | None]:
+    """Name of the GPU and version of CUDA, for the record; nothing for a CPU."""
+    if device.type != "cuda":
+        return {}
+    return {"gpu": torch.cuda.get_device_name(device), "cuda": torch.version.cuda}
+
+
+def reset_peak_memory(device: torch.device) -> None:
+    """Let `peak_memory_gib` count from here on a GPU; what a process has held cannot be reset."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+
+
 def peak_memory_gib(device: torch.device) -> float:
     """Largest memory that this process has held so far, in GiB: GPU memory on CUDA, else RAM."""
     if device.type == "cuda":
@@ -109,10 +141,21 @@ def peak_memory_gib(device: torch.device) -> float:
 def free_memory_gib(device: torch.device) -> float:
     """Memory that can still be had, in GiB."""
     if device.type == "cuda":
+        if device.index is None:
+            device = torch.device("cuda", _local_rank() % torch.cuda.device_count())
         # What torch holds in reserve serves its next tensors.
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + reserve) / 2**30
     return float(psutil.virtual_memory().available) / 2**30
+
+
+def _local_rank() -> int:
+    """Which of this machine's processes of a run this is, before Fabric is made.
+
+    Asking a GPU takes some of its memory, so that each process asks its own.
+    """
+    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
+    return int(os.environ.get("SLURM_LOCALID" if tasks > 1 else "LOCAL_RANK", "0"))
 
 
 def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dict[str, Any]:

@@ -44,7 +44,7 @@ def make_fabric(config: Config, device: torch.device) -> Fabric:
     """Devices, processes and precision of a run.
 
     Raises:
-        UserError: the batch cannot be divided among the processes.
+        UserError: the batch cannot be divided among the processes, or there are fewer GPUs.
     """
     devices, batch = config.train.devices, config.method.batch
     if batch % devices:
@@ -57,6 +57,14 @@ def make_fabric(config: Config, device: torch.device) -> Fabric:
     precision = choose_precision(config.train.precision, device)
     fp16 = precision == "fp16"
     nodes = int(os.environ["SLURM_NNODES"]) if started_by_srun(devices) else 1
+    gpus = torch.cuda.device_count()
+    if device.type == "cuda" and devices // nodes > gpus:
+        raise UserError(
+            f"there are fewer GPUs than processes: {gpus}",
+            found=f"train.devices {devices}, on {nodes} machine(s)",
+            expected="one GPU per process",
+            fix=f"--set train.devices={gpus * nodes}, or see CUDA_VISIBLE_DEVICES",
+        )
     scaler = [SharedScaler("16-mixed", device.type)] if fp16 else []
     # Its remarks on precision and seeds are in our own first lines already.
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)

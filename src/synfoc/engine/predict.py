@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmenter
+from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.mask_names import (
     OVERLAY,
     PROBABILITIES,
@@ -48,6 +49,7 @@ from synfoc.runs import RunFolder
 from synfoc.storage import AnyPath
 
 
+@full_gpu_told(fix="--device cpu, or end what else uses the GPU")
 def predict(
     run: AnyPath,
     images: AnyPath | Sequence[AnyPath],

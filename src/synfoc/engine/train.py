@@ -39,7 +39,9 @@ from synfoc.engine.machine import (
     choose_device,
     choose_precision,
     emulated,
+    full_gpu_told,
     keep_freed_memory,
+    reset_peak_memory,
 )
 from synfoc.engine.method import method_of
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
@@ -62,6 +64,7 @@ ASK_EVERY = 10
 """Steps between two questions whether any of several processes was told to stop."""
 
 
+@full_gpu_told(fix="--set medsam.recompute=true, or a smaller method.batch")
 def train(
     config: Config | None, out: AnyPath, *, resume: bool = False, console: Console | None = None
 ) -> Path:
@@ -78,7 +81,7 @@ def train(
         The run folder: networks in checkpoints/, curves in metrics.jsonl, see `synfoc.runs`.
 
     Raises:
-        UserError: input that cannot be trained on; nothing is written then.
+        UserError: input that cannot be trained on, and nothing is written then; a GPU that is full.
         Interrupted: Ctrl-C or SIGTERM; the run is saved.
     """
     out = Path(out)
@@ -217,6 +220,7 @@ class Trainer:
             Interrupted: asked to stop; everything is saved.
             UserError: the loss was not finite 20 times in a row.
         """
+        reset_peak_memory(self.fabric.device)
         progress, start = self.progress, time.perf_counter()
         for k, batch in enumerate(self._batches(), start=progress.step):
             forget_gradients(self.optimizers)

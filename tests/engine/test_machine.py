@@ -1,0 +1,70 @@
+"""GPUs that are full, are of another process, or are not there; without one."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from synfoc.config import Config
+from synfoc.engine import train as module
+from synfoc.engine.evaluate import evaluate
+from synfoc.engine.inference import Segmenter
+from synfoc.engine.machine import free_memory_gib, gpu_of
+from synfoc.engine.predict import predict
+from synfoc.engine.train import train
+from synfoc.errors import UserError
+
+Settings = Callable[..., Config]
+FULL = (
+    "CUDA out of memory. Tried to allocate 2.50 GiB. GPU 0 has a total capacity of 8.00 GiB of "
+    "which 1.00 GiB is free. Of the allocated memory 6.00 GiB is allocated by PyTorch."
+)
+
+
+def full(*_: object, **__: object) -> None:
+    raise torch.cuda.OutOfMemoryError(FULL)
+
+
+def test_a_gpu_that_is_full_is_told_with_what_helps(
+    settings: Settings, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = train(settings("train.steps=1"), tmp_path / "run")
+    monkeypatch.setattr(module, "learn", full)
+    with pytest.raises(UserError, match="memory of the GPU") as told:
+        train(settings(), tmp_path / "other")
+    assert told.value.found.endswith("of which 1.00 GiB is free")
+    assert "medsam.recompute=true" in told.value.fix
+    assert "method.batch" in told.value.fix
+    monkeypatch.setattr(Segmenter, "segment_all", full)
+    with pytest.raises(UserError, match="memory of the GPU") as told:
+        evaluate(run, device="cpu")
+    assert "--device cpu" in told.value.fix
+    with pytest.raises(UserError, match="memory of the GPU"):
+        predict(run, squares / "beta/test/image", out=tmp_path / "masks", device="cpu")
+
+
+def test_each_process_asks_its_own_gpu_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two GPUs, of which the second has 3 GiB; process 1 that Fabric, torchrun or srun started."""
+    free = {0: 1, 1: 3}
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d: (free[d.index] * 2**30, 0))
+    for name in ("LOCAL_RANK", "SLURM_STEP_NUM_TASKS"):
+        monkeypatch.delenv(name, raising=False)
+    cuda = torch.device("cuda")
+    assert free_memory_gib(cuda) == 1
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    assert free_memory_gib(cuda) == 3
+    assert free_memory_gib(torch.device("cuda", 0)) == 1
+    monkeypatch.setenv("LOCAL_RANK", "0")
+    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
+    monkeypatch.setenv("SLURM_LOCALID", "1")
+    assert free_memory_gib(cuda) == 3
+
+
+def test_a_gpu_is_recorded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
+    assert gpu_of(torch.device("cuda", 0))["gpu"] == "NVIDIA A100"
+    assert gpu_of(torch.device("cpu")) == {}
