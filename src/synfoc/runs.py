@@ -6,7 +6,8 @@
     split.json             labeled, unlabeled and test cases with sha256
     metrics.jsonl          one line per `train.log_every` steps and per evaluation:
                            {step, loss, L_x_UT, L_x_MS, L_u_UT, L_u_MS, L_c, L_d, lam, alpha,
-                            phi_self, phi_mut, trusted, seconds of training so far}
+                            phi_self, phi_mut, trusted, seconds of training so far,
+                            loss_scale? (fp16: halved by each step in which a gradient overflowed)}
                            {step, kind: "evaluation", score, labeled_dice, agreement, stability,
                             pseudo_dice?: {unet, medsam, fused (by Eq. 3-6)}, test_dice?,
                             test?: {branch: {role: Dice}}}

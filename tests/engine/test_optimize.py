@@ -9,7 +9,13 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 
 from synfoc.config import Config, parse_config
-from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
+from synfoc.engine.optimize import (
+    SharedScaler,
+    Skips,
+    forget_gradients,
+    learn,
+    make_optimizers,
+)
 from synfoc.methods.schedules import learning_rate_factor
 from synfoc.models.build import Networks, build_networks
 
@@ -93,6 +99,21 @@ def test_a_loss_that_is_not_finite_leaves_students_as_they_were(config: Config) 
     before = [p.clone() for p in trained(networks)]
     after = learned(networks, config, [torch.inf])
     assert all(torch.equal(one, other) for one, other in zip(after, before, strict=True))
+
+
+def test_an_overflow_halves_the_scale_of_fp16_and_keeps_its_own_network_alone() -> None:
+    """Two weights at 1: the gradient of the first is infinite, that of the second is 1."""
+    precision = SharedScaler("16-mixed", "cpu")
+    weights = [torch.ones(1, requires_grad=True) for _ in range(2)]
+    optimizers = [torch.optim.SGD([w], 0.5) for w in weights]
+    before = precision.scale()
+    loss = weights[0] * torch.inf + weights[1]
+    precision.backward(loss.sum(), None)
+    for optimizer in optimizers:
+        precision.optimizer_step(optimizer)
+    precision.update()
+    assert [w.item() for w in weights] == [1, 0.5]
+    assert precision.scale() == before / 2
 
 
 def test_skips_are_counted_in_all_and_in_a_row() -> None:

@@ -10,6 +10,7 @@ from synfoc.engine.checkpoint import Progress, save_checkpoint
 from synfoc.engine.estimate import plain_calibration
 from synfoc.engine.machine import gpu_of, peak_memory_gib
 from synfoc.engine.method import lam_of
+from synfoc.engine.optimize import SharedScaler
 from synfoc.environment import environment
 from synfoc.errors import UserError
 from synfoc.models.build import save_base
@@ -73,6 +74,9 @@ class Journal:
         values = {k: v.item() for k, v in vars(step).items() if v is not None}
         lam = lam_of(self.prepared.config, progress.step - 1)
         line = {"step": progress.step, **values, "lam": lam, "seconds": progress.seconds}
+        precision = self.fabric.strategy.precision
+        if isinstance(precision, SharedScaler):
+            line["loss_scale"] = precision.scale()
         self.append(line)
         return line
 

@@ -36,6 +36,14 @@ class SharedScaler(MixedPrecision):  # type: ignore[misc]
         assert self.scaler is not None
         self.scaler.update()
 
+    def scale(self) -> float:
+        """What losses are multiplied with now; halved by each step in which a gradient overflowed.
+
+        This waits for the device.
+        """
+        assert self.scaler is not None
+        return float(self.scaler.get_scale())
+
 
 class Skips:
     """Steps without a finite loss, counted on the device so that no step waits for its number."""
@@ -105,7 +113,9 @@ def learn(
 ) -> Tensor:
     """Backward, one step of each optimizer, one step of each teacher; nothing waits for the device.
 
-    Where the loss is not finite, students stay as they are.
+    Where the loss is not finite, students stay as they are. In fp16 a student stays where a gradient
+    of its own is not finite, which the loss scale alone may have caused; one whose gradients are
+    finite moves, whatever the loss.
 
     Args:
         loss: with graph; its gradients are added to those that are there already.
