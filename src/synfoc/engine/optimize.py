@@ -113,8 +113,8 @@ def learn(
 ) -> Tensor:
     """Backward, one step of each optimizer, one step of each teacher; nothing waits for the device.
 
-    Where the loss is not finite, students stay as they are. In fp16 a student stays where a gradient
-    of its own is not finite, which the loss scale alone may have caused; one whose gradients are
+    Where the loss is not finite, students stay as they are. In fp16 a student stays where one of
+    its own gradients is not finite, which the loss scale alone may cause; one whose gradients are
     finite moves, whatever the loss.
 
     Args:
