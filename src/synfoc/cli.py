@@ -13,7 +13,7 @@ import sys
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, Optional
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Argument, Option
@@ -102,18 +102,17 @@ class SplitRule(str, Enum):
 RunArgument = Annotated[Path, Argument(metavar="RUN", help="Folder written by `synfoc train`.")]
 DeviceOption = Annotated[Device, Option("--device", help="Where the networks run.")]
 SetOption = Annotated[
-    Optional[list[str]],  # noqa: UP045  (typer reads it at run time on Python 3.10)
+    list[str] | None,
     Option("--set", metavar="KEY=VALUE", help="Change one setting, e.g. train.steps=500."),
 ]
 DataSetOption = Annotated[
-    Optional[list[str]],  # noqa: UP045
+    list[str] | None,
     Option(
         "--set",
         metavar="KEY=VALUE",
         help="Change one setting of the data, e.g. 'data.remap={255: 1}'.",
     ),
 ]
-OptionalPath = Optional[Path]  # noqa: UP045
 
 
 @app.callback(invoke_without_command=True)
@@ -130,15 +129,15 @@ def version(
 
 @app.command()
 def train(
-    config: Annotated[OptionalPath, Argument(help="YAML config, e.g. configs/fundus.yaml.")] = None,
+    config: Annotated[Path | None, Argument(help="YAML config, e.g. configs/fundus.yaml.")] = None,
     data: Annotated[
-        OptionalPath,
+        Path | None,
         Option(
             help="Own data, a folder or a CSV: without a config, or in the place of its data.path."
         ),
     ] = None,
     labeled: Annotated[
-        Optional[str],  # noqa: UP045
+        str | None,
         Option(
             metavar="DOMAIN:COUNT",
             help="The first COUNT images of DOMAIN are labeled; COUNT alone where there are no "
@@ -146,18 +145,18 @@ def train(
         ),
     ] = None,
     size: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         Option(help="Side in pixels at which both networks work."),
     ] = None,
-    steps: Annotated[Optional[int], Option(help="Optimizer steps.")] = None,  # noqa: UP045
-    out: Annotated[OptionalPath, Option("--out", "-o", help="New folder for the run.")] = None,
+    steps: Annotated[int | None, Option(help="Optimizer steps.")] = None,
+    out: Annotated[Path | None, Option("--out", "-o", help="New folder for the run.")] = None,
     resume: Annotated[
-        OptionalPath, Option(metavar="RUN", help="Go on with a run that was stopped.")
+        Path | None, Option(metavar="RUN", help="Go on with a run that was stopped.")
     ] = None,
     changes: SetOption = None,
-    device: Annotated[Optional[Device], Option(help="Where to train.")] = None,  # noqa: UP045
+    device: Annotated[Device | None, Option(help="Where to train.")] = None,
     devices: Annotated[
-        Optional[int],  # noqa: UP045
+        int | None,
         Option(help="Processes that share each batch, one per GPU."),
     ] = None,
     quiet: Annotated[bool, Option("--quiet", "-q", help="Show no progress.")] = False,
@@ -184,7 +183,7 @@ def train(
 def evaluate(
     run: RunArgument,
     data: Annotated[
-        OptionalPath,
+        Path | None,
         Option(
             help="Other data than the run's, a folder or a CSV: its test cases (all where it names "
             "none) without patients labeled in training. Labels are not needed. The scores take "
@@ -195,7 +194,7 @@ def evaluate(
         Checkpoint, Option(help="Which state of the networks.")
     ] = Checkpoint.best,
     protocol: Annotated[
-        Optional[Protocol],  # noqa: UP045
+        Protocol | None,
         Option(
             help="honest: mm, original size; paper: pixels at the U-Net's side (default: the one "
             "that goes with the run's rule)"
@@ -274,7 +273,7 @@ def predict(
 def report(
     runs: Annotated[list[Path], Argument(metavar="RUN...", help="One run, or several to compare.")],
     out: Annotated[
-        OptionalPath, Option("--out", "-o", help="HTML file; report.html in the first run.")
+        Path | None, Option("--out", "-o", help="HTML file; report.html in the first run.")
     ] = None,
 ) -> None:
     """Write one self-contained HTML page about a run, or about several side by side."""
@@ -294,13 +293,13 @@ def bench(
         Path, Option(help="Folder that the data sets of the suite are below.")
     ] = Path(),
     out: Annotated[
-        OptionalPath, Option("--out", "-o", help="Folder of the suite (default: bench/NAME).")
+        Path | None, Option("--out", "-o", help="Folder of the suite (default: bench/NAME).")
     ] = None,
     changes: SetOption = None,
     engine: Annotated[Engine, Option(help="Processes here, or jobs of a cluster.")] = Engine.local,
     workers: Annotated[int, Option(min=1, help="Cells at a time on this machine.")] = 1,
     slurm: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         Option(metavar="KEY=VALUE", help="Option of the jobs, e.g. partition=gpu, time=240."),
     ] = None,
     device: DeviceOption = Device.auto,
@@ -440,7 +439,7 @@ def weights_get(name: Annotated[str, Argument(help="A name from `synfoc weights 
 @weights_app.command("check")
 def weights_check(
     names: Annotated[
-        Optional[list[str]],  # noqa: UP045
+        list[str] | None,
         Argument(help="Names from `synfoc weights list`; all of them without a name."),
     ] = None,
 ) -> None:
