@@ -59,7 +59,7 @@ def main() -> None:
         ratio = rows[0]["images_per_s"] / theirs
         print(f"the authors' code, measured elsewhere: {theirs:.1f} images/s (ratio {ratio:.1f})")
     found = {"setting": given.setting, "threads": given.threads, "product_s": product, "rows": rows}
-    write(found, given.out, f"data-{given.setting}-{given.threads}")
+    write(found, given.out, f"data-{given.setting}-{given.threads}", torch.device("cpu"))
 
 
 def measure(setting: str, count: int, batches: int, cache_gib: float) -> dict[str, Any]:

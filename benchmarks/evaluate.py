@@ -23,6 +23,7 @@ from scipy import ndimage
 
 from measure import parser, product_seconds, seconds_of, write
 from synfoc.engine.evaluate import evaluate
+from synfoc.engine.machine import choose_device
 from synfoc.engine.metrics import Scores, score
 
 SHAPES = ((128, 30), (384, 30), (384, 60), (384, 100), (512, 80))
@@ -50,7 +51,7 @@ def main() -> None:
         metrics = evaluate(given.run, device=given.device)
         found["run"] = {"cases": metrics["cases"], "seconds": time.perf_counter() - start}
         print(f"{found['run']['cases']} cases in {found['run']['seconds']:.1f} s, all branches")
-    write(found, given.out, "evaluate")
+    write(found, given.out, "evaluate", choose_device(given.device) if given.run else cpu)
 
 
 def blob(side: int, radius: float, shift: tuple[int, int], waves: int) -> NDArray[np.bool_]:

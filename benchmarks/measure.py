@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from synfoc.engine.machine import gpu_of
 from synfoc.environment import environment
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -52,9 +53,10 @@ def parser(text: str) -> argparse.ArgumentParser:
     return found
 
 
-def write(found: dict[str, Any], out: Path | None, name: str) -> None:
+def write(found: dict[str, Any], out: Path | None, name: str, device: torch.device) -> None:
     """Keep the figures with the machine that they are from."""
     path = out or Path(__file__).parent / "results" / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(found | {"machine": environment()}, indent=1) + "\n")
+    machine = environment() | gpu_of(device)
+    path.write_text(json.dumps(found | {"machine": machine}, indent=1) + "\n")
     print(f"-> {path}")

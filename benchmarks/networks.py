@@ -53,7 +53,7 @@ def main() -> None:
                 print(line)
     product = product_seconds("fp32", device)
     found = {"batch": given.batch, "device": device.type, "product_s": product, "rows": rows}
-    write(found, given.out, f"networks-{device.type}")
+    write(found, given.out, f"networks-{device.type}", device)
 
 
 def build(name: str, side: int) -> nn.Module:

@@ -19,6 +19,7 @@ from measure import parser, write
 from synfoc.config import parse_config
 from synfoc.demo import settings_of
 from synfoc.engine.evaluate import evaluate
+from synfoc.engine.machine import choose_device
 from synfoc.engine.train import train
 from synfoc.images.phantom import write_phantom
 from synfoc.runs import RunFolder
@@ -43,7 +44,7 @@ def main() -> None:
             scores = "".join(f"{100 * row['dice'][b]:>9.1f}" for b in BRANCHES)
             print(f"{seed:<6}{precision:<11}{row['seconds']:>9.0f}{scores}", flush=True)
     compare(rows)
-    write({"rows": rows}, given.out, "precision")
+    write({"rows": rows}, given.out, "precision", choose_device(given.device))
 
 
 def one(seed: int, precision: str, device: str, changes: list[str]) -> dict[str, Any]:

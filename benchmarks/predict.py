@@ -49,7 +49,7 @@ def main() -> None:
     if not given.no_start:
         found["start_s"] = start(setting, given.device)
         print(f"`synfoc predict` of one image, from start to end: {found['start_s']:.2f} s")
-    write(found, given.out, f"predict-{given.setting}-{device.type}-{precision}")
+    write(found, given.out, f"predict-{given.setting}-{device.type}-{precision}", device)
 
 
 def rows(

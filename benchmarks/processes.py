@@ -20,6 +20,7 @@ from pathlib import Path
 
 from measure import parser, write
 from settings import SETTINGS
+from synfoc.engine.machine import choose_device
 from synfoc.images.phantom import write_phantom
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
@@ -57,7 +58,8 @@ def main() -> None:
     for n, median in medians.items():
         print(f"{n:>2} processes {median:>7.2f} s per step {first / median:>6.2f} times as fast")
     rows = [{"processes": n, "seconds": times} for n, times in seconds.items()]
-    write({"setting": vars(setting), "rows": rows, "cores": cores}, given.out, "processes")
+    found = {"setting": vars(setting), "rows": rows, "cores": cores}
+    write(found, given.out, "processes", choose_device(given.device))
 
 
 def one(config: Path, out: Path, processes: int, threads: int) -> float:

@@ -24,6 +24,7 @@ from matplotlib.figure import Figure
 
 from measure import parser, write
 from settings import SETTINGS, Setting
+from synfoc.engine.machine import choose_device
 
 BASE = replace(SETTINGS["demo"], side=128, unet_side=128)
 SERIES: dict[str, list[tuple[int, Setting, tuple[str, ...]]]] = {
@@ -40,19 +41,20 @@ def main() -> None:
     arguments.add_argument("--steps", type=int, default=3)
     arguments.add_argument("--plot", default="docs/images/scaling.png", help="empty: none")
     given = arguments.parse_args()
+    where = (f"train.precision={given.precision}", f"train.device={given.device}")
     rows: list[dict[str, Any]] = []
     for name in given.only:
         points = SERIES[name]
         print(f"{name:<12}{'seconds':>9}{'floor':>9}{'share':>7}{'memory':>11}")
         for i, (value, setting, changes) in enumerate([*points, points[0]]):
-            found = one(setting, (*changes, f"train.precision={given.precision}"), given.steps)
+            found = one(setting, (*changes, *where), given.steps)
             floor = found["tflop"] * 1e3 / found["product_gflop_per_second"][found["precision"]]
             row = {"series": name, "value": value, "again": i == len(points), "floor_s": floor}
             rows.append(row | {k: found[k] for k in ("seconds", "peak_memory_gib", "tflop")})
             seconds, memory = found["seconds"], found["peak_memory_gib"]
             print(f"{value:<12}{seconds:>8.2f}s{floor:>8.2f}s{floor / seconds:>7.0%}", end="")
             print(f"{memory:>7.1f} GiB{'  again' if row['again'] else ''}", flush=True)
-    write({"base": vars(BASE), "rows": rows}, given.out, "scaling")
+    write({"base": vars(BASE), "rows": rows}, given.out, "scaling", choose_device(given.device))
     if given.plot:
         draw(rows, Path(given.plot))
         print(f"-> {given.plot}")

@@ -3,9 +3,12 @@
     python benchmarks/step.py --setting demo
     python benchmarks/step.py --setting prostate --precision fp32 --steps 3
 
-Networks have random weights, data is the phantom: neither changes the cost. Beside seconds stand
+Networks have random weights, data is the phantom: neither changes the cost. On a GPU the seconds of
+a step are those of training: nothing waits within, and the next batch is made meanwhile; its parts
+are measured in other steps, in which each is waited for, and add up to more. Beside seconds stand
 the step's FLOP (torch's counter), the share of the machine's own matrix-product rate that this
-is, and the authors' code as measured on a machine of the kind named in docs/performance.md.
+is, and on a CPU the authors' code as measured on a machine of the kind named in
+docs/performance.md.
 """
 
 from __future__ import annotations
@@ -13,17 +16,18 @@ from __future__ import annotations
 import statistics
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from measure import PRODUCT_FLOP, clock, parser, product_seconds, write
 from settings import SETTINGS
+from synfoc.batches.batch import Batch
 from synfoc.batches.stream import Stream
 from synfoc.config import Config
 from synfoc.engine.machine import (
@@ -31,14 +35,15 @@ from synfoc.engine.machine import (
     choose_precision,
     keep_freed_memory,
     peak_memory_gib,
+    reset_peak_memory,
 )
 from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
-from synfoc.engine.parallel import Sharded, make_fabric
+from synfoc.engine.parallel import make_fabric, set_up
 from synfoc.engine.prepare import prepare
 from synfoc.images.phantom import write_phantom
-from synfoc.methods.models import Models
+from synfoc.methods.models import Models, Network
 from synfoc.methods.synfoc import synfoc_step
-from synfoc.models.build import Networks, build_networks
+from synfoc.models.build import build_networks
 
 AUTHORS = {"prostate": (78.0, 21.0), "fundus": (52.0, 16.2)}
 """Seconds per step and peak GiB of the authors' code: fp32, 2 cores, torch 2.13, batch 4 + 4."""
@@ -62,7 +67,8 @@ def main() -> None:
         found = Bench(config, setting.channels, classes).run(given.steps)
     found["setting"] = given.setting
     report(found)
-    write(found, given.out, f"step-{given.setting}-{found['device']}-{found['precision']}")
+    name = f"step-{given.setting}-{found['device']}-{found['precision']}"
+    write(found, given.out, name, torch.device(found["device"]))
 
 
 class Bench:
@@ -87,24 +93,32 @@ class Bench:
         ).to(self.device)
         assert self.networks.medsam is not None
         self.networks.medsam.recompute = bool(config.medsam.recompute)
-        self.optimizers = make_optimizers(self.networks, config)
+        models, self.optimizers = set_up(
+            self.networks, make_optimizers(self.networks, config), self.fabric
+        )
         self.stream = self._stream(channels)
-        self.f = self._models(self.networks)
+        self.parted = True
+        """Whether parts are timed, each of which is waited for."""
+        self.f = self._timed_models(models)
 
     def run(self, steps: int) -> dict[str, Any]:
         """Figures of so many steps after one that warms up; arithmetic is that of one more."""
-        self.step(0)
+        self.step(0, self.stream.batch(0))
         self.times.clear()
+        reset_peak_memory(self.device)
+        ahead = self._ahead(steps) if self.device.type == "cuda" else None
         whole = []
         for k in range(1, steps + 1):
             start = clock(self.device)
-            self.step(k)
+            with self._timed("data"):
+                batch = self.stream.batch(k)
+            self.step(k, batch)
             whole.append(clock(self.device) - start)
         parts = {name: sum(values) / steps for name, values in self.times.items()}
         # Read before the counter runs, which itself takes memory.
-        peak, seconds = peak_memory_gib(self.device), statistics.median(whole)
+        peak, seconds = peak_memory_gib(self.device), ahead or statistics.median(whole)
         with FlopCounterMode(display=False) as counter:
-            self.step(steps + 1)
+            self.step(steps + 1, self.stream.batch(steps + 1))
         tflop = counter.get_total_flops() / 1e12
         return {
             "seconds": seconds,
@@ -120,23 +134,29 @@ class Bench:
             "parts": parts,
         }
 
-    def step(self, k: int) -> None:
-        """One step as `engine.train` does it."""
-        with self._timed("data"):
-            batch = self.stream.batch(k)
-            batch.Y_w_UT.clamp_(max=self.classes - 1)
-            batch.Y_w_MS.clamp_(max=self.classes - 1)
-        forget_gradients(self.optimizers)
-        before = self._spent()
+    def _ahead(self, steps: int) -> float:
+        """Seconds per step where the GPU alone sets the pace, as in `engine.train`."""
+        self.parted = False
+        batches = enumerate(self.stream.iterate(1, steps + 1), start=1)
         start = clock(self.device)
-        step = synfoc_step(self.f, batch, lam=0.5, release=self._release)
-        self.times["labels, losses"].append(clock(self.device) - start - self._spent() + before)
-        before, start = self._spent(), clock(self.device)
-        learn(
-            step.loss, k, networks=self.networks, optimizers=self.optimizers,
-            config=self.config, fabric=self.fabric,
-        )  # fmt: skip
-        self.times["optimizers, EMA"].append(clock(self.device) - start - self._spent() + before)
+        for k, batch in batches:
+            self.step(k, batch)
+        seconds = (clock(self.device) - start) / steps
+        self.parted = True
+        return seconds
+
+    def step(self, k: int, batch: Batch) -> None:
+        """One step as `engine.train` does it."""
+        for Y in (batch.Y_w_UT, batch.Y_w_MS):
+            Y.clamp_(max=self.classes - 1)
+        forget_gradients(self.optimizers)
+        with self._timed("labels, losses", without_networks=True):
+            step = synfoc_step(self.f, batch, lam=0.5, release=self._release)
+        with self._timed("optimizers, EMA", without_networks=True):
+            learn(
+                step.loss, k, networks=self.networks, optimizers=self.optimizers,
+                config=self.config, fabric=self.fabric,
+            )  # fmt: skip
         if k % self.config.train.log_every == 0:
             with self._timed("logging"):
                 [value.item() for value in vars(step).values() if value is not None]
@@ -150,7 +170,7 @@ class Bench:
             cache_gib=1.0, supervised=False,
         )  # fmt: skip
 
-    def _models(self, networks: Networks) -> Models:
+    def _timed_models(self, models: Models) -> Models:
         backward = self.fabric.backward
 
         def timed_backward(loss: Tensor) -> None:
@@ -159,22 +179,19 @@ class Bench:
 
         self.fabric.backward = timed_backward  # type: ignore[method-assign]
 
-        def timed(name: str, network: nn.Module | None) -> Callable[[Tensor], Tensor]:
-            assert network is not None
-            run = Sharded(network.train(), self.fabric)
-
+        def timed(name: str, network: Network) -> Network:
             def call(images: Tensor) -> Tensor:
                 extra = ", for its label" if name == "U-Net student" else ""
                 with self._timed(name + ("" if torch.is_grad_enabled() else extra)):
-                    return run(images)
+                    return network(images)
 
             return call
 
         return Models(
-            UT=timed("U-Net student", networks.unet),
-            MS=timed("MedSAM student", networks.medsam),
-            UT_hat=timed("U-Net teacher", networks.unet_teacher),
-            MS_hat=timed("MedSAM teacher", networks.medsam_teacher),
+            UT=timed("U-Net student", models.UT),
+            MS=timed("MedSAM student", models.MS),
+            UT_hat=timed("U-Net teacher", models.UT_hat),
+            MS_hat=timed("MedSAM teacher", models.MS_hat),
         )
 
     def _release(self, loss: Tensor) -> Tensor:
@@ -186,10 +203,14 @@ class Bench:
         return sum(sum(v) for k, v in self.times.items() if "Net" in k or "SAM" in k or "back" in k)
 
     @contextmanager
-    def _timed(self, name: str) -> Iterator[None]:
-        start = clock(self.device)
+    def _timed(self, name: str, *, without_networks: bool = False) -> Iterator[None]:
+        if not self.parted:
+            yield
+            return
+        start, before = clock(self.device), self._spent()
         yield
-        self.times[name].append(clock(self.device) - start)
+        networks = self._spent() - before if without_networks else 0.0
+        self.times[name].append(clock(self.device) - start - networks)
 
 
 def report(found: dict[str, Any]) -> None:
@@ -205,9 +226,10 @@ def report(found: dict[str, Any]) -> None:
         end=" ",
     )
     print("such products in fp32")
+    total = sum(found["parts"].values())
     for part, value in found["parts"].items():
-        print(f"    {part:<30} {value:8.3f} s  {value / seconds:4.0%}")
-    if found["setting"] in AUTHORS:
+        print(f"    {part:<30} {value:8.3f} s  {value / total:4.0%}")
+    if found["setting"] in AUTHORS and found["device"] == "cpu":
         theirs, memory = AUTHORS[found["setting"]]
         print(
             f"  the authors' code, fp32, measured elsewhere: {theirs:.0f} s, {memory:.1f} GiB",
