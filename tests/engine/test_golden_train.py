@@ -9,6 +9,7 @@ from lightning_fabric import Fabric
 from lightning_fabric.plugins.environments import LightningEnvironment
 from torch import Tensor
 
+from helpers.original import original_names, sam_from_original
 from synfoc.batches.batch import Batch, Sides
 from synfoc.config import parse_config
 from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
@@ -16,7 +17,6 @@ from synfoc.methods.models import Models
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import Networks
-from synfoc.models.fitting import original_names, sam_from_original
 from synfoc.models.unet import UNet
 
 # The authors' learning rates; everything else is the default.

@@ -1,20 +1,17 @@
 """BCP by hand, against its twin in loops; components, parts, boxes."""
 
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from helpers import baselines as base
+from helpers import twin_baselines as twins
+from helpers.baselines import LN2, draws, sure, undecided
+from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.bcp import bcp_step, largest_components, part_loss
 from synfoc.methods.models import Models
-
-base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
-undecided, sure, draws, LN2 = base.undecided, base.sure, base.draws, base.LN2
 
 
 @pytest.fixture
@@ -112,17 +109,17 @@ def test_the_box_moves_with_the_draws(batch: Batch) -> None:
 @base.on_either_network
 @pytest.mark.parametrize("pretraining", [True, False])
 def test_bcp_equals_its_twin(name: str, sides: tuple[int, int, int], pretraining: bool) -> None:
-    nets, batch = base.make_case(7, 3, sides, images=4)
-    f, b = base.networks_of(nets, name), base.tensors(batch)
+    nets, batch = make_case(7, 3, sides, images=4)
+    f, b = base.networks_of(nets, name), tensors(batch)
     progress = 0.1 if pretraining else 0.9
-    ours = base.numbers(bcp_step(f, b, progress=progress, draws=draws()))
+    ours = numbers(bcp_step(f, b, progress=progress, draws=draws()))
 
     s = batch[f"X_w_{name}"].shape[-1]
     side = 2 * s // 3
     top, left = torch.randint(s - side, (2,), generator=draws()).tolist()
     box = np.zeros((s, s), dtype=bool)
     box[top : top + side, left : left + side] = True
-    theirs = base.twins["twin_bcp"](nets, batch, name, box=box, pretraining=pretraining)
+    theirs = twins.twin_bcp(nets, batch, name, box=box, pretraining=pretraining)
     assert ours == pytest.approx(theirs, abs=1e-5)
 
 
@@ -131,7 +128,7 @@ def test_components_equal_their_twin() -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         q = rng.integers(0, 4, (12, 12))
-        assert np.array_equal(largest_components(q, 4), base.twins["only_largest"](q, 4))
+        assert np.array_equal(largest_components(q, 4), twins.only_largest(q, 4))
 
 
 def test_an_odd_batch_is_refused(batch: Batch) -> None:

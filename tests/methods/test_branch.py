@@ -1,16 +1,11 @@
 """The one network of a baseline: its sides, its regions, and what is refused."""
 
-import runpy
-from pathlib import Path
-
 import pytest
 import torch
 
+from helpers.small import OTHER, make_case, numbers, tensors
 from synfoc.methods.branch import only_branch
 from synfoc.methods.models import Models
-
-small = runpy.run_path(str(Path(__file__).with_name("small.py")))
-OTHER, make_case, tensors = small["OTHER"], small["make_case"], small["tensors"]
 
 
 def test_each_network_gets_its_own_sides() -> None:
@@ -39,11 +34,11 @@ def test_numbers_are_logged_under_the_network_s_name() -> None:
     step = only_branch(Models(UT=nets["UT"]), tensors(batch)).step(
         one, L_x=two, L_u=three, trusted=four
     )
-    assert small["numbers"](step) == {"loss": 1, "L_x_UT": 2, "L_u_UT": 3, "trusted": 4}
+    assert numbers(step) == {"loss": 1, "L_x_UT": 2, "L_u_UT": 3, "trusted": 4}
     step = only_branch(Models(MS=nets["MS"]), tensors(batch)).step(
         one, L_x=two, L_u=three, trusted=four
     )
-    assert small["numbers"](step) == {"loss": 1, "L_x_MS": 2, "L_u_MS": 3, "trusted": 4}
+    assert numbers(step) == {"loss": 1, "L_x_MS": 2, "L_u_MS": 3, "trusted": 4}
 
 
 def test_two_networks_or_none_are_refused() -> None:

@@ -1,13 +1,9 @@
 """The largest component of a part, by hand and against a flood fill."""
 
-import runpy
-from pathlib import Path
-
 import numpy as np
 
+from helpers.twin_baselines import only_largest
 from synfoc.methods.components import largest_component
-
-twins = runpy.run_path(str(Path(__file__).with_name("twin_baselines.py")))
 
 
 def test_the_largest_component_by_hand() -> None:
@@ -23,4 +19,4 @@ def test_it_equals_a_flood_fill() -> None:
     rng = np.random.default_rng(2)
     for _ in range(20):
         part = rng.random((12, 12)) < 0.4
-        assert np.array_equal(largest_component(part), twins["only_largest"](part, 2) == 1)
+        assert np.array_equal(largest_component(part), only_largest(part, 2) == 1)

@@ -1,20 +1,18 @@
 """FixMatch by hand, against its twin in loops, and what it may not look at."""
 
-import runpy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from helpers import baselines as base
+from helpers import twin_baselines as twins
+from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models
-
-base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
 
 
 def bright(images: Tensor) -> Tensor:
@@ -49,10 +47,10 @@ def test_the_student_learns_its_sure_labels_on_the_strong_view(batch: Batch) -> 
 @base.on_either_network
 def test_fixmatch_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
     for seed in range(3):
-        nets, batch = base.make_case(seed, 3, sides)
-        f, b = Models(**{name: nets[name]}), base.tensors(batch)
-        ours = base.numbers(fixmatch_step(f, b, lam=0.7, tau=0.8))
-        theirs = base.twins["twin_fixmatch"](nets, batch, name, lam=0.7, tau=0.8)
+        nets, batch = make_case(seed, 3, sides)
+        f, b = Models(**{name: nets[name]}), tensors(batch)
+        ours = numbers(fixmatch_step(f, b, lam=0.7, tau=0.8))
+        theirs = twins.twin_fixmatch(nets, batch, name, lam=0.7, tau=0.8)
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert 0.05 < ours["trusted"] < 0.95
 

@@ -1,6 +1,5 @@
 """What happens inside the step, part by part: labels, trust, regions, agreement."""
 
-import runpy
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,14 +8,13 @@ import pytest
 import torch
 from torch import Tensor
 
+from helpers.golden_step import FILES, run_step
 from synfoc.methods import synfoc
 from synfoc.methods.mixing import bilinear, nearest
 from synfoc.methods.synfoc import fuse
 
-step_file = runpy.run_path(str(Path(__file__).with_name("test_golden_step.py")))
 
-
-@pytest.fixture(params=step_file["FILES"])
+@pytest.fixture(params=FILES)
 def stored(request: pytest.FixtureRequest, golden: Path) -> dict[str, Any]:
     loaded: dict[str, Any] = torch.load(golden / request.param, weights_only=False)
     return loaded
@@ -36,7 +34,7 @@ def calls(stored: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> dict[str, 
 
     for name in ("ce_dice", "consensus_loss", "divergence_loss", "fuse"):
         monkeypatch.setattr(synfoc, name, spy(name, getattr(synfoc, name)))
-    step_file["run_step"](stored)
+    run_step(stored)
     return seen
 
 

@@ -1,10 +1,7 @@
 """SemiSAM by hand, against its twin in loops; boxes, and what becomes of SAM's masks."""
 
-import runpy
 from dataclasses import dataclass, replace
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -13,12 +10,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from helpers import baselines as base
+from helpers import twin_baselines as twins
+from helpers.baselines import draws, sure, undecided
+from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models
 from synfoc.methods.semisam import boxes_around, drawn_by_sam, semisam_step
-
-base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
-undecided, sure, draws, LN2 = base.undecided, base.sure, base.draws, base.LN2
 
 
 @dataclass
@@ -145,14 +143,14 @@ def test_the_teacher_alone_sees_noise(batch: Batch) -> None:
 def test_semisam_equals_its_twin(sides: tuple[int, int, int], nested: bool) -> None:
     drawn = set()
     for seed in range(3):
-        nets, batch = base.make_case(seed, 4, sides)
+        nets, batch = make_case(seed, 4, sides)
         rng = np.random.default_rng(seed)
         sam = Drawer(rng.normal(size=(3, sides[1], sides[1])) - 1)
         f = replace(base.networks_of(nets, "UT"), SAM=sam)
-        b, options = base.tensors(batch), {"lam": 0.4, "mu": 0.7, "nested": nested}
-        ours = base.numbers(semisam_step(f, b, draws=draws(), **options))
+        b, options = tensors(batch), {"lam": 0.4, "mu": 0.7, "nested": nested}
+        ours = numbers(semisam_step(f, b, draws=draws(), **options))
         normal = torch.randn(batch["U_w_UT"].shape, generator=draws()).double().numpy()
-        theirs = base.twins["twin_semisam"](nets, batch, sam=sam, normal=normal, **options)
+        theirs = twins.twin_semisam(nets, batch, sam=sam, normal=normal, **options)
         drawn |= theirs.pop("drawn")
         assert ours == pytest.approx(theirs, abs=1e-5)
     assert drawn == {0, 1, 2, 3}, "one class alone proves nothing"

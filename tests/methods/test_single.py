@@ -4,32 +4,17 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor
 
+from helpers import baselines as base
+from helpers.baselines import LN2, sure, undecided
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models
 from synfoc.methods.single import single_step
 
-LN2 = 0.693147
-
-
-def undecided(images: Tensor) -> Tensor:
-    """Even odds of two classes."""
-    return images.new_zeros(images.shape[0], 2, *images.shape[2:])
-
-
-def sure(images: Tensor) -> Tensor:
-    """Class 1 where it is bright, with probability 1/(1 + e^-6) = .9975."""
-    return torch.cat([3 - 6 * images.round(), 6 * images.round() - 3], 1)
-
 
 @pytest.fixture
 def batch() -> Batch:
-    """A black labeled image of class 0, a white unlabeled one, a region of a quarter."""
-    black, white = torch.zeros(1, 1, 4, 4), torch.ones(1, 1, 4, 4)
-    Y, M = torch.zeros(1, 4, 4, dtype=torch.long), torch.zeros(1, 4, 4, dtype=torch.bool)
-    M[:, :2, :2] = True
-    return Batch(black, black, Y, Y, white, white, white, white, M)
+    return base.black_and_white()
 
 
 def test_teacher_and_paste_make_the_copy_paste_label(batch: Batch) -> None:
@@ -93,12 +78,4 @@ def test_the_other_branch_is_never_asked(batch: Batch) -> None:
 
 def test_teachers_get_no_gradient(batch: Batch) -> None:
     """Pseudo-labels are constants: only the student's bias has a slope."""
-    student, teacher = torch.zeros(1, 2, 1, 1), torch.zeros(1, 2, 1, 1)
-    student.requires_grad_()
-    teacher.requires_grad_()
-    f = Models(UT=lambda x: undecided(x) + student, UT_hat=lambda x: sure(x) + teacher)
-    loss = single_step(f, batch, lam=1.0).loss
-    slopes = torch.autograd.grad(loss, (student, teacher), allow_unused=True)
-    assert slopes[0] is not None
-    assert slopes[0].abs().max() > 0.01
-    assert slopes[1] is None
+    base.assert_only_the_student_learns(lambda f: single_step(f, batch, lam=1.0))

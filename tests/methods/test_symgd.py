@@ -1,22 +1,20 @@
 """SymGD by hand, against its twin in loops; amplitude mixing against waves and NumPy."""
 
 import math
-import runpy
 from dataclasses import replace
-from pathlib import Path
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
+from helpers import baselines as base
+from helpers import twin_baselines as twins
+from helpers.baselines import LN2, draws, sure, undecided
+from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models, Network
 from synfoc.methods.symgd import amplitude_mixup, symgd_step
-
-base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
-undecided, sure, draws, LN2 = base.undecided, base.sure, base.draws, base.LN2
 
 
 def losses(teacher: Network, b: Batch, lam: float = 0.5) -> tuple[float, float, float]:
@@ -92,7 +90,7 @@ def test_amplitude_mixup_equals_numpy(side: int, generator: torch.Generator) -> 
     X, U = torch.rand(2, 2, 3, side, side, generator=generator)
     found = amplitude_mixup(X, U, torch.tensor([0.3, 1.0]))
     for i, share in enumerate([0.3, 1.0]):
-        expected = base.twins["moved_amplitude"](X[i].numpy(), U[i].numpy(), share)
+        expected = twins.moved_amplitude(X[i].numpy(), U[i].numpy(), share)
         assert np.abs(found[i].numpy() - expected).max() < 1e-5
 
 
@@ -100,11 +98,11 @@ def test_amplitude_mixup_equals_numpy(side: int, generator: torch.Generator) -> 
 @base.on_either_network
 def test_symgd_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
     for seed in range(3):
-        nets, batch = base.make_case(seed, 3, sides)
-        f, b = base.networks_of(nets, name), base.tensors(batch)
-        ours = base.numbers(symgd_step(f, b, lam=0.4, progress=0.8, draws=draws(), tau=0.8))
+        nets, batch = make_case(seed, 3, sides)
+        f, b = base.networks_of(nets, name), tensors(batch)
+        ours = numbers(symgd_step(f, b, lam=0.4, progress=0.8, draws=draws(), tau=0.8))
         shares = (0.8 * torch.rand(2, generator=draws())).tolist()
-        theirs = base.twins["twin_symgd"](nets, batch, name, lam=0.4, tau=0.8, shares=shares)
+        theirs = twins.twin_symgd(nets, batch, name, lam=0.4, tau=0.8, shares=shares)
         assert ours == pytest.approx(theirs, abs=1e-5)
         assert 0.1 < ours["trusted"] < 0.95
 

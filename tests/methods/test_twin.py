@@ -1,23 +1,17 @@
 """The step against a twin in plain loops: random batches, every fusion, every consistency."""
 
-import runpy
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.small import OTHER, SAME, UNEVEN, Net, make_case, numbers, tensors
+from helpers.twin import twin_step
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models
 from synfoc.methods.single import single_step
 from synfoc.methods.synfoc import synfoc_step
-
-twin_step = runpy.run_path(str(Path(__file__).with_name("twin.py")))["twin_step"]
-small = runpy.run_path(str(Path(__file__).with_name("small.py")))
-SAME, OTHER, UNEVEN = small["SAME"], small["OTHER"], small["UNEVEN"]
-Net, make_case = small["Net"], small["make_case"]
-tensors, numbers = small["tensors"], small["numbers"]
 
 
 def assert_twins(

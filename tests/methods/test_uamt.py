@@ -1,18 +1,16 @@
 """UA-MT by hand, against its twin in loops, and its noise."""
 
 import math
-import runpy
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from helpers import baselines as base
+from helpers import twin_baselines as twins
+from helpers.small import SAME, make_case, numbers, tensors
 from synfoc.methods.models import Models, Network
 from synfoc.methods.uamt import PASSES, consistency, noisy, uamt_step, uncertainty
-
-base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
 
 
 def constant(p: float) -> Network:
@@ -56,9 +54,9 @@ def test_the_threshold_rises_from_three_quarters_of_the_largest_entropy(
     lam: float, trusted: float
 ) -> None:
     """A teacher at .7 has .6109 nats; (3 + lambda)/4 ln 2 passes that at lambda = .525."""
-    _, batch = base.make_case(1, 2, base.SAME)
+    _, batch = make_case(1, 2, SAME)
     f = Models(UT=constant(0.5), UT_hat=constant(0.7))
-    step = uamt_step(f, base.tensors(batch), lam=lam, draws=base.draws())
+    step = uamt_step(f, tensors(batch), lam=lam, draws=base.draws())
     assert step.trusted is not None
     assert float(step.trusted) == trusted
     # (.5 - .7)^2 for each of the two classes.
@@ -82,14 +80,14 @@ def test_noise_is_small_cut_and_seeded() -> None:
 @base.at_all_sides
 @base.on_either_network
 def test_uamt_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
-    nets, batch = base.make_case(5, 3, sides)
+    nets, batch = make_case(5, 3, sides)
     for net in nets.values():
         net.place /= 4  # doubtful enough for both sides of the threshold
-    f, b = base.networks_of(nets, name), base.tensors(batch)
-    ours = base.numbers(uamt_step(f, b, lam=0.4, draws=base.draws()))
+    f, b = base.networks_of(nets, name), tensors(batch)
+    ours = numbers(uamt_step(f, b, lam=0.4, draws=base.draws()))
     generator, shape = base.draws(), batch[f"U_w_{name}"].shape
     normal = [torch.randn(shape, generator=generator).double().numpy() for _ in range(PASSES + 1)]
-    theirs = base.twins["twin_uamt"](nets, batch, name, lam=0.4, normal=normal)
+    theirs = twins.twin_uamt(nets, batch, name, lam=0.4, normal=normal)
     assert ours == pytest.approx(theirs, abs=1e-5)
     assert 0.1 < ours["trusted"] < 0.99
 

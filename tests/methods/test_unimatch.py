@@ -1,21 +1,19 @@
 """UniMatch by hand, against its twin in loops, and what is mixed and dropped."""
 
-import runpy
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import Tensor
 
+from helpers import baselines as base
+from helpers import twin_baselines as twins
+from helpers.baselines import LN2, draws, undecided
+from helpers.small import SAME, make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models, Step
 from synfoc.methods.unimatch import cutmix, unimatch_step
-
-base = SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("baselines.py"))))
-undecided, draws, LN2 = base.undecided, base.draws, base.LN2
 
 
 def bright(images: Tensor) -> Tensor:
@@ -83,8 +81,8 @@ def test_cutmix_by_hand() -> None:
 
 def test_each_strong_view_is_mixed_every_second_time() -> None:
     """Of 2 x 2 x 200 views 400 +- 14; where the image is mixed its label is, too."""
-    _, raw = base.make_case(1, 2, base.SAME)
-    b = replace(base.tensors(raw), M=torch.ones(2, 16, 16, dtype=torch.bool))
+    _, raw = make_case(1, 2, SAME)
+    b = replace(tensors(raw), M=torch.ones(2, 16, 16, dtype=torch.bool))
     mixed = 0
     for seed in range(200):
         seen = []
@@ -122,8 +120,8 @@ def test_the_seeds_of_what_is_dropped_change_with_image_and_step(batch: Batch) -
 @base.on_either_network
 def test_unimatch_equals_its_twin(name: str, sides: tuple[int, int, int]) -> None:
     for seed in range(3):
-        nets, batch = base.make_case(seed, 3, sides)
-        _, other = base.make_case(seed + 10, 3, sides)
+        nets, batch = make_case(seed, 3, sides)
+        _, other = make_case(seed + 10, 3, sides)
         generator = draws()
         coins = torch.rand(2, 2, 1, 1, generator=generator).flatten(1) < 0.5
         scales = (torch.randint(2**62, (2,), generator=generator) % 7 / 7).tolist()
@@ -131,11 +129,11 @@ def test_unimatch_equals_its_twin(name: str, sides: tuple[int, int, int]) -> Non
         def dropped(images: Tensor, seeds: Tensor, f: object = nets[name]) -> Tensor:
             return f(images * (seeds % 7 / 7).view(-1, 1, 1, 1))  # type: ignore[operator]
 
-        b, second = base.tensors(batch), base.tensors(other)
+        b, second = tensors(batch), tensors(other)
         U_2 = getattr(second, f"U_s_{name}")
         f = Models(**{name: nets[name], f"{name}_drop": dropped})
-        ours = base.numbers(unimatch_step(f, b, U_2=U_2, M_2=second.M, draws=draws(), tau=0.8))
-        theirs = base.twins["twin_unimatch"](
+        ours = numbers(unimatch_step(f, b, U_2=U_2, M_2=second.M, draws=draws(), tau=0.8))
+        theirs = twins.twin_unimatch(
             nets, batch, name, U_2=U_2.numpy(), M_2=other["M"],
             coins=coins.numpy(), scales=scales, tau=0.8,
         )  # fmt: skip

@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.original import original_names
 from synfoc.config import Config, parse_config
 from synfoc.errors import UserError
 from synfoc.models.build import Networks, build_networks, load_published, save_base
-from synfoc.models.fitting import original_names
 
 
 def config(**medsam: Any) -> Config:

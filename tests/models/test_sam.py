@@ -9,11 +9,12 @@ import torch
 import transformers
 from torch import Tensor
 
+from helpers.original import original_names, sam_from_original
 from synfoc.config import parse_config
 from synfoc.errors import UserError
 from synfoc.models.build import build_networks
 from synfoc.models.checkpoints import Vit, read_source, source_of, to_original, to_transformers
-from synfoc.models.fitting import original_names, sam_from_original, sam_from_source
+from synfoc.models.fitting import sam_from_source
 from synfoc.models.sam import PromptFreeSam
 
 

@@ -138,13 +138,16 @@ def read_source(path: Path) -> Source:
     return source_of(read_tensors(path), where=str(path))
 
 
-def source_of(tensors: Mapping[str, Tensor], *, where: str, decoder_heads: int = 8) -> Source:
+HEADS = 8
+"""Of the decoder's attention in every published SAM: the one number that no shape tells."""
+
+
+def source_of(tensors: Mapping[str, Tensor], *, where: str) -> Source:
     """Infer the network from the shapes of tensors with original names.
 
     Args:
         tensors: a state dict; `module.`, `sam.` and the authors' `qkv.qkv.` are taken off.
         where: names the file in an error.
-        decoder_heads: the one number that no shape tells; 8 in every published SAM.
 
     Raises:
         UserError: these are not the tensors of a SAM.
@@ -152,7 +155,7 @@ def source_of(tensors: Mapping[str, Tensor], *, where: str, decoder_heads: int =
     found = {_plain(name): tensor for name, tensor in tensors.items()}
     try:
         decoder = Decoder(
-            heads=decoder_heads,
+            heads=HEADS,
             mlp=len(found["mask_decoder.transformer.layers.0.mlp.lin1.weight"]),
             iou=len(found["mask_decoder.iou_prediction_head.layers.0.weight"]),
         )

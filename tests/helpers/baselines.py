@@ -1,22 +1,15 @@
-"""What the tests of the baselines share; `base = SimpleNamespace(**runpy.run_path(...))`."""
+"""What the tests of the baselines share: settings, batches by hand, networks, checks."""
 
-import runpy
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 
+from helpers.small import OTHER, SAME, UNEVEN
 from synfoc.batches.batch import Batch
 from synfoc.methods.models import Models, Step
-
-HERE = Path(__file__)
-small = runpy.run_path(str(HERE.with_name("small.py")))
-twins = runpy.run_path(str(HERE.with_name("twin_baselines.py")))
-make_case, tensors, numbers = small["make_case"], small["tensors"], small["numbers"]
-SAME, OTHER, UNEVEN = small["SAME"], small["OTHER"], small["UNEVEN"]
 
 LN2 = 0.693147
 

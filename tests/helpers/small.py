@@ -1,4 +1,4 @@
-"""Networks and batches small enough for a twin in loops; `small = runpy.run_path(...)`."""
+"""Networks and batches small enough for a twin in loops."""
 
 from dataclasses import dataclass, fields
 from typing import Any

@@ -1,20 +1,25 @@
 """Second implementations of the baselines, as in `twin.py`: from the papers, loops, no torch."""
 
-import runpy
 from collections.abc import Callable, Mapping
 from math import log
-from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from helpers.twin import (
+    best_class,
+    by_bilinear,
+    by_nearest,
+    ce_and_dice,
+    in_part,
+    probabilities,
+    put_inside,
+    trusted,
+)
+
 Map: TypeAlias = NDArray[Any]
 Nets: TypeAlias = Mapping[str, Callable[[Map], Map]]
-
-twin = runpy.run_path(str(Path(__file__).with_name("twin.py")))
-probabilities, best_class, trusted = twin["probabilities"], twin["best_class"], twin["trusted"]
-ce_and_dice, put_inside, by_nearest = twin["ce_and_dice"], twin["put_inside"], twin["by_nearest"]
 
 
 def views(batch: Mapping[str, Map], name: str) -> dict[str, list[Map]]:
@@ -276,7 +281,7 @@ def twin_semisam(
         times = batch["U_w_MS"].shape[-1] / side
         boxes, asked = [], []
         for c in range(1, K):
-            part = np.array([[twin["in_part"](q, c, nested) for q in row] for row in Q])
+            part = np.array([[in_part(q, c, nested) for q in row] for row in Q])
             places = np.argwhere(only_largest(part, 2))
             asked.append(len(places) > 0)
             top, left = places.min(0) if asked[-1] else (0, 0)
@@ -284,7 +289,7 @@ def twin_semisam(
             boxes.append(
                 [left * times, top * times, (right + 1) * times - 1, (bottom + 1) * times - 1]
             )
-        z = [twin["by_bilinear"](m, side) for m in sam(batch["U_w_MS"][i], boxes)]
+        z = [by_bilinear(m, side) for m in sam(batch["U_w_MS"][i], boxes)]
         areas = [sum(value > 0 for value in m.ravel()) for m in z]
         for y in range(side):
             for x in range(side):

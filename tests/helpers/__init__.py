@@ -1,0 +1,1 @@
+"""What several tests share: small networks, second implementations, names of the authors."""
