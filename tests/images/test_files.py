@@ -18,14 +18,16 @@ from PIL import Image
 from synfoc.errors import UserError
 from synfoc.images.files import (
     Stack,
+    decode,
+    read_codes,
     read_geometry,
     read_image,
-    read_label,
     slice_count,
     to_unit,
     write_label,
     write_probabilities,
 )
+from synfoc.images.paper_sets import Decode
 
 GRAY = np.arange(20, dtype=np.uint8).reshape(4, 5)
 GRAY16 = GRAY.astype(np.uint16) * 3000
@@ -85,7 +87,7 @@ def test_a_palette_is_colors_in_an_image_and_codes_in_a_label(tmp_path: Path) ->
     picture = Image.fromarray(codes).convert("P")
     picture.putpalette([0, 0, 0, 255, 0, 0, 0, 0, 255])
     picture.save(tmp_path / "a.png")
-    assert np.array_equal(read_label(tmp_path / "a.png").pixels[0], codes)
+    assert np.array_equal(read_codes(tmp_path / "a.png").pixels[0], codes)
     assert read_image(tmp_path / "a.png").pixels[0, 0, 1].tolist() == [255, 0, 0]
 
 
@@ -99,7 +101,7 @@ def test_few_bits_are_spread_in_an_image_and_kept_in_a_label(tmp_path: Path, bit
     else:
         packed = (codes.astype(int) << np.array([8 - bits, 8 - 2 * bits])).sum(1)
         path.write_bytes(gray_png(2, 2, bits, b"".join(bytes([0, row]) for row in packed)))
-    assert np.array_equal(read_label(path).pixels[0], codes)
+    assert np.array_equal(read_codes(path).pixels[0], codes)
     assert read_image(path).pixels.max() == 255 // (2**bits - 1)
 
 
@@ -107,27 +109,28 @@ def test_booleans_are_black_and_white_in_an_image_and_0_and_1_in_a_label(tmp_pat
     codes = np.array([[False, True], [True, False]])
     np.save(tmp_path / "a.npy", codes)
     assert np.array_equal(to_unit(read_image(tmp_path / "a.npy"))[0, ..., 0], codes)
-    assert np.array_equal(read_label(tmp_path / "a.npy").pixels[0], codes)
+    assert np.array_equal(read_codes(tmp_path / "a.npy").pixels[0], codes)
 
 
 def test_three_equal_channels_are_one_in_a_label(tmp_path: Path) -> None:
     Image.fromarray(np.stack([GRAY] * 3, axis=-1)).save(tmp_path / "a.png")
-    assert np.array_equal(read_label(tmp_path / "a.png").pixels, GRAY[None])
+    assert np.array_equal(read_codes(tmp_path / "a.png").pixels, GRAY[None])
 
 
 def test_remap_changes_only_the_codes_it_names(tmp_path: Path) -> None:
     Image.fromarray(np.array([[0, 1], [128, 255]], np.uint8)).save(tmp_path / "a.png")
-    label = read_label(tmp_path / "a.png", remap={255: 0, 128: 2})
-    assert label.pixels.tolist() == [[[0, 1], [2, 0]]]
-    assert label.pixels.dtype == np.uint8
+    codes = read_codes(tmp_path / "a.png").pixels
+    label = decode(codes, Decode(((255, 0), (128, 2))), tmp_path / "a.png")
+    assert label.tolist() == [[[0, 1], [2, 0]]]
+    assert label.dtype == np.uint8
 
 
 def test_whole_floats_are_labels_and_fractions_are_not(tmp_path: Path) -> None:
     np.save(tmp_path / "a.npy", np.array([[0.0, 2.0], [1.0, 0.0]]))
-    assert read_label(tmp_path / "a.npy").pixels.tolist() == [[[0, 2], [1, 0]]]
+    assert read_codes(tmp_path / "a.npy").pixels.tolist() == [[[0, 2], [1, 0]]]
     np.save(tmp_path / "b.npy", np.array([[0.0, 0.5], [1.0, 0.0]]))
     with pytest.raises(UserError, match=r"0\.5 and other fractions"):
-        read_label(tmp_path / "b.npy")
+        read_codes(tmp_path / "b.npy")
 
 
 def test_a_volume_is_cut_along_its_thickest_spacing_unless_told(tmp_path: Path) -> None:
@@ -304,7 +307,7 @@ def test_a_picture_gets_a_png_of_class_indices(tmp_path: Path) -> None:
     assert written == tmp_path / "out" / "scan.v2.png"
     with Image.open(written) as picture:
         assert picture.mode == "L"
-    assert np.array_equal(read_label(written).pixels, label)
+    assert np.array_equal(read_codes(written).pixels, label)
     assert [p.name for p in written.parent.iterdir()] == ["scan.v2.png"]
 
 
@@ -408,7 +411,7 @@ def test_a_tiff_that_would_be_turned_is_refused(tmp_path: Path) -> None:
         Image.fromarray(GRAY).save(tmp_path / f"a.{ending}", exif=orientation(tag))
         assert read_image(tmp_path / f"a.{ending}").pixels.shape[:3] == (1, *GRAY.shape)
     Image.fromarray(GRAY).save(tmp_path / "a.tif", exif=orientation(6))
-    for read in (read_image, read_label, read_geometry):
+    for read in (read_image, read_codes, read_geometry):
         with pytest.raises(UserError, match="cannot read image") as caught:
             read(tmp_path / "a.tif")
         assert caught.value.found == "a TIFF with the orientation tag 6"
@@ -423,7 +426,7 @@ def orientation(tag: int) -> Image.Exif:
 def test_a_label_in_colors_is_refused(tmp_path: Path) -> None:
     Image.fromarray(COLOR).save(tmp_path / "a.png")
     with pytest.raises(UserError, match="in colors"):
-        read_label(tmp_path / "a.png")
+        decode(read_codes(tmp_path / "a.png").pixels, Decode(), tmp_path / "a.png")
 
 
 def test_an_axis_that_leaves_lines_is_refused(tmp_path: Path) -> None:

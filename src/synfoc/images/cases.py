@@ -157,7 +157,7 @@ def load_label(
 
     Raises:
         UserError: no label file, a label of another size or orientation than the image, codes
-            that are no class, and as `read_label`.
+            that are no class, a label map in colors, and as `read_codes`.
     """
     if not case.labels:
         raise UserError(

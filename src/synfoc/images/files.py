@@ -9,7 +9,6 @@ and spacing of the file that the stack came from.
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -40,7 +39,6 @@ __all__ = [
     "read_codes",
     "read_geometry",
     "read_image",
-    "read_label",
     "slice_count",
     "stack_of",
     "stem",
@@ -114,23 +112,6 @@ def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
             )
         pixels = whole.astype(np.int32)
     return replace(stack, pixels=pixels)
-
-
-def read_label(
-    path: Path, *, slice_axis: int | None = None, remap: Mapping[int, int] | None = None
-) -> Stack:
-    """Read a label map: (n, h, w) integers, uint8 where they fit.
-
-    Args:
-        path: a file with one of IMAGE_SUFFIXES.
-        slice_axis: as in `read_image`.
-        remap: code in the file -> class index; codes not named stay as they are.
-
-    Raises:
-        UserError: as `read_codes`; also a label map in colors.
-    """
-    stack = read_codes(path, slice_axis=slice_axis)
-    return replace(stack, pixels=decode(stack.pixels, Decode(tuple((remap or {}).items())), path))
 
 
 def decode(codes: NDArray[Any], rule: Decode, path: Path) -> NDArray[Any]:
