@@ -1,12 +1,12 @@
 """The config: defaults of the paper, closed to typos, one error per mistake, readable back."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from pydantic import ValidationError
 
-from synfoc.config import Config, load_config, parse_config
+from synfoc.config import METHODS, Config, MethodName, load_config, parse_config
 from synfoc.errors import UserError
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
@@ -248,3 +248,8 @@ def test_every_key_has_a_default_but_the_data_path() -> None:
     assert Config.model_validate({"data": {"path": "d"}}).data.path == Path("d")
     with pytest.raises(ValidationError):
         Config.model_validate({})
+
+
+def test_every_method_has_a_row_with_a_title_of_its_own() -> None:
+    assert tuple(METHODS) == get_args(MethodName)
+    assert len({about.title for about in METHODS.values()}) == len(METHODS)

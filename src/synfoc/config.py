@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -44,6 +45,34 @@ Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 MethodName: TypeAlias = Literal[
     "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp", "semisam"
 ]
+
+
+@dataclass(frozen=True)
+class About:
+    """What tells one method from another, wherever it is asked."""
+
+    title: str
+    """Its name for people."""
+    networks: Literal["any", "one", "unet"]
+    """What `method.branches` may be: anything; one network; the U-Net alone."""
+    teacher: bool
+    """Whether a moving average of the student is asked in training; else none is kept."""
+    guide: bool = False
+    """Whether training asks a foundation model that does not learn (section medsam)."""
+    ramp: bool = True
+    """Whether lambda is ramped up; else it is 1 throughout."""
+
+
+METHODS: Mapping[MethodName, About] = {
+    "synfoc": About("SynFoC", "any", teacher=True),
+    "supervised": About("Supervised", "any", teacher=False),
+    "fixmatch": About("FixMatch", "one", teacher=False, ramp=False),
+    "unimatch": About("UniMatch", "one", teacher=False, ramp=False),
+    "uamt": About("UA-MT", "one", teacher=True),
+    "symgd": About("SymGD", "one", teacher=True),
+    "bcp": About("BCP", "one", teacher=True, ramp=False),
+    "semisam": About("SemiSAM", "unet", teacher=True, guide=True),
+}
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
 """Pixels. The U-Net halves its images four times; foundation models cut them into patches."""
 Count = Annotated[int, Field(ge=1)]
@@ -161,22 +190,28 @@ class Method(Section):
     """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
 
     @property
+    def about(self) -> About:
+        """What the method is: its title, networks, teacher, guide, ramp."""
+        return METHODS[self.name]
+
+    @property
     def has_teacher(self) -> bool:
-        """Whether a moving average of the student is asked in training; else none is kept."""
-        return self.name not in ("supervised", "fixmatch", "unimatch")
+        """See `About.teacher`."""
+        return self.about.teacher
 
     @property
     def has_guide(self) -> bool:
-        """Whether training asks a foundation model that does not learn (section medsam)."""
-        return self.name == "semisam"
+        """See `About.guide`."""
+        return self.about.guide
 
     @model_validator(mode="after")
     def _baselines_train_one_network(self) -> Method:
-        if self.name == "semisam" and self.branches != "unet":
+        if self.about.networks == "unet" and self.branches != "unet":
             raise ValueError(
-                "semisam trains one network: method.branches = unet (medsam guides it, unchanged)"
+                f"{self.name} trains one network: method.branches = unet "
+                "(medsam guides it, unchanged)"
             )
-        if self.name not in ("synfoc", "supervised") and self.branches == "both":
+        if self.about.networks == "one" and self.branches == "both":
             raise ValueError(
                 f"{self.name} trains one network: method.branches = unet or medsam, not both"
             )

@@ -27,8 +27,7 @@ Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 
 def lam_of(config: Config, k: int) -> float:
     """Weight lambda in step k: ramped up, or 1 throughout where the method's paper has no ramp."""
-    constant = config.method.name in ("fixmatch", "unimatch", "bcp")
-    return 1.0 if constant else ramp_up(k, config.train.steps)
+    return ramp_up(k, config.train.steps) if config.method.about.ramp else 1.0
 
 
 def method_of(config: Config) -> Method:
