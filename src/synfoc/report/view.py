@@ -9,45 +9,34 @@ from typing import Any
 
 from synfoc.config import Config, load_config
 from synfoc.errors import UserError
+from synfoc.images.paper_sets import PAPER_SETS
 from synfoc.runs import BRANCHES, RunFolder
 from synfoc.storage import read_json, read_lines
 
 BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
-METHOD_NAMES = {
-    "fixmatch": "FixMatch",
-    "unimatch": "UniMatch",
-    "uamt": "UA-MT",
-    "symgd": "SymGD",
-    "bcp": "BCP",
-    "semisam": "SemiSAM",
-}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
 # Where our default differs from the paper, or where the paper has several values. Everything
 # else in the config is the paper's (or its authors') by default.
-_LENGTH = (30_000, 60_000)
-_P_SIDES = (256, 288, 384)
 PAPER: dict[str, tuple[Any, ...]] = {
-    "unet.side": _P_SIDES,
+    "unet.side": tuple(sorted({known.side for known in PAPER_SETS})),
     "medsam.weights": ("medsam", "wanglab/medsam-vit-base"),
     "medsam.side": (512,),
     "medsam.lr": (1e-4, 1.2e-4),
-    "train.steps": _LENGTH,
+    "train.steps": tuple(sorted({known.steps for known in PAPER_SETS})),
     "train.rule": ("paper",),
 }
 PAPER_BY_SET: dict[str, dict[str, tuple[Any, ...]]] = {
-    "prostate": {"unet.side": (384,), "train.steps": (60_000,)},
-    "fundus": {
-        "unet.side": (256,),
-        "train.steps": (30_000,),
-        "augment.brightness": ((0.5, 1.5),),
-        "augment.contrast": ((0.5, 1.5),),
-    },
-    "mnms": {"unet.side": (288,), "train.steps": (60_000,), "method.batch": (4, 2)},
-    "busi": {"unet.side": (256,), "train.steps": (30_000,)},
+    known.name: {
+        "unet.side": (known.side,),
+        "train.steps": (known.steps,),
+        "augment.brightness": (known.strong,),
+        "augment.contrast": (known.strong,),
+    }
+    for known in PAPER_SETS
 }
-# Keys that say how a run was carried out, not what it computed.
-_PRACTICAL = {
+PAPER_BY_SET["mnms"]["method.batch"] = (4, 2)
+_NOT_OF_THE_METHOD = {
     "train.seed",
     "train.precision",
     "train.device",
@@ -60,6 +49,7 @@ _PRACTICAL = {
     "train.watch_test",
     "train.tensorboard",
 }
+"""Keys that say how a run was carried out, not what it computed."""
 _OF_GUIDE = {"medsam.weights", "medsam.side"}
 _PAPER_WORDS = {"medsam.weights": "MedSAM ViT-B", "train.rule": "best on the test set"}
 _UNLABELED_ONLY = {"method.name", "method.branches"}
@@ -221,7 +211,7 @@ def changes(config: Config) -> list[Change]:
     """Constants that differ from the paper's, for page 1 of the report."""
     accepted = PAPER | PAPER_BY_SET.get(config.data.set or "", {})
     ours, default = _flat(config), _flat(Config(data=config.data))
-    skip = set(_PRACTICAL)
+    skip = set(_NOT_OF_THE_METHOD)
     if config.method.name == "supervised":
         skip |= _UNLABELED_ONLY
     found = []
@@ -270,13 +260,12 @@ def _load(folder: RunFolder) -> RunView:
 
 
 def _name(config: Config) -> str:
-    branches = config.method.branches
-    one = BRANCH_NAMES.get(branches)
+    about, one = config.method.about, BRANCH_NAMES.get(config.method.branches)
+    if one is None:
+        return about.title
     if config.method.name == "supervised":
-        return f"Supervised {one}" if one else "Supervised"
-    if config.method.name in METHOD_NAMES:
-        return f"{METHOD_NAMES[config.method.name]}, {one}"
-    return f"SynFoC, {one} alone" if one else "SynFoC"
+        return f"{about.title} {one}"
+    return f"{about.title}, {one}" + (" alone" if about.networks == "any" else "")
 
 
 def _counts(folder: RunFolder) -> dict[str, dict[str, int]]:
