@@ -126,10 +126,17 @@ def test_ctrl_c_stops_the_last_look_at_once(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All steps are done and saved; what is left to say is said by --resume."""
-    with monkeypatch.context() as patch:
-        patch.setattr(module.Judge, "recommend", lambda judge: signal.raise_signal(signal.SIGINT))
-        with pytest.raises(KeyboardInterrupt):
-            train(settings(), tmp_path / "run")
+    # A shell that starts tests in the background lets them ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with monkeypatch.context() as patch:
+            patch.setattr(
+                module.Judge, "recommend", lambda judge: signal.raise_signal(signal.SIGINT)
+            )
+            with pytest.raises(KeyboardInterrupt):
+                train(settings(), tmp_path / "run")
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert not (tmp_path / "run/summary.json").exists()
     train(None, tmp_path / "run", resume=True)
     assert json.loads((tmp_path / "run/summary.json").read_text())["steps"] == 6
