@@ -139,6 +139,12 @@ def test_the_version_is_one() -> None:
     assert yaml.safe_load(text_of(ROOT / "CITATION.cff"))["version"] == version[1]
 
 
+def test_the_code_cites_no_section_of_the_method_page() -> None:
+    """It numbers none: departures have numbers, and equations those of the paper."""
+    for path in ROOT.glob("src/synfoc/**/*.py"):
+        assert not re.search(r"method\.md,?\s+[sS]ec", text_of(path)), path.name
+
+
 def test_no_tracked_file_holds_a_path_of_one_machine() -> None:
     """Home folders and their like; a page may say ~ or a relative path."""
     pattern = re.compile(r"(?<![\w.~/*-])/(?:" + "home|root|Users|work" + r")/\w")

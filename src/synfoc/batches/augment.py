@@ -23,7 +23,7 @@ from synfoc.errors import UserError
 
 
 class WeakViews:
-    """Sampling grids of the weak view at one side. [authors' code; method.md section 5]
+    """Sampling grids of the weak view at one side. [authors' code, but for D22]
 
     A grid says for each pixel of the view where in the image it comes from. The four transforms
     are walked backwards from the view to the image, so the image is read once:
@@ -220,7 +220,7 @@ def _blur(images: Float[Tensor, "B c h w"], sigma: Float[Tensor, " B"]) -> Tenso
 def draw_regions(
     batch: int, side: int, area: Interval, generator: torch.Generator
 ) -> Bool[Tensor, "B P P"]:
-    """Draw one rectangle per image, into which a labeled image is pasted. [method.md section 2, 4]
+    """Draw one rectangle per image, into which a labeled image is pasted. [Eq. 1; D8]
 
     The area is drawn once; aspect (height over width) and corner are drawn anew until the
     rectangle fits, which makes small ones more likely near the edges.
