@@ -103,6 +103,18 @@ def test_python_may_name_a_checkpoint_and_a_role(run: Path, tmp_path: Path) -> N
     assert set(np.unique(np.array(Image.open(tmp_path / "best" / image.name)))) != {2}
 
 
+def test_a_checkpoint_of_an_earlier_version_still_loads(run: Path, tmp_path: Path) -> None:
+    """It wrote one score on the test set where there is one per network now."""
+    here = tmp_path / "run"
+    shutil.copytree(run, here)
+    loaded = load_run(here, device="cpu")
+    progress = Progress(4)
+    vars(progress)["test_score"] = 0.5
+    best = RunFolder(here).checkpoints / "best.safetensors"
+    save_checkpoint(best, loaded.networks, {}, progress, loaded.config)
+    assert load_run(here, device="cpu").step == 4
+
+
 @pytest.mark.parametrize(("trained", "loaded"), [("fp32", "fp32"), ("fp16", "fp32")])
 def test_a_run_answers_in_the_precision_it_was_trained_in(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trained: str, loaded: str

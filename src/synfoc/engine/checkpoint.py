@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +94,8 @@ def save_checkpoint(
     """
     state = network_state(networks)
     for name, optimizer in optimizers.items():
-        for index, fields in optimizer.state_dict()["state"].items():
-            tensors = {k: v for k, v in fields.items() if isinstance(v, Tensor)}
+        for index, kept in optimizer.state_dict()["state"].items():
+            tensors = {k: v for k, v in kept.items() if isinstance(v, Tensor)}
             state |= {f"optimizer.{name}/{index}/{k}": v for k, v in tensors.items()}
     header = {
         "format": FORMAT,
@@ -133,7 +133,7 @@ def load_checkpoint(
             network.load_state_dict(own)
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
-    return Progress(**json.loads(header["progress"]))
+    return _progress(header)
 
 
 def on_test(branch: str) -> str:
@@ -158,7 +158,7 @@ def read_progress(path: Path) -> Progress:
         UserError: no such file, damaged, or no checkpoint.
     """
     header, _ = _read(path, tensors=False)
-    return Progress(**json.loads(header["progress"]))
+    return _progress(header)
 
 
 def load_run(
@@ -233,6 +233,12 @@ def find_checkpoint(folder: RunFolder, name: str) -> Path:
             fix="wait for the first checkpoint, or name one of those found",
         )
     return path
+
+
+def _progress(header: Mapping[str, str]) -> Progress:
+    """What a header tells; earlier versions wrote down more."""
+    found, known = json.loads(header["progress"]), {f.name for f in fields(Progress)}
+    return Progress(**{name: value for name, value in found.items() if name in known})
 
 
 def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
