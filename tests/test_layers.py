@@ -11,7 +11,7 @@ import pytest
 
 LAYERS = """
 errors environment
-config storage
+answers config storage
 runs
 images
 batches models
@@ -22,7 +22,7 @@ bench
 cli
 """
 ENTRANCES = {"__main__": "cli", "demo": "cli"}
-LIGHT = ("errors", "environment", "config", "storage", "runs", "images", "report", "cli")
+LIGHT = ("errors", "environment", "answers", "config", "storage", "runs", "images", "report", "cli")
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "synfoc"
 FILES = {

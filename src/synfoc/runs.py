@@ -52,6 +52,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from synfoc.answers import BRANCHES, Branch
 from synfoc.errors import UserError
 from synfoc.storage import plain, read_json, replacing, told
 
@@ -59,7 +60,9 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-BRANCHES = ("unet", "medsam", "fused")
+METRICS = ("dice", "jaccard", "hd95", "asd")
+CASE_COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty")
+"""Of evaluation/cases.csv: one line per case, class and answer."""
 KINDS = ("best", "median", "worst")
 MIN_PATIENTS = 3
 """Of a domain that gets an interval: fewer, drawn again, tell next to nothing about others."""
@@ -224,7 +227,7 @@ class Example:
 
     image: NDArray[np.uint8]
     label: NDArray[np.uint8]
-    masks: dict[str, NDArray[np.uint8]]
+    masks: dict[Branch, NDArray[np.uint8]]
     info: dict[str, Any]
 
 
@@ -232,7 +235,7 @@ def save_example(
     path: Path,
     image: NDArray[np.uint8],
     label: NDArray[np.uint8],
-    masks: Mapping[str, NDArray[np.uint8]],
+    masks: Mapping[Branch, NDArray[np.uint8]],
     info: Mapping[str, Any],
 ) -> None:
     """Save one test case for the report's pictures.
@@ -256,11 +259,12 @@ def save_example(
 
     if any(mask.shape != label.shape for mask in masks.values()):
         raise ValueError("label and masks of an example must have one shape")
-    if image.shape[:2] != label.shape or not set(masks) <= set(BRANCHES):
-        raise ValueError("an example needs an image of its label's size and known branches")
+    if image.shape[:2] != label.shape:
+        raise ValueError("an example needs an image of its label's size")
     with replacing(path) as part, part.open("wb") as file:
         text = np.array(json.dumps(plain(info), ensure_ascii=False))
-        arrays: dict[str, Any] = {"image": image, "label": label, "info": text, **masks}
+        arrays: dict[str, Any] = {"image": image, "label": label, "info": text}
+        arrays.update((str(branch), mask) for branch, mask in masks.items())
         np.savez_compressed(file, **arrays)
 
 

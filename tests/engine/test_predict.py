@@ -21,7 +21,7 @@ from synfoc.engine.estimate import Calibration
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.mask_names import find_images
 from synfoc.engine.overlay import COLORS, draw_overlay
-from synfoc.engine.predict import predict, recommended_answer
+from synfoc.engine.predict import deployed_answer, predict
 from synfoc.errors import UserError
 
 
@@ -78,13 +78,13 @@ def test_what_training_recommends_is_asked(run: Path) -> None:
     segmenter = Segmenter.of_run(module.load_run(run))
 
     def asked(**summary: str) -> tuple[str, str]:
-        return recommended_answer(summary, segmenter)
+        return deployed_answer(summary, segmenter)
 
     assert asked(recommended="unet") == ("unet", "student")
     assert asked(recommended="medsam", recommended_role="teacher") == ("medsam", "teacher")
     assert asked() == ("medsam", "student"), "of a run that has not ended: the paper's choice"
     alone = replace(segmenter, networks=SimpleNamespace(medsam=None))
-    assert recommended_answer({}, alone) == ("unet", "student"), "the only network there is"
+    assert deployed_answer({}, alone) == ("unet", "student"), "the only network there is"
     with pytest.raises(UserError, match="recommends no branch"):
         asked(recommended="both")
 

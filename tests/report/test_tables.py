@@ -44,11 +44,20 @@ def test_a_recommended_teacher_stands_among_the_students(make_run: MakeRun) -> N
     metrics = json.loads((run / "metrics.json").read_text())
     (run / "metrics.json").write_text(json.dumps(metrics | {"recommended_role": "teacher"}))
     table = score_table(load_views([run]))
-    assert [row.answer for row in table.rows] == ["unet", "medsam", "medsam teacher", "fused"]
+    assert [row.answer for row in table.rows] == [
+        ("unet", "student"),
+        ("medsam", "student"),
+        ("medsam", "teacher"),
+        ("fused", "student"),
+    ]
     assert [row.recommended for row in table.rows] == [False, False, True, False]
     assert table.rows[2].cells[0].text == "74.0"
     teachers = score_table(load_views([run]), role="teacher")
-    assert [row.branch for row in teachers.rows] == ["unet", "medsam", "fused"]
+    assert [row.answer for row in teachers.rows] == [
+        ("unet", "teacher"),
+        ("medsam", "teacher"),
+        ("fused", "teacher"),
+    ]
 
 
 def test_the_best_of_a_column_is_marked_and_ties_share_it(make_run: MakeRun) -> None:
@@ -71,7 +80,7 @@ def test_for_distances_the_smallest_is_best(make_run: MakeRun) -> None:
 def test_runs_stand_side_by_side_and_share_columns(make_run: MakeRun) -> None:
     views = load_views([make_run("a"), make_run("b", branches=("unet",), lower=0.1)])
     table = score_table(views)
-    assert [(row.run, row.branch) for row in table.rows] == [
+    assert [(row.run, row.answer[0]) for row in table.rows] == [
         ("SynFoC", "unet"),
         ("SynFoC", "medsam"),
         ("SynFoC", "fused"),
@@ -165,7 +174,7 @@ def test_estimates_have_a_table_of_their_own(make_run: MakeRun) -> None:
     views = load_views([make_run(estimated=0.02), make_run("plain")])
     table = estimate_table(views)
     assert table.title == "Estimated Dice (%), made without labels"
-    assert [(row.run, row.branch) for row in table.rows] == [
+    assert [(row.run, row.answer[0]) for row in table.rows] == [
         (views[0].name, branch) for branch in ("unet", "medsam", "fused")
     ]
     cells = [cell.text for cell in table.rows[1].cells]

@@ -24,12 +24,12 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from synfoc.answers import BRANCHES
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
 from synfoc.config import Config
 from synfoc.engine.checkpoint import on_test
 from synfoc.engine.evaluate import evaluate
-from synfoc.engine.inference import Branch
 from synfoc.engine.parallel import rank_of_process
 from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
@@ -113,12 +113,11 @@ def _score_on_test(run: RunFolder, device: str) -> dict[str, Any]:
     """Score every branch at the step at which it was best on the test set, as the authors do."""
     metrics: dict[str, Any] = {}
     lines: list[str] = []
-    branches: tuple[Branch, ...] = ("unet", "medsam", "fused")
-    kept = [b for b in branches if (run.checkpoints / f"{on_test(b)}.safetensors").is_file()]
+    kept = [b for b in BRANCHES if (run.checkpoints / f"{on_test(b)}.safetensors").is_file()]
     if not kept:
         raise UserError(
             f"{run.path} has no checkpoint that was best on the test set",
-            found="none of " + ", ".join(map(on_test, branches)),
+            found="none of " + ", ".join(map(on_test, BRANCHES)),
             expected="one per network, as a run keeps them that watches its test set",
             fix=f"delete {run.path} and run the suite again",
         )

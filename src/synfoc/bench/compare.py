@@ -23,9 +23,10 @@ from typing import TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.bench.scores import METRICS, CaseScores
+from synfoc.bench.scores import CaseScores
 from synfoc.bench.suite import Answering
 from synfoc.engine.metrics import bootstrap_means, interval95
+from synfoc.runs import METRICS
 
 SEED = 2025
 EXACT = 16

@@ -23,10 +23,10 @@ from synfoc.report.figures import (
     SKY,
     STYLE,
     Look,
-    scores_figure,
+    dots_figure,
     svg,
 )
-from synfoc.report.tables import Cell, Row, ScoreTable
+from synfoc.report.tables import Cell
 from synfoc.storage import read_lines
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#7A5C00")
@@ -48,19 +48,16 @@ def dots(results: Results, comparison: Comparison) -> str:
     """Dice with its 95 % interval, per labeled choice and on average; "" where nothing is done."""
     suite = results.suite
     several = len(comparison.columns) > 1
-    rows, looks = [], []
+    rows = []
     for i, one in enumerate(comparison.rows):
         found = (one.mean, *one.columns) if several else one.columns
         if not any(found):
             continue
-        rows.append(Row(row_title(suite, one.row), one.row[1], tuple(map(_cell, found))))
-        looks.append(_look(row_title(suite, one.row), i))
+        rows.append((_look(row_title(suite, one.row), i), [_cell(seen) for seen in found]))
     columns = (*(("mean",) if several else ()), *comparison.columns)
-    table = ScoreTable("dice", "%", columns, ("",) * len(columns), tuple(rows))
-    title = data_title(suite, str(comparison.data))
-    return scores_figure(
-        table, looks, label=f"{title}, protocol {comparison.protocol}: Dice with intervals"
-    )
+    data = data_title(suite, str(comparison.data))
+    label = f"{data}, protocol {comparison.protocol}: Dice with intervals"
+    return dots_figure(columns, rows, title="Dice (%)", label=label)
 
 
 def curves(results: Results, data: str) -> str:

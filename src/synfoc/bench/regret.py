@@ -14,8 +14,8 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any, Literal, TypeAlias
 
+from synfoc.answers import Answer, recommended_answer
 from synfoc.bench.folder import CellFolder, SuiteFolder
-from synfoc.bench.scores import Answer
 from synfoc.config import load_config
 from synfoc.storage import read_lines
 
@@ -78,8 +78,7 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     if not lines:
         return None
     answers = [(branch, role) for branch, roles in lines[-1]["test"].items() for role in roles]
-    summary = cell.run.read_summary()
-    named = summary.get("recommended"), summary.get("recommended_role") or "student"
+    named = recommended_answer(cell.run.read_summary())
     answer: Answer = named if named in answers else answers[0]
     kind = kind_of(cell)
     picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}

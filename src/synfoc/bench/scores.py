@@ -15,17 +15,14 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from synfoc.answers import Answer, as_answer, recommended_answer
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.suite import Answering, Protocol
 from synfoc.errors import UserError
+from synfoc.runs import CASE_COLUMNS
 from synfoc.storage import read_json
 
-METRICS = ("dice", "jaccard", "hd95", "asd")
-COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit")
-
-
-Answer: TypeAlias = tuple[str, str]
-"""Branch and role, as in `engine.inference`, which would bring torch."""
+COLUMNS = tuple(name for name in CASE_COLUMNS if name != "empty")
 
 
 class Key(NamedTuple):
@@ -125,8 +122,7 @@ def answering(
         return branch, "student"
     if recommended is not None and recommended in had:
         return recommended
-    medsam = "medsam", "student"
-    return medsam if medsam in had else ("unet", "student")
+    return ("medsam", "student") if ("medsam", "student") in had else ("unet", "student")
 
 
 def _answers(
@@ -134,9 +130,7 @@ def _answers(
 ) -> Iterator[tuple[Answering, CaseScores]]:
     had = read_cell(cell.scores(protocol))
     metrics = read_json(cell.metrics(protocol), "scores of a cell")
-    recommended: Answer | None = None
-    if protocol == "honest" and metrics.get("recommended"):
-        recommended = metrics["recommended"], metrics.get("recommended_role") or "student"
+    recommended = recommended_answer(metrics) if protocol == "honest" else None
     for branch in folder.suite.methods[cell.method].branches:
         name = answering(branch, recommended, had)
         if name in had:
@@ -155,7 +149,7 @@ def _collect(rows: Iterator[list[str]]) -> dict[Answer, CaseScores]:
         units.add(row[unit])
         # The last number counts the classes.
         numbers = np.array([*(float(row[at]) for at in metrics), 1.0])
-        per_case = sums.setdefault((row[branch], row[role]), {})
+        per_case = sums.setdefault(as_answer(row[branch], row[role]), {})
         per_case[key] = per_case[key] + numbers if key in per_case else numbers
     return {name: _sorted(name, per_case, patients, units) for name, per_case in sums.items()}
 

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from synfoc.answers import Answer, recommended_answer
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.regret import Kind, kind_of
-from synfoc.bench.scores import Answer
 from synfoc.report.view import estimate_errors
 from synfoc.storage import read_json
 
@@ -62,10 +62,9 @@ def run_errors(cell: CellFolder) -> RunErrors | None:
         return None
     metrics = read_json(cell.metrics("honest"), "scores of a cell")
     summary = cell.run.read_summary()
-    branch = metrics.get("recommended") or cell.config.method.branches
-    answer: Answer = branch, metrics.get("recommended_role") or "student"
-    errors = estimate_errors(metrics, answer)
-    if not errors:
+    answer = recommended_answer(metrics)
+    errors = estimate_errors(metrics, answer) if answer else {}
+    if not answer or not errors:
         return None
     views = 100 * float(summary["calibration"][answer[0]][answer[1]]["views"])
     measured = metrics["branches"][answer[0]][answer[1]]["domains"]

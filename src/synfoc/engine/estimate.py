@@ -36,8 +36,9 @@ from synfoc.methods.mixing import most_probable
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from synfoc.answers import Answer
     from synfoc.config import Augment, Interval
-    from synfoc.engine.inference import Answer, Segmenter
+    from synfoc.engine.inference import Segmenter
 
 STRENGTHS = (0.0, 0.5, 1.0)
 """Of the views of every labeled image, as shares of the strong view of training."""

@@ -20,6 +20,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from synfoc.answers import Answer, Branch, recommended_answer
 from synfoc.batches.resize import resize_labels
 from synfoc.batches.split import load_split
 from synfoc.batches.unlearned import without_labeled
@@ -27,11 +28,10 @@ from synfoc.config import Config
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.examples import save_examples
-from synfoc.engine.inference import Answer, Branch, Segmenter
+from synfoc.engine.inference import Segmenter
 from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.metrics import EMPTY_POLICY, Protocol
 from synfoc.engine.scores import (
-    METRICS,
     CaseEstimate,
     CaseScore,
     estimate_case,
@@ -44,7 +44,7 @@ from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label, published_codes
 from synfoc.images.files import Stack, to_unit
 from synfoc.images.paper_sets import paper_set
-from synfoc.runs import RunFolder
+from synfoc.runs import CASE_COLUMNS, METRICS, RunFolder
 from synfoc.storage import AnyPath, write_json, write_table
 
 Progress: TypeAlias = Callable[[int, int, str], None]
@@ -90,8 +90,7 @@ def evaluate(
     config = loaded.config
     protocol = protocol or ("paper" if config.train.rule == "paper" else "honest")
     segmenter = Segmenter.of_run(loaded)
-    for branch in branches or ():
-        segmenter.check([(branch, "student")])
+    segmenter.check([(asked, "student") for asked in branches or ()])
     wanted = [a for a in segmenter.answers() if branches is None or a[0] in branches]
     table, cases, seen = _test_cases(folder, config, data)
     summary = folder.read_summary()
@@ -104,7 +103,8 @@ def evaluate(
         protocol=protocol, slice_axis=config.data.slice_axis, calibration=known,
         progress=progress,
     )  # fmt: skip
-    recommended, role = summary.get("recommended"), summary.get("recommended_role", "student")
+    recommended = recommended_answer(summary)
+    branch, role = recommended or (None, None)
     metrics = {
         "protocol": protocol,
         "rule": summary.get("rule", config.train.rule) if checkpoint == "best" else checkpoint,
@@ -115,15 +115,15 @@ def evaluate(
         "skipped_without_label": len(cases) - len(labeled),
         "seen_in_training": seen,
         **summarize(rows, scored_classes(rows) or loaded.classes, seed=config.train.seed),
-        "recommended": recommended,
-        "recommended_role": role if recommended else None,
+        "recommended": branch,
+        "recommended_role": role,
         "estimate": summarize_estimates(estimates) if estimates else None,
     }
     write_cases(folder.cases, rows)
     write_estimates(folder.estimates, estimates)
     save_examples(
         folder, segmenter, table, labeled, rows,
-        recommended=(recommended, role) if recommended else None, slice_axis=config.data.slice_axis,
+        recommended=recommended, slice_axis=config.data.slice_axis,
     )  # fmt: skip
     write_json(folder.metrics, metrics)
     return metrics
@@ -342,14 +342,13 @@ def _nothing_to_score(cases: int, checkpoint: str) -> UserError:
 
 
 def write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
-    """One line per case, class and answer: the columns of evaluation/cases.csv (runs.py)."""
-    columns = ["case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty"]
+    """One line per case, class and answer."""
     lines = []
     for row in rows:
         numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
         names = [row.case, row.patient, row.domain, row.class_name, *row.answer]
         lines.append([*names, *numbers, row.unit, row.scores.empty])
-    write_table(path, columns, lines)
+    write_table(path, CASE_COLUMNS, lines)
 
 
 def write_estimates(path: Path, rows: Sequence[CaseEstimate]) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from synfoc.engine.inference import Answer, Segmenter
+from synfoc.answers import Answer
+from synfoc.engine.inference import Segmenter
 from synfoc.engine.scores import CaseScore
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import to_unit

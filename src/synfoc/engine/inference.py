@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -18,6 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from synfoc.answers import ANSWERS, Answer, Branch, Role
 from synfoc.batches.resize import (
     resize_images,
     resize_labels,
@@ -38,12 +39,8 @@ if TYPE_CHECKING:
     from synfoc.images.files import Stack
     from synfoc.models.build import Networks
 
-Branch: TypeAlias = Literal["unet", "medsam", "fused"]
-Role: TypeAlias = Literal["student", "teacher"]
-Answer: TypeAlias = tuple[Branch, Role]
 T = TypeVar("T")
 
-ROLES: tuple[Role, ...] = ("student", "teacher")
 # Probabilities at the original size are made for so many numbers at once, then let go.
 NUMBERS_AT_ONCE = 2**25
 
@@ -140,11 +137,7 @@ class Segmenter:
 
     def answers(self) -> tuple[Answer, ...]:
         """All that this run can answer, in the order unet, medsam, fused; student, teacher."""
-        found: list[Answer] = []
-        branches: tuple[Branch, ...] = ("unet", "medsam", "fused")
-        for branch in branches:
-            found += [(branch, role) for role in ROLES if self._can((branch, role))]
-        return tuple(found)
+        return tuple(filter(self._can, ANSWERS))
 
     def segment(
         self,

@@ -21,9 +21,10 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from synfoc.answers import Answer, Branch, Role, recommended_answer
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
-from synfoc.engine.inference import Answer, Branch, Role, Segmentation, Segmenter
+from synfoc.engine.inference import Segmentation, Segmenter
 from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.mask_names import (
     OVERLAY,
@@ -97,10 +98,7 @@ def predict(
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     segmenter = Segmenter.of_run(loaded)
     summary = RunFolder(run).read_summary()
-    if branch == "recommended":
-        answer = recommended_answer(summary, segmenter)
-    else:
-        answer = (branch, "student")
+    answer = deployed_answer(summary, segmenter) if branch == "recommended" else (branch, "student")
     answer = answer[0], role or answer[1]
     segmenter.check([answer])
     known = read_calibration(summary, loaded.step)
@@ -181,22 +179,13 @@ class _Job:
         return _row(name.image, place, found, self.answer, stack, self.calibration)
 
 
-def recommended_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:
+def deployed_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:
     """What training recommends in summary.json; before it has ended, what the paper keeps.
 
     Raises:
         UserError: the summary is damaged.
     """
-    branch = summary.get("recommended", deployed_by_paper(segmenter))
-    role = summary.get("recommended_role", "student")
-    if branch not in ("unet", "medsam", "fused") or role not in ("student", "teacher"):
-        raise UserError(
-            "summary.json of the run recommends no branch",
-            found=f"{branch}, {role}",
-            expected="unet, medsam or fused, student or teacher",
-            fix="name a branch: --branch fused",
-        )
-    return branch, role
+    return recommended_answer(summary) or (deployed_by_paper(segmenter), "student")
 
 
 def _row(

@@ -9,12 +9,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synfoc.answers import Answer
 from synfoc.engine.estimate import Calibration
-from synfoc.engine.inference import Answer
 from synfoc.engine.metrics import Protocol, Scores, bootstrap_means, interval95, parts, score
-from synfoc.runs import MIN_PATIENTS
+from synfoc.runs import METRICS, MIN_PATIENTS
 
-METRICS = ("dice", "jaccard", "hd95", "asd")
 DISTANCES = ("hd95", "asd")
 
 

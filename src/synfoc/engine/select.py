@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from synfoc.answers import answer_name
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels, to_channels, working_images, working_side
 from synfoc.engine.estimate import Calibration, calibrate
@@ -29,8 +30,9 @@ from synfoc.methods.confidence import dice_agreement
 from synfoc.methods.mixing import most_probable
 
 if TYPE_CHECKING:
+    from synfoc.answers import Answer, Branch
     from synfoc.config import Augment
-    from synfoc.engine.inference import Answer, Branch, Segmenter
+    from synfoc.engine.inference import Segmenter
     from synfoc.engine.prepare import Prepared
     from synfoc.images.cases import Case, CaseTable
 
@@ -249,14 +251,8 @@ def recommend(
         right = _dice(segmenter, known[a], probe.labels)
         evidence[a] = right if steadiness is None else right * steadiness
     best = max(answers, key=lambda answer: evidence[answer])
-    rows = ", ".join(f"{name_of(a)} {value:.3f}" for a, value in evidence.items())
+    rows = ", ".join(f"{answer_name(a)} {value:.3f}" for a, value in evidence.items())
     return best, f"labeled Dice x steadiness under strong views: {rows}"
-
-
-def name_of(answer: Answer) -> str:
-    """`medsam` for its student, `medsam teacher`."""
-    branch, role = answer
-    return branch if role == "student" else f"{branch} {role}"
 
 
 def deployed_by_paper(segmenter: Segmenter) -> Branch:

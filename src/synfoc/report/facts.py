@@ -7,8 +7,9 @@ import shlex
 from collections.abc import Sequence
 from html import escape
 
+from synfoc.answers import answer_title
 from synfoc.report.notes import PROTOCOLS, RULES
-from synfoc.report.view import BRANCH_NAMES, RunView, changes, show
+from synfoc.report.view import RunView, changes, show
 
 
 def facts(view: RunView) -> dict[str, str]:
@@ -151,6 +152,6 @@ def _time(view: RunView) -> str:
 def _recommended(view: RunView) -> str:
     if view.recommended is None:
         return ""
+    name = answer_title(view.recommended)
     why = view.summary.get("why")
-    role = "" if view.answer[1] == "student" else f" ({view.answer[1]})"
-    return BRANCH_NAMES[view.recommended] + role + (f": {why}" if why else "")
+    return f"{name}: {why}" if why else name

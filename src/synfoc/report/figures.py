@@ -23,7 +23,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from synfoc.report.tables import Row, ScoreTable, row_name
+from synfoc.report.tables import Cell, Row, ScoreTable, row_name
 from synfoc.report.view import RunView
 
 # Okabe and Ito's palette, told apart by people with any color vision.
@@ -163,53 +163,63 @@ def curves_figure(view: RunView) -> str:
         return svg(figure, f"Learning curves of {view.name}")
 
 
-def scores_figure(
-    table: ScoreTable, looks: Sequence[Look] | None = None, *, label: str | None = None
+def scores_figure(table: ScoreTable) -> str:
+    """One measure as SVG: color by branch, shape by run; "" without rows."""
+    runs = list(dict.fromkeys(row.run for row in table.rows))
+    marks = [f"\n{s}" if s else "" for s in table.standing]
+    return dots_figure(
+        [column + mark for column, mark in zip(table.columns, marks, strict=True)],
+        [(_look(row, runs), row.cells) for row in table.rows],
+        title=table.title,
+        label=f"{table.title} per domain with 95 percent intervals",
+    )
+
+
+def dots_figure(
+    columns: Sequence[str],
+    rows: Sequence[tuple[Look, Sequence[Cell]]],
+    *,
+    title: str,
+    label: str,
 ) -> str:
     """Scores per column with 95 % intervals as SVG: one dot per row; "" without rows.
 
     Args:
-        table: one measure.
-        looks: how each row is drawn; None: color by branch, shape by run.
+        columns: names, from top to bottom.
+        rows: how a row is drawn, and its cells, one per column.
+        title: measure and unit.
         label: what a screen reader says; differs between the figures of a page.
     """
-    if not table.rows:
+    if not rows:
         return ""
-    if looks is None:
-        runs = list(dict.fromkeys(row.run for row in table.rows))
-        looks = [_look(row, runs) for row in table.rows]
-    label = label or f"{table.title} per domain with 95 percent intervals"
-    entries = len(table.rows)
-    step = 0.72 / entries
+    step = 0.72 / len(rows)
     with mpl.rc_context(STYLE | {"svg.hashsalt": f"scores {label}"}):
-        height = 0.7 + len(table.columns) * max(0.34, 0.15 * entries)
+        height = 0.7 + len(columns) * max(0.34, 0.15 * len(rows))
         figure = Figure(figsize=(10.2, height), layout="constrained")
         axes = figure.add_subplot()
-        for i, (row, look) in enumerate(zip(table.rows, looks, strict=True)):
-            _dots(axes, row, step * (i + 0.5) - 0.36, look)
-        marks = [f"\n{s}" if s else "" for s in table.standing]
-        labels = [c + m for c, m in zip(table.columns, marks, strict=True)]
-        axes.set_yticks(range(len(labels)), labels)
-        axes.set_ylim(len(labels) - 0.5, -0.5)
+        for i, (look, cells) in enumerate(rows):
+            _dots(axes, cells, step * (i + 0.5) - 0.36, look)
+        axes.set_yticks(range(len(columns)), columns)
+        axes.set_ylim(len(columns) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.grid(visible=False, axis="y")
-        for line in np.arange(len(labels) - 1) + 0.5:
+        for line in np.arange(len(columns) - 1) + 0.5:
             axes.axhline(line, color=FAINT, linewidth=0.5, alpha=0.35)
-        axes.set_xlabel(table.title)
-        figure.legend(loc="outside upper left", ncols=min(4, entries))
+        axes.set_xlabel(title)
+        figure.legend(loc="outside upper left", ncols=min(4, len(rows)))
         return svg(figure, label)
 
 
 def _look(row: Row, runs: Sequence[str]) -> Look:
     """Later runs are hollow and of another shape, for any color vision."""
     run = runs.index(row.run)
-    color = BRANCH_COLORS.get(row.branch, BLUE)
+    color = BRANCH_COLORS[row.answer[0]]
     return Look(row_name(row, runs), color, MARKERS[run % len(MARKERS)], filled=run == 0)
 
 
-def _dots(axes: Axes, row: Row, shift: float, look: Look) -> None:
+def _dots(axes: Axes, cells: Sequence[Cell], shift: float, look: Look) -> None:
     """Dots with whiskers."""
-    found = [(c, i + shift) for i, c in enumerate(row.cells) if c.value is not None]
+    found = [(c, i + shift) for i, c in enumerate(cells) if c.value is not None]
     for cell, at in found:
         if cell.low is not None and cell.high is not None:
             axes.plot([cell.low, cell.high], [at, at], color=look.color, linewidth=1.1, alpha=0.8)

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from synfoc.answers import BRANCH_NAMES
 from synfoc.report.tables import Row, row_name, score_table
-from synfoc.report.view import BRANCH_NAMES, LABELED, RunView
+from synfoc.report.view import LABELED, RunView
 from synfoc.runs import MIN_PATIENTS
 
 FEW_PATIENTS = 20
@@ -51,7 +52,8 @@ def headline(views: Sequence[RunView]) -> str:
 
 
 def _estimated_headline(view: RunView) -> str:
-    estimate = view.estimates(*view.answer).get("mean_over_domains", {}).get("dice")
+    scores = view.estimates(*view.recommended) if view.recommended else {}
+    estimate = scores.get("mean_over_domains", {}).get("dice")
     if estimate is None:
         return "This run has not been evaluated yet."
     return (
@@ -62,7 +64,7 @@ def _estimated_headline(view: RunView) -> str:
 def _deployed(rows: Sequence[Row]) -> Row:
     """The recommended branch; without a recommendation the paper's choice, MedSAM."""
     first = [row for row in rows if row.recommended]
-    return (first or [row for row in rows if row.branch == "medsam"] or list(rows))[0]
+    return (first or [row for row in rows if row.answer[0] == "medsam"] or list(rows))[0]
 
 
 def checks(views: Sequence[RunView]) -> list[str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from html import escape
 from pathlib import Path
 
+from synfoc.answers import BRANCH_NAMES, BRANCHES
 from synfoc.report.facts import changes_html, facts_html, repeat_html
 from synfoc.report.figures import curves_figure, scores_figure
 from synfoc.report.html import bullets, document, fold, section
@@ -25,7 +26,7 @@ from synfoc.report.tables import (
     row_name,
     score_table,
 )
-from synfoc.report.view import BRANCH_NAMES, RunView, load_views
+from synfoc.report.view import RunView, load_views
 from synfoc.storage import write_text
 
 
@@ -162,13 +163,13 @@ def _cases(view: RunView, number: int, *, opened: bool) -> str:
     order = list(view.scores(view.branches[0]).get("domains", {})) if view.branches else []
     for domain in sorted(found, key=lambda d: order.index(d) if d in order else len(order)):
         rows = "".join(
-            example_html(example, f"image-{number}-{i}", view.branches or list(BRANCH_NAMES))
+            example_html(example, f"image-{number}-{i}", view.branches or BRANCHES)
             for i, example in enumerate(examples)
             if example.info["domain"] == domain
         )
         standing = f" ({view.standing(domain)})" if domain else ""
         parts.append(f"<h3>{escape((domain or 'All cases') + standing)}</h3>{rows}")
-    chosen = BRANCH_NAMES.get(view.recommended or "", "the recommended branch")
+    chosen = BRANCH_NAMES[view.recommended[0]] if view.recommended else "the students, on average"
     text = f"Best, median and worst test case of each domain by the Dice of {chosen}. "
     text += "The number is the Dice of the case in percent, mean over classes."
     body = f'<p class="note">{escape(text)}</p>{"".join(parts)}'

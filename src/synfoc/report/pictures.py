@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
-from synfoc.report.view import BRANCH_NAMES
+from synfoc.answers import BRANCH_NAMES, BRANCHES, Branch
 from synfoc.runs import Example, RunFolder
 from synfoc.storage import replacing
 
@@ -36,7 +36,7 @@ SIDE = 384
 PNG_BYTES = 60_000
 
 
-def example_html(example: Example, key: str, branches: Sequence[str]) -> str:
+def example_html(example: Example, key: str, branches: Sequence[Branch]) -> str:
     """One case as a row of panels: the plain image, then one panel per branch.
 
     Args:
@@ -184,7 +184,7 @@ def _data_uri(image: NDArray[np.uint8]) -> str:
 
 
 def _write_png(path: Path, examples: Sequence[Example]) -> Path:
-    branches = [b for b in BRANCH_NAMES if any(b in e.masks for e in examples)]
+    branches = [b for b in BRANCHES if any(b in e.masks for e in examples)]
     columns = 1 + len(branches)
     figure = Figure(figsize=(2.1 * columns, 2.3 * len(examples) + 0.35), layout="constrained")
     for row, example in enumerate(examples):
@@ -208,7 +208,7 @@ def _write_png(path: Path, examples: Sequence[Example]) -> Path:
     return path
 
 
-def _draw(axes: Axes, example: Example, branch: str | None) -> None:
+def _draw(axes: Axes, example: Example, branch: Branch | None) -> None:
     h, w = example.label.shape
     axes.imshow(example.image, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
     axes.set_aspect(_pixel_height(example))

@@ -11,7 +11,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from synfoc.report.view import BRANCH_NAMES, LABELED, RunView, load_views
+from synfoc.answers import Answer, Branch, Role, answer_name, answer_title
+from synfoc.report.view import LABELED, RunView, load_views
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -54,15 +55,9 @@ class Row:
     """Scores of one branch of one run."""
 
     run: str
-    branch: str
+    answer: Answer
     cells: tuple[Cell, ...]
     recommended: bool = False
-    role: str = "student"
-
-    @property
-    def answer(self) -> str:
-        """`medsam`, or `medsam teacher`."""
-        return self.branch if self.role == "student" else f"{self.branch} {self.role}"
 
 
 @dataclass(frozen=True)
@@ -90,13 +85,15 @@ class ScoreTable:
         head = ["run", "branch", *(c + m for c, m in zip(self.columns, marks, strict=True))]
         body = []
         for row in self.rows:
-            cells = (cell.text for cell in row.cells)
-            body.append([row.run, row.answer + (" *" if row.recommended else ""), *cells])
+            star = " *" if row.recommended else ""
+            body.append(
+                [row.run, answer_name(row.answer) + star, *(cell.text for cell in row.cells)]
+            )
         return [head, *body]
 
 
 def score_table(
-    views: Sequence[RunView], measure: str = "dice", *, role: str = "student"
+    views: Sequence[RunView], measure: str = "dice", *, role: Role = "student"
 ) -> ScoreTable:
     """One measure of several runs, side by side.
 
@@ -122,17 +119,19 @@ def estimate_table(views: Sequence[RunView]) -> ScoreTable:
     return _table(estimated, found, ESTIMATE)
 
 
-def _answers(view: RunView, branches: Sequence[str], role: str) -> list[tuple[str, str]]:
+def _answers(view: RunView, branches: Sequence[Branch], role: Role) -> list[Answer]:
     """The rows of a run: its branches in one role, and a teacher that it recommends."""
-    shown = [(branch, role) for branch in branches]
-    if role == "student" and view.answer[1] == "teacher" and view.recommended in branches:
-        shown.insert(branches.index(view.recommended) + 1, view.answer)
+    shown: list[Answer] = []
+    for branch in branches:
+        shown.append((branch, role))
+        if role == "student" and view.recommended == (branch, "teacher"):
+            shown.append(view.recommended)
     return shown
 
 
 def _table(
     views: Sequence[RunView],
-    found: Sequence[dict[tuple[str, str], dict[str, Any]]],
+    found: Sequence[dict[Answer, dict[str, Any]]],
     measure: str,
 ) -> ScoreTable:
     """Rows of {answer: {mean_over_domains, domains}} of each run; answers without are left out."""
@@ -150,7 +149,7 @@ def _table(
     key = "dice" if measure == ESTIMATE else measure
     rows = []
     for view, answers in zip(views, found, strict=True):
-        for (branch, role), scores in answers.items():
+        for answer, scores in answers.items():
             if not scores:
                 continue
             per_domain = {d: _cell(scores["domains"].get(d, {}), key) for d in domains}
@@ -158,8 +157,8 @@ def _table(
             if len(means) > 1:
                 head.append(_mean([per_domain[d] for d in others]))
             cells = (*head, *per_domain.values())
-            marked = (branch, role) == view.answer and len(answers) > 1
-            rows.append(Row(view.name, branch, cells, marked, role))
+            marked = answer == view.recommended and len(answers) > 1
+            rows.append(Row(view.name, answer, cells, marked))
     unit = "%" if measure in PERCENT else _unit(views)
     columns = (*means, *(d if standing[d] else "all cases" for d in domains))
     marks = (*("" for _ in means), *(standing[d] for d in domains))
@@ -167,7 +166,7 @@ def _table(
     return ScoreTable(measure, unit, columns, marks, tuple(ranked))
 
 
-def class_table(view: RunView, branch: str) -> list[list[str]]:
+def class_table(view: RunView, branch: Branch) -> list[list[str]]:
     """Header and rows domain x class with all four measures, for one student of one run."""
     unit = _unit([view])
     units = {m: "%" if m in PERCENT else unit for m in MEASURES}
@@ -188,11 +187,10 @@ def class_table(view: RunView, branch: str) -> list[list[str]]:
 
 def row_name(row: Row, runs: Sequence[str]) -> str:
     """Run and branch in as few words as tell the rows apart."""
-    branch = BRANCH_NAMES.get(row.branch, row.branch)
-    branch += "" if row.role == "student" else " (teacher)"
+    name = answer_title(row.answer)
     if len(runs) == 1:
-        return branch
-    return row.run if row.run.endswith(branch) else f"{row.run}: {branch}"
+        return name
+    return row.run if row.run.endswith(name) else f"{row.run}: {name}"
 
 
 def terminal(table: ScoreTable) -> Table:

@@ -7,13 +7,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from synfoc.answers import BRANCH_NAMES, BRANCHES, Answer, Branch, Role, recommended_answer
 from synfoc.config import Config, load_config
 from synfoc.errors import UserError
 from synfoc.images.paper_sets import PAPER_SETS
-from synfoc.runs import BRANCHES, RunFolder
+from synfoc.runs import RunFolder
 from synfoc.storage import read_json, read_lines
 
-BRANCH_NAMES = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
 # Where our default differs from the paper, or where the paper has several values. Everything
@@ -84,7 +84,7 @@ class RunView:
     """labeled, unlabeled, test -> domain ("" where unknown) -> images."""
 
     @property
-    def branches(self) -> list[str]:
+    def branches(self) -> list[Branch]:
         """Branches with scores, in the order unet, medsam, fused."""
         return [b for b in BRANCHES if b in self.metrics.get("branches", {})]
 
@@ -95,23 +95,16 @@ class RunView:
         return str(named or self.config.train.rule)
 
     @property
-    def recommended(self) -> str | None:
-        """The branch to deploy, as evaluation or training named it."""
-        named = self.metrics.get("recommended") or self.summary.get("recommended")
-        return named if named in BRANCHES else None
+    def recommended(self) -> Answer | None:
+        """What to deploy, as evaluation or training named it."""
+        return recommended_answer(self.metrics) or recommended_answer(self.summary)
 
-    @property
-    def answer(self) -> tuple[str, str]:
-        """The recommended branch ("" where there is none) and its role."""
-        source = self.metrics if self.metrics.get("recommended") else self.summary
-        return self.recommended or "", source.get("recommended_role") or "student"
-
-    def scores(self, branch: str, role: str = "student") -> dict[str, Any]:
+    def scores(self, branch: Branch, role: Role = "student") -> dict[str, Any]:
         """`{mean_over_domains, domains}` of one branch; {} where there are none."""
         found: dict[str, Any] = self.metrics.get("branches", {}).get(branch, {}).get(role, {})
         return found
 
-    def estimates(self, branch: str, role: str = "student") -> dict[str, Any]:
+    def estimates(self, branch: Branch, role: Role = "student") -> dict[str, Any]:
         """As `scores`, of estimated Dice alone."""
         estimate = self.metrics.get("estimate") or {}
         found: dict[str, Any] = estimate.get("branches", {}).get(branch, {}).get(role, {})
@@ -120,10 +113,10 @@ class RunView:
     @property
     def estimate_errors(self) -> dict[str, float]:
         """Of the recommended answer: see the function of this name."""
-        return estimate_errors(self.metrics, self.answer)
+        return estimate_errors(self.metrics, self.recommended) if self.recommended else {}
 
     @property
-    def estimated(self) -> list[str]:
+    def estimated(self) -> list[Branch]:
         """Branches whose Dice was estimated, in the order unet, medsam, fused."""
         return [b for b in BRANCHES if self.estimates(b)]
 
@@ -153,7 +146,7 @@ class RunView:
         return self.counts.get(part, {})
 
 
-def estimate_errors(metrics: Mapping[str, Any], answer: tuple[str, str]) -> dict[str, float]:
+def estimate_errors(metrics: Mapping[str, Any], answer: Answer) -> dict[str, float]:
     """Estimated minus measured Dice of one answer in points, per domain.
 
     Domains of which a test case has no label are left out: there the two are of other cases.
@@ -260,9 +253,10 @@ def _load(folder: RunFolder) -> RunView:
 
 
 def _name(config: Config) -> str:
-    about, one = config.method.about, BRANCH_NAMES.get(config.method.branches)
-    if one is None:
+    about, branches = config.method.about, config.method.branches
+    if branches == "both":
         return about.title
+    one = BRANCH_NAMES[branches]
     if config.method.name == "supervised":
         return f"{about.title} {one}"
     return f"{about.title}, {one}" + (" alone" if about.networks == "any" else "")
