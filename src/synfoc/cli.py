@@ -454,19 +454,16 @@ def weights_check(
 
 
 def main() -> NoReturn:
-    """Run the command line; bad input ends with status 2 and no traceback."""
+    """Run the command line; bad input ends with status 2 and no traceback.
+
+    Typer ends a command that is stopped outside of training (status 130) or whose reader has gone.
+    """
     warnings.showwarning = _show_note
     try:
-        app(standalone_mode=True)
+        app()
     except UserError as error:
         print(f"synfoc: {error}", file=sys.stderr)
         sys.exit(2)
-    except KeyboardInterrupt:
-        print("synfoc: stopped", file=sys.stderr)
-        sys.exit(130)
-    except BrokenPipeError:  # `synfoc ... | head` is no error
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
     except Interrupted as error:
         print(f"synfoc: {error}", file=sys.stderr)
         sys.exit(130)
