@@ -22,6 +22,7 @@ from synfoc.engine.inference import Segmenter
 from synfoc.engine.mask_names import find_images
 from synfoc.engine.overlay import COLORS, draw_overlay
 from synfoc.engine.predict import deployed_answer, predict
+from synfoc.engine.prediction_table import Prediction, urgency
 from synfoc.errors import UserError
 
 
@@ -131,7 +132,7 @@ def test_a_folder_becomes_masks_of_the_same_names_and_sizes(run: Path, tmp_path:
 
 
 def test_what_to_check_comes_first(run: Path, tmp_path: Path) -> None:
-    """Unreadable, then empty, then by the agreement of the branches.
+    """Unreadable, then empty, then by the agreement of the branches, where nothing is estimated.
 
     sure: both see the 128 bright pixels of 256. unsure: the U-Net sees 128, MedSAM 64:
     (2 * 64 + 1) / (128 + 64 + 1.001) = .6684.
@@ -150,6 +151,29 @@ def test_what_to_check_comes_first(run: Path, tmp_path: Path) -> None:
     assert [row["confidence"] for row in table] == ["", "1.0000", "0.6684", "1.0000"]
     assert "broken.png" in table[0]["note"] and table[0]["mask"] == ""
     assert not (tmp_path / "out" / "broken.png").exists()
+
+
+def test_a_low_estimate_goes_before_a_low_agreement() -> None:
+    """Agreement says as much of the weaker network as of the one that answers."""
+
+    def row(image: str, estimated: float | None, confidence: float) -> Prediction:
+        return Prediction(
+            image=image, mask="m.png", confidence=confidence, certainty=0.9,
+            estimated_dice=estimated, foreground=0.2, slice=None, note="",
+        )  # fmt: skip
+
+    rows = [
+        row("weak U-Net", 0.95, 0.3),
+        row("wrong", 0.5, 0.8),
+        row("equal, less agreed", 0.95, 0.2),
+        row("no estimate", None, 0.7),
+    ]
+    assert [r.image for r in sorted(rows, key=urgency)] == [
+        "wrong",
+        "no estimate",
+        "equal, less agreed",
+        "weak U-Net",
+    ]
 
 
 def test_dice_is_estimated_where_the_run_was_calibrated(run: Path, tmp_path: Path) -> None:

@@ -44,12 +44,18 @@ class Prediction:
         return not self.mask
 
 
-def urgency(row: Prediction) -> tuple[bool, bool, float, float, str]:
-    """Unreadable first, then empty (both branches may miss it in agreement), then unsure."""
+def urgency(row: Prediction) -> tuple[bool, bool, float, float, float, str]:
+    """Unreadable first, then empty (both branches may miss it in agreement), then unsure.
+
+    Unsure is a low estimate of Dice; where the run has none, little confidence: agreement says as
+    much of the weaker network as of the one that answers (docs/trust.md).
+    """
+    guess = row.confidence if row.estimated_dice is None else row.estimated_dice
     return (
         not row.failed,
         row.foreground != 0,
         # As the table shows them, or rows of an earlier call would sort apart.
+        round(guess or 0.0, DIGITS),
         round(row.confidence or 0.0, DIGITS),
         round(row.certainty or 0.0, DIGITS),
         row.image,
