@@ -178,6 +178,25 @@ def test_methods_may_be_added_and_done_cells_must_not_change(
         SuiteFolder.begin(folder.path, other, squares)
 
 
+def test_a_setting_that_a_done_cell_did_not_know_had_its_default(
+    folder: SuiteFolder, suite_file: SuiteFile, squares: Path
+) -> None:
+    """It was run by an earlier version; a later one may also have had a setting that is gone."""
+    cell = folder.find(NAME)
+    cell.done.parent.mkdir(parents=True)
+    settings = cell.config.model_dump(mode="json")
+    del settings["data"]["split_seed"], settings["data"]["labeled"]["patients"]
+    del settings["augment"]
+    settings["train"]["momentum"] = 0.9
+    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+    SuiteFolder.begin(folder.path, load_suite(suite_file()), squares)
+    other = load_suite(suite_file(), ("data.split_seed=7",))
+    with pytest.raises(UserError) as told:
+        SuiteFolder.begin(folder.path, other, squares)
+    assert told.value.found == "data.split_seed = 7 in the suite"
+    assert told.value.expected == "data.split_seed = 1337, as it was run"
+
+
 def test_a_folder_of_something_else_is_refused(
     suite_file: SuiteFile, squares: Path, tmp_path: Path
 ) -> None:

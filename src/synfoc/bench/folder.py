@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from synfoc.bench.suite import Cell, Protocol, Suite, cells_of, load_suite
-from synfoc.config import PRACTICAL
+from synfoc.config import PRACTICAL, parse_config
 from synfoc.errors import UserError
 from synfoc.runs import RunFolder
 from synfoc.storage import last_line, read_json, write_json, write_text
@@ -67,20 +67,24 @@ class CellFolder:
     def check_same(self) -> None:
         """Make sure that what is done was done with the settings that the suite has now.
 
+        A cell of an earlier version is taken to have had the defaults of settings that are newer.
+
         Raises:
             UserError: names the first setting that differs.
         """
         if not self.done.is_file():
             return
-        old = read_json(self.done, "what a cell was run with")["settings"]
         new = self.config.model_dump(mode="json")
+        stored = read_json(self.done, "what a cell was run with")["settings"]
+        both = {s: {k: v for k, v in stored[s].items() if k in new[s]} for s in new if s in stored}
+        old = parse_config(both, source=str(self.done)).model_dump(mode="json")
         for section, keys in new.items():
             for key, value in keys.items():
-                if (section, key) not in PRACTICAL and old[section].get(key) != value:
+                if (section, key) not in PRACTICAL and old[section][key] != value:
                     raise UserError(
                         f"cell {self.name} was run with other settings",
                         found=f"{section}.{key} = {value} in the suite",
-                        expected=f"{section}.{key} = {old[section].get(key)}, as it was run",
+                        expected=f"{section}.{key} = {old[section][key]}, as it was run",
                         fix=f"choose another --out, or delete {self.run.path}",
                     )
 
