@@ -142,6 +142,21 @@ def test_a_missing_branch_is_named() -> None:
     assert "unet student, unet teacher" in error.value.found
 
 
+@pytest.mark.parametrize(
+    "answer", [("unet", "pupil"), ("unet_teacher", "student"), ("sides", "student"), ("sam", "x")]
+)
+def test_a_branch_or_role_that_there_is_not_is_no_answer(answer: tuple[str, str]) -> None:
+    """Not that of the teacher, nor that of whatever else the networks have by this name."""
+    segmenter = Segmenter(Fakes(), classes=1)
+    with pytest.raises(UserError, match=f"cannot answer as {' '.join(answer)}"):
+        segmenter.segment(half_bright(), [answer])
+    with pytest.raises(UserError, match="cannot answer as"):
+        segmenter.probabilities(half_bright(), [("unet", "student"), answer])
+    with pytest.raises(UserError, match="cannot be compared") as error:
+        segmenter.segment(half_bright(), [("unet", "student")], agreement=answer[1] + "s")
+    assert error.value.expected == "student or teacher"
+
+
 def test_networks_go_back_to_training() -> None:
     """Also after an error: training goes on in the mode in which it was."""
     fakes = Fakes(medsam=Bright(0.5, side=8).eval())

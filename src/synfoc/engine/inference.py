@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synfoc.answers import ANSWERS, Answer, Branch, Role
+from synfoc.answers import ANSWERS, ROLES, Answer, Branch, Role
 from synfoc.batches.resize import (
     resize_images,
     resize_labels,
@@ -180,7 +180,7 @@ class Segmenter:
         Arguments and errors as in `segment`; each stack is answered at its own size unless `size`
         says another. With `evidence`, tallies are made, for which the other network is asked, too.
         """
-        self.check(wanted)
+        self.check(wanted, agreement)
         pair = self._pair(agreement) if agreement else None
         needed = [*wanted, *(pair or ())]
         if evidence:
@@ -318,21 +318,28 @@ class Segmenter:
         assert network is not None
         return network
 
-    def check(self, wanted: Sequence[Answer]) -> None:
-        """Tell whether the run can answer so.
+    def check(self, wanted: Sequence[Answer], agreement: Role | None = None) -> None:
+        """Tell whether the run can answer so, and whether there is such a role to compare in.
 
         Raises:
             UserError: the run has no such branch or role.
         """
+        here = self.answers()
         for answer in wanted:
-            if not self._can(answer):
-                here = ", ".join(" ".join(a) for a in self.answers())
+            if answer not in here:
                 raise UserError(
                     f"this run cannot answer as {' '.join(answer)}",
-                    found=f"trained here: {here}",
-                    expected="a branch of which all networks were trained",
+                    found="trained here: " + ", ".join(" ".join(a) for a in here),
+                    expected="a branch of which all networks were trained, student or teacher",
                     fix="choose one of those, or `recommended`",
                 )
+        if agreement not in (None, *ROLES):
+            raise UserError(
+                "branches cannot be compared so",
+                found=f"agreement {agreement}",
+                expected=" or ".join(ROLES),
+                fix="name one of them",
+            )
 
 
 def _needs(answer: Answer) -> tuple[Answer, ...]:
