@@ -286,6 +286,86 @@ def test_other_images_of_a_labeled_patient_are_left_out(tmp_path: Path) -> None:
     assert (ids(found.cases), found.labeled, found.seen) == (["a/2", "b/0"], 2, 2)
 
 
+def stored(root: Path, name: str, content: bytes, patient: str | None) -> Case:
+    """A case whose files hold these bytes; its domain is the folder above, if there is one."""
+    for path in (root / f"{name}.png", root / "mask" / f"{name}.png"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content)
+    one = case(name, patient=patient, split="train")
+    return replace(one, image=root / f"{name}.png", label=root / "mask" / f"{name}.png")
+
+
+def run_of(root: Path, **contents: bytes) -> Path:
+    """split.json of a run without domains that labeled patient1; `p1_s0` is of patient1."""
+    cases = [stored(root, name, data, f"patient{name[1]}") for name, data in contents.items()]
+    path = root / "split.json"
+    first = tuple(one for one in cases if one.patient == "patient1")
+    rest = tuple(one for one in cases if one.patient != "patient1")
+    save_split(path, Split(first, rest, ()), table(*cases, root=root))
+    return path
+
+
+def test_patients_of_another_hospital_may_have_the_same_names(tmp_path: Path) -> None:
+    """Neither names a domain, and no image is in both: patient1 is another one there."""
+    path = run_of(tmp_path / "here", p1_s0=b"a", p2_s0=b"b")
+    there = [stored(tmp_path / "there", f"p{k}_s0", b"%d" % k, f"patient{k}") for k in (1, 2)]
+    found = without_labeled(there, path)
+    assert (ids(found.cases), found.labeled) == (["p1_s0", "p2_s0"], 0)
+    assert (found.by_name, found.namesakes) == ((), ("patient1",))
+
+
+@pytest.mark.parametrize("shown", ["p1_s0", "p2_s0", "folder"])
+def test_without_a_domain_names_count_where_an_image_is_called_the_same(
+    tmp_path: Path, shown: str
+) -> None:
+    """p1_s1 is new. A copy of p1_s0 shows patient1; one of p2_s0, or the folder, that names agree.
+
+    The copy of p1_s0 is not scored either.
+    """
+    path = run_of(tmp_path / "here", p1_s0=b"a", p2_s0=b"b")
+    root = tmp_path / ("here" if shown == "folder" else "there")
+    cases = [stored(root, "p1_s1", b"new", "patient1"), stored(root, "p3_s0", b"3", "patient3")]
+    if shown != "folder":
+        content = (tmp_path / "here" / f"{shown}.png").read_bytes()
+        cases.append(stored(root, shown, content, f"patient{shown[1]}"))
+    found = without_labeled(cases, path)
+    assert "p1_s1" not in ids(found.cases)
+    assert "p3_s0" in ids(found.cases)
+    assert found.labeled == (2 if shown == "p1_s0" else 1)
+    assert found.by_name == (() if shown == "p1_s0" else ("patient1",))
+    assert found.namesakes == ()
+
+
+def test_an_image_shows_its_patient_under_another_name_and_domain(tmp_path: Path) -> None:
+    path = run_of(tmp_path / "here", p1_s0=b"a", p2_s0=b"b")
+    cases = [
+        stored(tmp_path / "there", "b/copy", b"a", "B-7"),
+        stored(tmp_path / "there", "b/new", b"c", "B-7"),
+        stored(tmp_path / "there", "b/other", b"d", "B-8"),
+    ]
+    found = without_labeled(cases, path)
+    assert (ids(found.cases), found.labeled, found.by_name) == (["b/other"], 2, ())
+
+
+def test_a_blank_slice_shows_no_patient(tmp_path: Path) -> None:
+    """The run has it of two patients: the one elsewhere is left out, but not its patient."""
+    path = run_of(tmp_path / "here", p1_s0=b"blank", p1_s1=b"a", p2_s0=b"blank")
+    cases = [
+        stored(tmp_path / "there", name, content, "B-7")
+        for name, content in (("b/0", b"blank"), ("b/1", b"c"))
+    ]
+    found = without_labeled(cases, path)
+    assert (ids(found.cases), found.labeled) == (["b/1"], 1)
+
+
+def test_patients_of_one_named_domain_are_known_by_name(tmp_path: Path) -> None:
+    one = stored(tmp_path, "a/0", b"0", "p0")
+    save_split(tmp_path / "split.json", Split((one,), (), ()), table(one, root=tmp_path))
+    other = stored(tmp_path / "there", "a/0", b"1", "p0")
+    found = without_labeled([other], tmp_path / "split.json")
+    assert (found.cases, found.labeled, found.by_name) == ((), 1, ("a p0",))
+
+
 def test_a_damaged_split_is_told(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text("{}")
     with pytest.raises(UserError, match="cannot read the split"):

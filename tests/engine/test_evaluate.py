@@ -191,6 +191,36 @@ def test_labeled_images_are_known_at_another_place(run: Path, data: Path, tmp_pa
     assert found["cases"] == 1, "the one that is another image now"
 
 
+@pytest.mark.parametrize(
+    ("domain", "told"),
+    [
+        ("A", "of A sub-01 only the names are known: if these are other patients, name another"),
+        (None, r"names of labeled ones \(sub-01\), since no image shows them to be the same"),
+    ],
+)
+def test_patients_known_by_name_alone_are_named_with_the_remedy(
+    run: Path, tmp_path: Path, domain: str | None, told: str
+) -> None:
+    """The labeled patient and a new one are both sub-01: with a domain the same, else another."""
+    split = RunFolder(run).split
+    known = json.loads(split.read_text())
+    for entry in known["labeled"]:
+        entry |= {"domain": domain, "patient": "sub-01"}
+    split.write_text(json.dumps(known))
+    for number in (1, 2):
+        folder = tmp_path / "hospital"
+        for kind, name in (("image", "T1.png"), ("mask", "T1_seg.png")):
+            pixels = np.full((16, 16), number if kind == "image" else 1, np.uint8)
+            (folder / f"sub-0{number}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(pixels).save(folder / f"sub-0{number}" / name)
+    if domain:
+        lines = [f"sub-0{k}/T1.png,sub-0{k}/T1_seg.png,{domain},sub-0{k}" for k in (1, 2)]
+        (folder / "cases.csv").write_text("\n".join(["image,label,domain,patient", *lines]))
+    with pytest.warns(UserWarning, match=told):
+        found = evaluate(run, data=folder)
+    assert found["cases"] == (1 if domain else 2)
+
+
 def test_images_that_trained_without_label_are_told(run: Path, tmp_path: Path) -> None:
     """They are scored, but the networks know them."""
     split = RunFolder(run).split

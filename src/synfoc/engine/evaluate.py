@@ -42,6 +42,7 @@ from synfoc.engine.scores import (
 )
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label, published_codes
+from synfoc.images.codes import some
 from synfoc.images.files import Stack, to_unit
 from synfoc.images.paper_sets import paper_set
 from synfoc.runs import CASE_COLUMNS, METRICS, RunFolder
@@ -308,9 +309,20 @@ def _test_cases(
         table = replace(table, decode=known.decode)
     found = without_labeled(cases, folder.split)
     if found.labeled:
+        names = (
+            f"; of {some(found.by_name)} only the names are known: if these are other patients, "
+            "name another domain for them in a CSV with columns domain and patient"
+        )
         warnings.warn(
             f"{found.labeled} images are not scored: they, or other images of their patients, were "
-            "labeled in training",
+            f"labeled in training{names if found.by_name else ''}",
+            stacklevel=2,
+        )
+    if found.namesakes:
+        warnings.warn(
+            f"patients are scored that have the names of labeled ones ({some(found.namesakes)}), "
+            "since no image shows them to be the same; if they are, list the others alone in a CSV "
+            "with columns domain and patient",
             stacklevel=2,
         )
     if found.seen:

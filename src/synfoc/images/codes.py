@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -109,9 +110,9 @@ def published_fix(known: PaperSet) -> str:
     return f"these are the codes of the published files: add --set 'data.remap={remap}'"
 
 
-def some(values: Iterable[int]) -> str:
+def some(values: Iterable[int] | Iterable[str]) -> str:
     """The values in order; of many the first ones, and how many there are."""
-    ordered = sorted(values)
+    ordered: list[Any] = sorted(values)
     shown = ", ".join(map(str, ordered[:MOST]))
     return f"{shown}, ... ({len(ordered)} values)" if len(ordered) > MOST else shown
 
