@@ -405,16 +405,24 @@ def test_files_that_cannot_be_images_say_why(tmp_path: Path) -> None:
         assert caught.value.found == found
 
 
-def test_a_tiff_that_would_be_turned_is_refused(tmp_path: Path) -> None:
-    """6 is a quarter turn; 1 is none. The tag of a JPEG is not followed."""
-    for tag, ending in ((1, "tif"), (6, "jpg")):
-        Image.fromarray(GRAY).save(tmp_path / f"a.{ending}", exif=orientation(tag))
-        assert read_image(tmp_path / f"a.{ending}").pixels.shape[:3] == (1, *GRAY.shape)
-    Image.fromarray(GRAY).save(tmp_path / "a.tif", exif=orientation(6))
+@pytest.mark.parametrize("ending", ["tif", "jpg", "png"])
+def test_a_picture_that_viewers_turn_is_refused(tmp_path: Path, ending: str) -> None:
+    """6 is a quarter turn; 1 is none, and neither is 0, which no standard knows."""
+    path = tmp_path / f"a.{ending}"
+    for tag in (0, 1):
+        Image.fromarray(GRAY).save(path, exif=orientation(tag))
+        assert read_image(path).pixels.shape[:3] == (1, *GRAY.shape)
+    Image.fromarray(GRAY).save(path, exif=orientation(6))
     for read in (read_image, read_codes, read_geometry):
         with pytest.raises(UserError, match="cannot read image") as caught:
-            read(tmp_path / "a.tif")
-        assert caught.value.found == "a TIFF with the orientation tag 6"
+            read(path)
+        kind = {"tif": "TIFF", "jpg": "JPEG", "png": "PNG"}[ending]
+        assert caught.value.found == f"a {kind} with the orientation tag 6"
+
+
+def test_damaged_tags_do_not_make_a_picture_unreadable(tmp_path: Path) -> None:
+    Image.fromarray(GRAY).save(tmp_path / "a.jpg", exif=b"Exif\0\0not tags at all")
+    assert read_image(tmp_path / "a.jpg").pixels.shape == (1, *GRAY.shape)
 
 
 def orientation(tag: int) -> Image.Exif:

@@ -77,14 +77,14 @@ def is_image(path: Path) -> bool:
 def read_image(path: Path, *, slice_axis: int | None = None) -> Stack:
     """Read an image as a person sees it: palettes as colors, transparency dropped.
 
-    JPEG rotation tags are not applied: a label belongs to the stored pixels.
+    A picture that its orientation tag turns is refused: its label may be either way up.
 
     Args:
         path: a file with one of IMAGE_SUFFIXES.
         slice_axis: axis of a volume along which to cut; None: see geometry.py.
 
     Raises:
-        UserError: missing, empty, truncated, another type, NaN, 1 pixel wide, huge, 4-D.
+        UserError: missing, empty, truncated, another type, turned, NaN, 1 pixel wide, huge, 4-D.
     """
     return stack_of(*read_array(path, label=False), path, slice_axis)
 

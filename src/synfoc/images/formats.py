@@ -138,8 +138,7 @@ def _open(path: Path) -> tuple[Source, Any]:
         if pages > 1:
             picture.close()
             raise _refused(path, f"{pages} pages", "save each page as a file, or all as NIfTI")
-        if ending in (".tif", ".tiff"):
-            _refuse_turned(path, picture)
+        _refuse_turned(path, picture)
         color = len(picture.getbands()) >= 3 or picture.mode in ("P", "PA")
         return Source("picture", (picture.height, picture.width), color), picture
     if ending == ".npy":
@@ -154,15 +153,20 @@ def _open(path: Path) -> tuple[Source, Any]:
 
 
 def _refuse_turned(path: Path, picture: Image.Image) -> None:
-    """Pillow turns a TIFF by its orientation tag while it reads, and no label with it."""
-    tag = picture.getexif().get(ORIENTATION, 1)
+    """Viewers turn a picture by its orientation tag, Pillow a TIFF; a label may be either way."""
+    try:
+        # Not the method of PNG, which decodes all pixels to find a tag behind them.
+        tag = Image.Image.getexif(picture).get(ORIENTATION, 1)
+    except Exception:  # no damage to its tags makes the pixels unusable
+        return
     if tag in range(2, 9):
         picture.close()
         raise _refused(
             path,
-            f"a TIFF with the orientation tag {tag}",
-            "save it turned and without the tag, as PNG say, and its label the same way up",
-            "pixels as they are stored: a label belongs to those",
+            f"a {picture.format} with the orientation tag {tag}",
+            "save it turned and without the tag (ImageMagick: -auto-orient), and see that its "
+            "label is the same way up",
+            "pixels as they are stored, upright: viewers turn this one, and labels drawn there",
         )
 
 
