@@ -190,6 +190,15 @@ def evaluate(
             "the place of the run's; `synfoc evaluate RUN` brings those back."
         ),
     ] = None,
+    changes: Annotated[
+        list[str] | None,
+        Option(
+            "--set",
+            metavar="data.remap=VALUE",
+            help="What the codes in the labels of --data mean, where they are not those of the "
+            "run, e.g. 'data.remap={255: 1}'; null: they are class indices.",
+        ),
+    ] = None,
     checkpoint: Annotated[
         Checkpoint, Option(help="Which state of the networks.")
     ] = Checkpoint.best,
@@ -214,6 +223,7 @@ def evaluate(
         metrics = run_evaluation(
             run,
             data=data,
+            changes=tuple(changes or ()),
             protocol=protocol.value if protocol else None,
             checkpoint=checkpoint.value,
             device=device.value,

@@ -238,6 +238,46 @@ def test_images_that_trained_without_label_are_told(run: Path, tmp_path: Path) -
     assert found["seen_in_training"] == 1
 
 
+def recoded(root: Path, code: int) -> Path:
+    """One new image in a folder of its own, whose organ has this code."""
+    image, label = np.zeros((16, 16)), np.zeros((16, 16))
+    image[:, 8:], label[:, 8:] = 250, code
+    pair(root, "C", "new", image, label, "test")
+    return root
+
+
+def test_other_data_may_have_other_codes(run: Path, tmp_path: Path) -> None:
+    """The organ is 1 in the run and 7 in the other data; the advice is what then scores it."""
+    other = recoded(tmp_path / "other", 7)
+    before = RunFolder(run).config.read_text()
+    with pytest.raises(UserError, match="does not fit the classes") as caught:
+        evaluate(run, data=other)
+    assert caught.value.fix.startswith("add --set 'data.remap={7: 1}'")
+    found = evaluate(run, data=other, changes=["data.remap={7: 1}"])
+    assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
+    assert RunFolder(run).config.read_text() == before
+
+
+def test_other_data_may_be_class_indices_where_the_run_has_codes(run: Path, tmp_path: Path) -> None:
+    """A run whose 1 is background finds the organ 1 of other data only without that rule."""
+    config = module.load_run(run).config
+    told = config.data.model_copy(update={"remap": {1: 0, 2: 1}})
+    module.load_run(run).config = config.model_copy(update={"data": told})
+    other = recoded(tmp_path / "other", 1)
+    found = evaluate(run, data=other, changes=["data.remap=null"])
+    assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
+
+
+def test_only_the_codes_of_other_data_can_be_set(run: Path, data: Path) -> None:
+    for other, change, found in (
+        (None, "data.remap={7: 1}", "no other data"),
+        (data, "data.nested=true", "a setting of the run"),
+    ):
+        with pytest.raises(UserError, match="cannot evaluate with --set") as caught:
+            evaluate(run, data=other, changes=[change])
+        assert caught.value.found == found
+
+
 @pytest.mark.filterwarnings("ignore:.*in training")  # images here are equal
 def test_other_data_keep_the_codes_of_a_published_set(
     run: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

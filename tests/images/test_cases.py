@@ -463,7 +463,8 @@ def test_a_code_that_is_no_class_names_the_remap(tmp_path: Path) -> None:
     assert error.found == "pixel values 0, 1, 2, 255"
     assert "0 background, 1 cup, 2 disc (data.classes)" in str(error)
     assert error.fix == (
-        "add --set 'data.remap={255: 0}' (a trained run: data.remap in its config.yaml), "
+        "add --set 'data.remap={255: 0}' (evaluation of a run's own data: data.remap in "
+        "its config.yaml), "
         "or correct the file"
     )
 
@@ -472,7 +473,8 @@ def test_a_binary_mask_of_255_names_the_remap_that_keeps_it(tmp_path: Path) -> N
     with pytest.raises(UserError) as caught:
         pair(tmp_path, [255], classes=("lesion",))
     assert caught.value.fix == (
-        "add --set 'data.remap={255: 1}' (a trained run: data.remap in its config.yaml), "
+        "add --set 'data.remap={255: 1}' (evaluation of a run's own data: data.remap in "
+        "its config.yaml), "
         "or correct the file"
     )
 

@@ -68,7 +68,8 @@ def test_a_suggested_remap_keeps_the_one_that_is_set() -> None:
     """128 is 2 already; 255 shall be background."""
     rule = Decode(((128, 2),))
     assert odd_fix({0, 1, 2, 255}, 2, rule) == (
-        "add --set 'data.remap={128: 2, 255: 0}' (a trained run: data.remap in its config.yaml), "
+        "add --set 'data.remap={128: 2, 255: 0}' (evaluation of a run's own data: data.remap in "
+        "its config.yaml), "
         "or correct the file"
     )
 

@@ -24,7 +24,7 @@ from synfoc.answers import Answer, Branch, recommended_answer
 from synfoc.batches.resize import resize_labels
 from synfoc.batches.split import load_split
 from synfoc.batches.unlearned import without_labeled
-from synfoc.config import Config
+from synfoc.config import Config, parse_config
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.examples import save_examples
@@ -57,6 +57,7 @@ def evaluate(
     run: AnyPath,
     *,
     data: AnyPath | None = None,
+    changes: Sequence[str] = (),
     branches: Sequence[Branch] | None = None,
     protocol: Protocol | None = None,
     checkpoint: str = "best",
@@ -72,6 +73,7 @@ def evaluate(
         data: other data to score, a folder or a CSV; its test cases, or all where it names none.
             Images whose label this run was trained with, and other images of their patients, are
             left out; those that were in training without a label are counted.
+        changes: `data.remap=...` of the other data, where their codes are not those of the run.
         branches: unet, medsam, fused; None: all that the run has.
         protocol: None: `paper` for a run of `rule: paper`, else `honest`.
         checkpoint: best, last, or a name such as step_000500.
@@ -82,8 +84,9 @@ def evaluate(
         What metrics.json holds (see runs.py).
 
     Raises:
-        UserError: no such run, no test case, a label that does not fit the classes, or no label
-            at all and a run that cannot estimate (not at its best checkpoint, or an older one).
+        UserError: no such run, no test case, a label that does not fit the classes, a change of
+            another setting or without `data`, or no label at all and a run that cannot estimate
+            (not at its best checkpoint, or an older one).
     """
     run, data = Path(run), None if data is None else Path(data)
     folder = RunFolder.open(run)
@@ -93,7 +96,7 @@ def evaluate(
     segmenter = Segmenter.of_run(loaded)
     segmenter.check([(asked, "student") for asked in branches or ()])
     wanted = [a for a in segmenter.answers() if branches is None or a[0] in branches]
-    table, cases, seen = _test_cases(folder, config, data)
+    table, cases, seen = _test_cases(folder, config, data, changes)
     summary = folder.read_summary()
     known = read_calibration(summary, loaded.step)
     labeled = [case for case in cases if case.labels]
@@ -294,17 +297,26 @@ def _read(
 
 
 def _test_cases(
-    folder: RunFolder, config: Config, data: Path | None
+    folder: RunFolder, config: Config, data: Path | None, changes: Sequence[str]
 ) -> tuple[CaseTable, tuple[Case, ...], int]:
     """Table, cases to score, and how many of them were in training without a label."""
+    for change in changes:
+        if data is None or change.partition("=")[0].strip() != "data.remap":
+            raise UserError(
+                f"cannot evaluate with --set {change}",
+                found="a setting of the run" if data else "no other data",
+                expected="data.remap beside --data: what the codes of the other labels mean",
+                fix="leave it out: a run is scored with the settings that it was trained with",
+            )
     if data is None:
         own = load_cases(config.data)
         return own, load_split(folder.split, root=own.root).test, 0
     # Classes and nesting stay those of the run; layout and codes are found anew: the run may have
     # seen the published files of a set, and these be class indices, or the reverse.
-    table = load_cases(config.data.model_copy(update={"path": data, "set": None}))
+    told = parse_config({"data": config.data.model_dump()}, tuple(changes), source="--set").data
+    table = load_cases(told.model_copy(update={"path": data, "set": None}))
     cases = tuple(c for c in table.cases if c.split == "test") or table.cases
-    known = paper_set(config.data.set) if config.data.set and not config.data.remap else None
+    known = paper_set(told.set) if told.set and not told.remap else None
     if known and table.paper is None and published_codes(cases, known):
         table = replace(table, decode=known.decode)
     found = without_labeled(cases, folder.split)

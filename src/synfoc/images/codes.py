@@ -69,7 +69,8 @@ def odd_fix(present: set[int], highest: int, rule: Decode) -> str:
     if len(odd) > MOST or min(odd) < 0:
         return f"correct the file: {PLAIN}"
     change = remapping(present, highest, rule)
-    return f"add {change} (a trained run: data.remap in its config.yaml), or correct the file"
+    own = "evaluation of a run's own data: data.remap in its config.yaml"
+    return f"add {change} ({own}), or correct the file"
 
 
 def inferred_names(count: int) -> tuple[str, ...]:
