@@ -11,7 +11,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, NamedTuple, TypeAlias
 
 import yaml
 from pydantic import (
@@ -47,6 +47,19 @@ MethodName: TypeAlias = Literal[
 ]
 
 
+class Passes(NamedTuple):
+    """How often a step asks its networks, in batches; the estimate before the first step counts."""
+
+    learning: float
+    """That pass each student with a graph."""
+    looking: float
+    """That pass any network without; a guide's look is counted by itself."""
+    kept: float
+    """Whose graphs are there at the same time: what was released before takes no memory."""
+    graphs: int
+    """Into which those are divided; each has its own copy of the weights in low precision."""
+
+
 @dataclass(frozen=True)
 class About:
     """What tells one method from another, wherever it is asked."""
@@ -55,6 +68,8 @@ class About:
     """Its name for people."""
     networks: Literal["any", "one", "unet"]
     """What `method.branches` may be: anything; one network; the U-Net alone."""
+    passes: Passes
+    """What a step of it costs."""
     teacher: bool
     """Whether a moving average of the student is asked in training; else none is kept."""
     guide: bool = False
@@ -64,15 +79,18 @@ class About:
 
 
 METHODS: Mapping[MethodName, About] = {
-    "synfoc": About("SynFoC", "any", teacher=True),
-    "supervised": About("Supervised", "any", teacher=False),
-    "fixmatch": About("FixMatch", "one", teacher=False, ramp=False),
-    "unimatch": About("UniMatch", "one", teacher=False, ramp=False),
-    "uamt": About("UA-MT", "one", teacher=True),
-    "symgd": About("SymGD", "one", teacher=True),
-    "bcp": About("BCP", "one", teacher=True, ramp=False),
-    "semisam": About("SemiSAM", "unet", teacher=True, guide=True),
+    # The U-Net's student labels too, MedSAM's does not.
+    "synfoc": About("SynFoC", "any", Passes(2, 1.5, 1, 1), teacher=True),
+    "supervised": About("Supervised", "any", Passes(1, 0, 1, 1), teacher=False),
+    "fixmatch": About("FixMatch", "one", Passes(2, 1, 1, 1), teacher=False, ramp=False),
+    "unimatch": About("UniMatch", "one", Passes(4, 1, 3, 3), teacher=False, ramp=False),
+    "uamt": About("UA-MT", "one", Passes(2, 9, 1, 1), teacher=True),
+    "symgd": About("SymGD", "one", Passes(4, 3, 3, 3), teacher=True),
+    # Both mixtures are half a batch.
+    "bcp": About("BCP", "one", Passes(1, 1, 1, 2), teacher=True, ramp=False),
+    "semisam": About("SemiSAM", "unet", Passes(2, 1, 1, 1), teacher=True, guide=True),
 }
+"""All that is known of a method outside its page. How the page is called: `engine.method.PAGES`."""
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
 """Pixels. The U-Net halves its images four times; foundation models cut them into patches."""
 Count = Annotated[int, Field(ge=1)]

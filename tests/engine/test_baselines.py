@@ -12,12 +12,12 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from synfoc.batches.batch import Batch
-from synfoc.config import Config, MethodName
+from synfoc.config import METHODS, Config, MethodName
 from synfoc.engine import method as method_page
 from synfoc.engine import train as module
 from synfoc.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
 from synfoc.engine.evaluate import evaluate
-from synfoc.engine.method import lam_of, method_of
+from synfoc.engine.method import PAGES, lam_of, method_of
 from synfoc.engine.train import train
 from synfoc.errors import UserError
 from synfoc.methods.models import Models, keep
@@ -118,6 +118,12 @@ def test_a_checkpoint_may_hold_a_teacher_that_nobody_asks(
 def test_both_networks_at_once_are_refused(settings: Settings, name: str) -> None:
     with pytest.raises(UserError, match=f"{name} trains one network"):
         settings(f"method.name={name}")
+
+
+def test_every_method_has_its_page() -> None:
+    """Each function is named as the method that it calls."""
+    assert tuple(PAGES) == tuple(METHODS)
+    assert [page.__name__ for page in PAGES.values()] == [f"_{name}" for name in METHODS]
 
 
 def test_only_methods_with_a_ramp_have_one(settings: Settings) -> None:

@@ -11,7 +11,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from synfoc.config import Config
+from synfoc.config import Config, Passes
 from synfoc.engine.machine import DTYPES, Precision, free_memory_gib
 
 if TYPE_CHECKING:
@@ -20,29 +20,6 @@ if TYPE_CHECKING:
 QUICK = 1.0  # seconds; what takes less is measured on a whole batch
 
 
-class Passes(NamedTuple):
-    """How often a step asks its networks, in batches."""
-
-    learning: float
-    """That pass each student with a graph."""
-    looking: float
-    """That pass any network without."""
-    kept: float
-    """Whose graphs are there at the same time: what was released before takes no memory."""
-    graphs: int
-    """Into which those are divided; each has its own copy of the weights in low precision."""
-
-
-PASSES = {
-    "synfoc": Passes(2, 1.5, 1, 1),  # the U-Net student labels too, MedSAM's does not
-    "supervised": Passes(1, 0, 1, 1),
-    "fixmatch": Passes(2, 1, 1, 1),
-    "unimatch": Passes(4, 1, 3, 3),
-    "uamt": Passes(2, 9, 1, 1),
-    "symgd": Passes(4, 3, 3, 3),
-    "bcp": Passes(1, 1, 1, 2),  # both mixtures are half a batch
-    "semisam": Passes(2, 1, 1, 1),  # and one look of the guide, which is counted by itself
-}
 BOTH_VIEWS = Passes(2, 1.5, 2, 1)
 """Of MedSAM beside a U-Net: both of its views share one forward (docs/departures.md, D13)."""
 
@@ -71,8 +48,8 @@ def estimate_step(
     """Measure some images forward and backward through each student and scale to the whole step.
 
     Activations that backward needs are counted, not guessed: every tensor that autograd saves
-    passes a hook. How many images pass with and without a graph: `PASSES`. Of several processes
-    each has its share of the batch.
+    passes a hook. How many images pass with and without a graph: `About.passes`. Of several
+    processes each has its share of the batch.
     """
     batch, channels = config.method.batch // config.train.devices, config.data.channels or 1
     # Read before trying: what is tried and let go is used again by the step.
@@ -84,7 +61,7 @@ def estimate_step(
     ):
         if network is None:
             continue
-        passes = PASSES[config.method.name]
+        passes = config.method.about.passes
         if config.method.name == "synfoc" and networks.unet and network is networks.medsam:
             passes = BOTH_VIEWS
         found = _measure(network, batch, channels, side, device, precision)

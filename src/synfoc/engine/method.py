@@ -1,14 +1,17 @@
-"""Config -> the page of its method, with constants filled in. An if, not a registry."""
+"""Config -> the page of its method, with constants filled in. A table, not a registry."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from typing import TypeAlias
+
+import torch
 
 from synfoc.batches.augment import draw_regions, strong_views
 from synfoc.batches.batch import Batch, to_device
 from synfoc.batches.stream import draws_of_step
-from synfoc.config import Config
+from synfoc.config import Config, MethodName
 from synfoc.methods.bcp import bcp_step
 from synfoc.methods.fixmatch import fixmatch_step
 from synfoc.methods.models import Models, Release, Step
@@ -25,82 +28,98 @@ Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 """(networks, batch, steps done, release) -> losses."""
 
 
+def method_of(config: Config) -> Method:
+    """The page of the method that the config names."""
+    return partial(PAGES[config.method.name], config)
+
+
 def lam_of(config: Config, k: int) -> float:
     """Weight lambda in step k: ramped up, or 1 throughout where the method's paper has no ramp."""
     return ramp_up(k, config.train.steps) if config.method.about.ramp else 1.0
 
 
-def method_of(config: Config) -> Method:
-    """The page of the method that the config names."""
-    m, steps, nested = config.method, config.train.steps, config.data.nested
-    if m.name == "supervised":
-        return lambda f, b, k, release: supervised_step(f, b)
-    if m.name != "synfoc":
-        return _baseline_of(config)
+def _draws(config: Config, k: int) -> torch.Generator:
+    """What a page draws beside its batch."""
+    return draws_of_step(config.train.seed, k)
+
+
+def _synfoc(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    m, lam = config.method, lam_of(config, k)
     if m.branches != "both":
-        return lambda f, b, k, release: single_step(
-            f, b, lam=lam_of(config, k), tau=m.tau, release=release
-        )
-    return lambda f, b, k, release: synfoc_step(
+        return single_step(f, b, lam=lam, tau=m.tau, release=release)
+    return synfoc_step(
         f,
         b,
-        lam=lam_of(config, k),
+        lam=lam,
         tau=m.tau,
-        nested=nested,
+        nested=config.data.nested,
         fusion=m.fusion,
         alpha=m.alpha,
-        progress=k / steps,
+        progress=k / config.train.steps,
         consistency=m.consistency,
         release=release,
     )
 
 
-def _baseline_of(config: Config) -> Method:
-    m, steps, seed = config.method, config.train.steps, config.train.seed
-    if m.name == "fixmatch":
-        return lambda f, b, k, release: fixmatch_step(
-            f, b, lam=lam_of(config, k), tau=m.tau, release=release
-        )
-    if m.name == "unimatch":
-        return _unimatch_of(config)
-    if m.name == "uamt":
-        return lambda f, b, k, release: uamt_step(
-            f, b, lam=lam_of(config, k), draws=draws_of_step(seed, k), release=release
-        )
-    if m.name == "symgd":
-        return lambda f, b, k, release: symgd_step(
-            f,
-            b,
-            lam=lam_of(config, k),
-            progress=k / steps,
-            draws=draws_of_step(seed, k),
-            tau=m.tau,
-            release=release,
-        )
-    if m.name == "semisam":
-        return lambda f, b, k, release: semisam_step(
-            f,
-            b,
-            lam=lam_of(config, k),
-            mu=ramp_up(steps - k, steps),
-            draws=draws_of_step(seed, k),
-            nested=config.data.nested,
-            release=release,
-        )
-    assert m.name == "bcp"
-    return lambda f, b, k, release: bcp_step(f, b, progress=k / steps, draws=draws_of_step(seed, k))
+def _supervised(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    return supervised_step(f, b)
 
 
-def _unimatch_of(config: Config) -> Method:
-    """UniMatch draws a second strong view and a second region beside those of the batch."""
-    m, seed = config.method, config.train.seed
+def _fixmatch(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    return fixmatch_step(f, b, lam=lam_of(config, k), tau=config.method.tau, release=release)
 
-    def step(f: Models, b: Batch, k: int, release: Release) -> Step:
-        draws = draws_of_step(seed, k)
-        U_w = b.U_w_UT if m.branches == "unet" else b.U_w_MS
-        M_2 = draw_regions(len(b.M), b.M.shape[-1], m.paste_area, draws)
-        U_2 = strong_views(U_w, config.augment, draws)
-        M_2 = to_device(M_2, b.M.device)
-        return unimatch_step(f, b, U_2=U_2, M_2=M_2, draws=draws, tau=m.tau, release=release)
 
-    return step
+def _unimatch(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    """A second strong view and a second region are drawn beside those of the batch."""
+    m, draws = config.method, _draws(config, k)
+    U_w = b.U_w_UT if m.branches == "unet" else b.U_w_MS
+    M_2 = draw_regions(len(b.M), b.M.shape[-1], m.paste_area, draws)
+    U_2 = strong_views(U_w, config.augment, draws)
+    M_2 = to_device(M_2, b.M.device)
+    return unimatch_step(f, b, U_2=U_2, M_2=M_2, draws=draws, tau=m.tau, release=release)
+
+
+def _uamt(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    return uamt_step(f, b, lam=lam_of(config, k), draws=_draws(config, k), release=release)
+
+
+def _symgd(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    return symgd_step(
+        f,
+        b,
+        lam=lam_of(config, k),
+        progress=k / config.train.steps,
+        draws=_draws(config, k),
+        tau=config.method.tau,
+        release=release,
+    )
+
+
+def _bcp(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    return bcp_step(f, b, progress=k / config.train.steps, draws=_draws(config, k))
+
+
+def _semisam(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    steps = config.train.steps
+    return semisam_step(
+        f,
+        b,
+        lam=lam_of(config, k),
+        mu=ramp_up(steps - k, steps),
+        draws=_draws(config, k),
+        nested=config.data.nested,
+        release=release,
+    )
+
+
+PAGES: Mapping[MethodName, Callable[[Config, Models, Batch, int, Release], Step]] = {
+    "synfoc": _synfoc,
+    "supervised": _supervised,
+    "fixmatch": _fixmatch,
+    "unimatch": _unimatch,
+    "uamt": _uamt,
+    "symgd": _symgd,
+    "bcp": _bcp,
+    "semisam": _semisam,
+}
+"""What else is known of them: `config.METHODS`."""
