@@ -479,6 +479,15 @@ def test_a_binary_mask_of_255_names_the_remap_that_keeps_it(tmp_path: Path) -> N
     )
 
 
+@pytest.mark.parametrize("name", ["background", "Background "])
+def test_background_is_no_class(tmp_path: Path, name: str) -> None:
+    """It would be 1, and the organ of the labels the second class."""
+    picture(tmp_path / "image" / "1.png")
+    with pytest.raises(UserError, match="background is no class") as caught:
+        load(tmp_path, classes=(name, "cup", "disc"))
+    assert caught.value.fix == "leave it out: data.classes=[cup,disc]"
+
+
 def test_a_remapped_label_fits(tmp_path: Path) -> None:
     label = pair(tmp_path, [0, 1, 2, 255], classes=("cup", "disc"), remap={255: 0})
     assert label.pixels.tolist() == [[[0, 1, 2, 0, 0], [0, 0, 0, 0, 0]]]

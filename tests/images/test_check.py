@@ -167,6 +167,15 @@ def test_notes_tell_what_is_worth_knowing(tmp_path: Path) -> None:
         assert part in notes
 
 
+def test_classes_that_no_label_shows_are_noted(tmp_path: Path) -> None:
+    """Of three named classes the labels show the second; no label at all shows nothing."""
+    write(tmp_path, "a/train/1", label=[2])
+    named = ("x", "y", "z")
+    assert "x, z: in none of the labels (1)" in check(tmp_path, classes=named).notes
+    (tmp_path / "a/train/mask/1.png").unlink()
+    assert not any("in none" in note for note in check(tmp_path, classes=named).notes)
+
+
 def test_a_folder_that_holds_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image in"):
         check(tmp_path)

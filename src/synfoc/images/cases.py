@@ -91,8 +91,9 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
 
     Raises:
         UserError: no such path, no image in it, a CSV that cannot be understood or names files
-            that are not there, two files of one name.
+            that are not there, two files of one name, a class that is called background.
     """
+    _refuse_background(data.classes or ())
     path = data.path
     if not path.exists():
         raise UserError(
@@ -336,6 +337,18 @@ def _check_classes(
 def _size(size: tuple[int, ...]) -> str:
     slices, *plane = size
     return " x ".join(map(str, plane)) + (f" x {slices} slices" if slices > 1 else "")
+
+
+def _refuse_background(classes: tuple[str, ...]) -> None:
+    """It would take index 1, and every name the structure before its own."""
+    if any(name.strip().casefold() == "background" for name in classes):
+        rest = [name for name in classes if name.strip().casefold() != "background"]
+        raise UserError(
+            "background is no class",
+            found=f"data.classes = [{', '.join(classes)}]",
+            expected="the names of 1, 2, ...: 0 is the background, always",
+            fix=f"leave it out: data.classes=[{','.join(rest)}]",
+        )
 
 
 def _alike(cases: list[Case]) -> list[str]:

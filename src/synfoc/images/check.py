@@ -259,15 +259,10 @@ def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
     flat = [one.case.id for one in read if one.low == one.high]
     if flat:
         yield f"images of a single value: {len(flat)}, e.g. {flat[0]}"
-    empty = [one.case.id for one in read if set(one.pixels) == {0}]
-    if empty:
-        yield f"labels without any class: {len(empty)}, e.g. {empty[0]}"
+    yield from _label_notes(read, table)
     gray = sum(one.kind.endswith("(all gray)") for one in read)
     if gray:
         yield f"color files that are gray all over: {gray}; data.channels = 1 suits them"
-    drawn = [max(one.pixels) for one in read if one.pixels]
-    if table.classes is None and drawn and max(drawn):
-        yield told_inferred(max(drawn), len(drawn))
     unknown = sum(one.spacing is None for one in read)
     if unknown:
         yield f"images without pixel spacing: {unknown}; their distances are in pixels"
@@ -281,6 +276,20 @@ def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
     if not any(case.split for case in table.cases):
         yield "no split is given: data.test_fraction of the labeled patients will be held out"
     yield from _paper_notes(seen, table)
+
+
+def _label_notes(read: list[Seen], table: CaseTable) -> Iterable[str]:
+    labels = [(one.case, set(one.pixels)) for one in read if one.pixels]
+    empty = [case.id for case, present in labels if present == {0}]
+    if empty:
+        yield f"labels without any class: {len(empty)}, e.g. {empty[0]}"
+    shown = set().union(*(present for _, present in labels))
+    names = enumerate(table.classes or (), start=1)
+    absent = [name for k, name in names if labels and k not in shown]
+    if absent:
+        yield f"{', '.join(absent)}: in none of the labels ({len(labels)})"
+    if table.classes is None and shown - {0}:
+        yield told_inferred(max(shown), len(labels))
 
 
 def _paper_notes(seen: list[Seen], table: CaseTable) -> Iterable[str]:
