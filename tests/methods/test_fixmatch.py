@@ -75,3 +75,11 @@ def test_labels_have_no_slope(batch: Batch) -> None:
 
 def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
     base.assert_the_labeled_loss_is_released_first(partial(fixmatch_step, Models(UT=bright), batch))
+
+
+@pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 1), (0.5, 0)])
+def test_a_probability_equal_to_tau_is_not_sure(batch: Batch, tau: float, trusted: float) -> None:
+    """Even odds are exactly .5: above .4999, not above .5."""
+    step = fixmatch_step(Models(UT=base.undecided), batch, tau=tau)
+    assert step.trusted is not None
+    assert float(step.trusted) == trusted

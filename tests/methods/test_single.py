@@ -1,6 +1,7 @@
 """One branch alone, by hand; its equality with the whole step is in test_twin."""
 
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -79,3 +80,8 @@ def test_the_other_branch_is_never_asked(batch: Batch) -> None:
 def test_teachers_get_no_gradient(batch: Batch) -> None:
     """Pseudo-labels are constants: only the student's bias has a slope."""
     base.assert_only_the_student_learns(lambda f: single_step(f, batch, lam=1.0))
+
+
+def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
+    f = Models(UT=undecided, UT_hat=sure)
+    base.assert_the_labeled_loss_is_released_first(partial(single_step, f, batch, lam=0.5))

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from helpers import twin_baselines as twins
 from helpers.baselines import LN2, draws, sure, undecided
 from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models, Network
+from synfoc.methods.models import Models, Network, Step
 from synfoc.methods.symgd import amplitude_mixup, symgd_step
 
 
@@ -130,3 +131,22 @@ def test_the_student_alone_learns(batch: Batch) -> None:
     base.assert_only_the_student_learns(
         lambda f: symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws())
     )
+
+
+@pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 1), (0.5, 0)])
+def test_a_probability_equal_to_tau_is_not_trusted(
+    batch: Batch, tau: float, trusted: float
+) -> None:
+    """Even odds are exactly .5: above .4999, not above .5."""
+    f = Models(UT=undecided, UT_hat=undecided)
+    step = symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws(), tau=tau)
+    assert step.trusted is not None
+    assert float(step.trusted) == trusted
+
+
+def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
+    def step(**release: Any) -> Step:
+        f = Models(UT=undecided, UT_hat=sure)
+        return symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws(), **release)
+
+    base.assert_the_labeled_loss_is_released_first(step)

@@ -1,11 +1,13 @@
 """The step against a twin in plain loops: random batches, every fusion, every consistency."""
 
 from dataclasses import fields
+from functools import partial
 from typing import Any
 
 import pytest
 import torch
 
+from helpers.baselines import assert_the_labeled_loss_is_released_first
 from helpers.small import OTHER, SAME, UNEVEN, Net, make_case, numbers, tensors
 from helpers.twin import twin_step
 from synfoc.batches.batch import Batch
@@ -123,6 +125,14 @@ def test_a_probability_equal_to_tau_is_not_trusted(tau: float, trusted: float) -
     theirs = twin_step(nets, batch, lam=1.0, tau=tau)
     assert ours["trusted"] == trusted
     assert ours == pytest.approx(theirs, abs=1e-5, rel=0)
+
+
+def test_the_labeled_loss_of_the_unet_is_released_first() -> None:
+    """MedSAM's is not: both of its views go through one forward."""
+    nets, batch = make_case(57, 3, OTHER)
+    assert_the_labeled_loss_is_released_first(
+        partial(synfoc_step, Models(**nets), tensors(batch), lam=0.3)
+    )
 
 
 @pytest.mark.parametrize("name", [f.name for f in fields(Batch)])

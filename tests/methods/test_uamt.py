@@ -1,6 +1,7 @@
 """UA-MT by hand, against its twin in loops, and its noise."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 from helpers import baselines as base
 from helpers import twin_baselines as twins
 from helpers.small import SAME, make_case, numbers, tensors
-from synfoc.methods.models import Models, Network
+from synfoc.methods.models import Models, Network, Step
 from synfoc.methods.uamt import PASSES, consistency, noisy, uamt_step, uncertainty
 
 
@@ -96,3 +97,25 @@ def test_the_student_alone_learns() -> None:
     """The teacher's answers are targets, in the consistency and in the threshold."""
     batch = base.black_and_white()
     base.assert_only_the_student_learns(lambda f: uamt_step(f, batch, lam=1.0, draws=base.draws()))
+
+
+def test_the_teacher_is_asked_nine_times() -> None:
+    """Once for what the student follows, eight times for how sure it is. [paper: T = 8]"""
+    asked = []
+
+    def teacher(images: Tensor) -> Tensor:
+        asked.append(images)
+        return constant(0.7)(images)
+
+    f = Models(UT=constant(0.5), UT_hat=teacher)
+    uamt_step(f, base.black_and_white(), lam=0.5, draws=base.draws())
+    assert len(asked) == 9
+    assert not torch.equal(asked[0], asked[1]), "each look has its own noise"
+
+
+def test_the_labeled_loss_is_released_first() -> None:
+    def step(**release: Any) -> Step:
+        f = Models(UT=constant(0.5), UT_hat=constant(0.7))
+        return uamt_step(f, base.black_and_white(), lam=0.5, draws=base.draws(), **release)
+
+    base.assert_the_labeled_loss_is_released_first(step)

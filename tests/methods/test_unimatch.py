@@ -154,3 +154,28 @@ def test_labels_have_no_slope(batch: Batch) -> None:
 
 def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
     base.assert_the_labeled_loss_is_released_first(partial(step_of, batch))
+
+
+@pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 1), (0.5, 0)])
+def test_a_probability_equal_to_tau_is_not_sure(batch: Batch, tau: float, trusted: float) -> None:
+    """Even odds are exactly .5: above .4999, not above .5."""
+    step = step_of(batch, Models(UT=undecided, UT_drop=even), tau=tau)
+    assert step.trusted is not None
+    assert float(step.trusted) == trusted
+
+
+def test_each_strong_view_has_a_coin_of_its_own() -> None:
+    """Of 40 steps both, the first alone, the second alone and neither are mixed."""
+    _, raw = make_case(1, 2, SAME)
+    b = replace(tensors(raw), M=torch.ones(2, 16, 16, dtype=torch.bool))
+    pairs = set()
+    for seed in range(40):
+        seen = []
+
+        def student(images: Tensor, seen: list[Tensor] = seen) -> Tensor:
+            seen.append(images)
+            return undecided(images)
+
+        step_of(b, Models(UT=student, UT_drop=even), seed)
+        pairs.add(tuple(not torch.equal(view[0], b.U_s_UT[0]) for view in seen[2:]))
+    assert len(pairs) == 4
