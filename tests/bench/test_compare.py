@@ -274,3 +274,13 @@ def test_holm_keeps_the_order_and_is_never_below_p(p: list[float]) -> None:
         assert corrected[i] >= p[i]
         steps = ((len(p) - j) * p[order[j]] for j in range(rank + 1))
         assert corrected[i] == pytest.approx(min(1.0, max(steps)))
+
+
+def test_domains_are_drawn_apart_though_their_patients_have_the_same_names() -> None:
+    """Twice as many patients: the mean of two equal domains varies 1 / sqrt 2 as much as one."""
+    dice = np.linspace(0.2, 0.8, 20).tolist()
+    one, two = (
+        see("eyes", {"x": scores(dict.fromkeys(domains, dice))})["x"].draws[:, 0].std()
+        for domains in ("A", "AB")
+    )
+    assert two / one == pytest.approx(0.5**0.5, abs=0.05)

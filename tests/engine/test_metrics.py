@@ -217,3 +217,11 @@ def test_resamples_are_drawn_in_blocks_and_none_is_lost() -> None:
     assert means.shape == (70, 2)
     assert means[:, 1] - means[:, 0] == pytest.approx(np.ones(70))
     assert len(np.unique(means[:, 0])) > 5
+
+
+def test_a_patient_of_many_slices_weighs_more_in_a_resample() -> None:
+    """p has three slices of 0, q one of 1. Drawn are p and p: 0, q and q: 1, or both: 1 / 4."""
+    means = m.bootstrap_means(
+        np.array([0.0, 0.0, 0.0, 1.0]), list("pppq"), random=np.random.default_rng(0)
+    )
+    assert np.unique(means).tolist() == [0, 0.25, 1]
