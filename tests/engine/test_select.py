@@ -1,6 +1,10 @@
 """Evidence without test labels: what it is made of, and that it cannot be fooled by emptiness."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -10,9 +14,10 @@ from torch import Tensor, nn
 
 from synfoc.batches.batch import Sides
 from synfoc.batches.resize import resize_labels
-from synfoc.config import Augment
+from synfoc.config import Augment, Data
 from synfoc.engine.inference import Segmenter
-from synfoc.engine.select import Probe, _dice, assess, recommend
+from synfoc.engine.select import Judge, Probe, _dice, assess, load_probe, recommend
+from synfoc.images.cases import Case, CaseTable, load_cases
 
 SIDE = 16
 
@@ -137,3 +142,86 @@ def test_without_unlabeled_images_labels_alone_decide(probe: Probe) -> None:
     networks = all_four(0.5) | {"medsam": Threshold(2.0), "medsam_teacher": Threshold(2.0)}
     assert recommend(segmenter(**networks), bare, Augment(), seed=0)[0] == ("unet", "student")
     assert assess(segmenter(**networks), bare)["agreement"] is None
+
+
+def test_who_sees_nothing_is_steady_and_still_not_recommended(probe: Probe) -> None:
+    """The U-Net calls all background, strong views or not: 1 x 1 / 65.001 against 1 x 1."""
+    networks = all_four(2.0) | {"medsam": Threshold(0.4), "medsam_teacher": Threshold(0.4)}
+    augment = Augment(brightness=(0.7, 0.7), contrast=(1, 1), blur=(0.1, 0.1))
+    assert recommend(segmenter(**networks), probe, augment, seed=0)[0] == ("medsam", "student")
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> CaseTable:
+    """Five volumes of three slices; the middle slice of number k is k + 1 all over."""
+    for k in range(5):
+        volume = np.zeros((3, 8, 8), np.uint8)
+        volume[1] = k + 1
+        for kind in ("image", "mask"):
+            (tmp_path / kind).mkdir(exist_ok=True)
+            np.save(tmp_path / kind / f"{k}.npy", volume)
+    return load_cases(Data(path=tmp_path, classes=tuple("abcde")))
+
+
+def load(table: CaseTable, monitor: Sequence[Case] = ()) -> Probe:
+    """Three of five images, without their labels but for those of `monitor`."""
+    bare = [replace(case, label=None) for case in table.cases]
+    return load_probe(table, table.cases, bare, monitor, count=3, side=4, channels=1, slice_axis=0)
+
+
+def test_a_probe_is_spread_over_the_cases_and_holds_their_middle_slices(table: CaseTable) -> None:
+    """Of five the first, the middle and the last."""
+    probe = load(table)
+    assert probe.labeled.shape == probe.unlabeled.shape == (3, 4, 4, 1)
+    assert probe.labels.shape == (3, 4, 4)
+    assert [np.unique(x).tolist() for x in probe.labels] == [[1], [3], [5]]
+    for images in (probe.labeled, probe.unlabeled):
+        assert images[:, 0, 0, 0] * 255 == pytest.approx([1, 3, 5])
+    assert probe.monitor is None
+
+
+def test_only_a_probe_whose_images_all_have_a_label_is_monitored(table: CaseTable) -> None:
+    whole = load(table, table.cases)
+    assert whole.monitor is not None
+    assert whole.monitor[:, 0, 0].tolist() == [1, 3, 5]
+    assert load(table, table.cases[:4]).monitor is None, "that of the last is not known"
+
+
+def judge_of(
+    rule: str, probe: Probe, monkeypatch: pytest.MonkeyPatch, *, watch: bool = False
+) -> tuple[Judge, list[int]]:
+    """A judge of four equal networks whose test Dice is .25, and how many images it asked for."""
+    asked: list[int] = []
+    monkeypatch.setattr(Judge, "_load_probe", lambda judge, count: asked.append(count) or probe)
+    monkeypatch.setattr(Judge, "_test_dice", lambda judge: {"medsam": {"student": 0.25}})
+    config = SimpleNamespace(
+        train=SimpleNamespace(rule=rule, watch_test=watch, evaluate_images=4, seed=0),
+        method=SimpleNamespace(has_teacher=True),
+        augment=Augment(),
+    )
+    return Judge(SimpleNamespace(config=config), segmenter(**all_four(0.5))), asked  # type: ignore[arg-type]
+
+
+def test_each_rule_compares_checkpoints_by_its_own_number(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Evidence 1, test Dice .25; the test set is looked at where the rule says so, or the user."""
+    for rule, watch, expected, seen in (
+        ("honest", False, 1, None),
+        ("honest", True, 1, 0.25),
+        ("paper", False, 0.25, 0.25),
+        ("last", False, math.inf, None),
+    ):
+        judge, _ = judge_of(rule, probe, monkeypatch, watch=watch)
+        found, score = judge.evaluate()
+        assert score == pytest.approx(expected, abs=1e-3)
+        assert found.get("test_dice") == seen
+
+
+def test_a_recommendation_is_made_of_twice_the_images(
+    probe: Probe, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judge, asked = judge_of("honest", probe, monkeypatch)
+    verdict = judge.recommend()
+    assert verdict.answer == ("unet", "student")
+    assert asked == [4, 8]
