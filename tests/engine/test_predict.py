@@ -370,3 +370,38 @@ def test_a_name_that_is_not_utf8_is_refused_before_the_first_mask(tmp_path: Path
     (tmp_path / "b\udce4r.png").touch()
     with pytest.raises(UserError, match="a file name is not UTF-8"):
         find_images([tmp_path], tmp_path / "out")
+
+
+def test_what_was_done_before_an_error_is_listed(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk is full at the second mask: the first one is there, and so is its row."""
+    for name in "ab":
+        picture(tmp_path / "in" / f"{name}.png", 0, 255)
+    write = module.write_label
+
+    def full(path: Path, *rest: object) -> Path:
+        if path.name == "b.png":
+            raise UserError("no space left", found="", expected="", fix="")
+        return write(path, *rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "write_label", full)
+    with pytest.raises(UserError, match="no space left"):
+        predict(run, [tmp_path / "in"], out=tmp_path / "out")
+    assert [row["mask"] for row in rows_of(tmp_path / "out")] == ["a.png"]
+
+
+def test_the_confidence_of_a_volume_is_that_of_all_its_slices_as_one(
+    run: Path, tmp_path: Path
+) -> None:
+    """Both see 128 pixels of the first slice; of the second the U-Net sees 64 and MedSAM none.
+
+    (2 * 128 + 1) / (192 + 128 + 1.001); a mean over slices would count the small part as the large.
+    """
+    voxels = np.zeros((2, 16, 16), np.float32)
+    voxels[0, :8] = 1
+    voxels[1, :4] = 0.5
+    np.save(tmp_path / "v.npy", voxels)
+    (row,) = predict(run, [tmp_path / "v.npy"], out=tmp_path / "out")
+    assert row.slice == 1
+    assert row.confidence == pytest.approx(257 / 321.001, abs=1e-6)
