@@ -447,3 +447,33 @@ def test_networks_in_memory_pass_over_cases_without_label(data: Path) -> None:
     found = evaluate_networks(segmenter(), table, table.cases, [UNET])
     assert found["cases"] == 8
     assert list(found["branches"]) == ["unet"]
+
+
+def test_a_run_of_the_papers_rule_is_scored_by_the_papers_protocol(run: Path) -> None:
+    config = module.load_run(run).config
+    train = config.train.model_copy(update={"rule": "paper"})
+    module.load_run(run).config = config.model_copy(update={"train": train})
+    assert evaluate(run)["protocol"] == "paper"
+    assert evaluate(run, protocol="honest")["protocol"] == "honest"
+
+
+def test_a_checkpoint_that_is_named_is_of_no_rule(run: Path) -> None:
+    """Which one is the best was not asked."""
+    RunFolder(run).summary.write_text('{"recommended": "medsam", "recommended_role": "teacher"}')
+    told = evaluate(run, checkpoint="last")
+    assert (told["checkpoint"], told["rule"]) == ("last", "last")
+    assert (told["recommended"], told["recommended_role"]) == ("medsam", "teacher")
+    RunFolder(run).summary.write_text("{}")
+    told = evaluate(run)
+    assert (told["recommended"], told["recommended_role"]) == (None, None)
+
+
+def test_slices_of_one_patient_stand_under_its_name(tmp_path: Path) -> None:
+    """Two images of patient7; one whose patient nobody knows stands for itself."""
+    half = np.zeros((16, 16))
+    half[:, 8:] = 1
+    for name in ("patient7_s1", "patient7_s2", "x"):
+        pair(tmp_path / "set", "A", name, half * 255, half, "test")
+    table = load_cases(Data(path=tmp_path / "set", classes=("organ",)))
+    rows, _ = score_cases(segmenter(), table, table.cases, [UNET], classes=["organ"])
+    assert [row.patient for row in rows] == ["patient7", "patient7", "A/test/x"]
