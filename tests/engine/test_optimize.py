@@ -121,3 +121,41 @@ def test_skips_are_counted_in_all_and_in_a_row() -> None:
     for finite in (False, True, False, False):
         skips.count(torch.tensor(finite))
     assert (skips.total(), skips.in_a_row()) == (6, 2)
+
+
+def test_the_schedule_scales_the_rates_of_both(config: Config) -> None:
+    """A cosine over 4 steps: (1 + cos(pi / 2)) / 2 = 1/2 where two are done."""
+    train = config.train.model_copy(update={"schedule": "cosine", "steps": 4})
+    config = config.model_copy(update={"train": train})
+    networks = networks_of(config)
+    optimizers = make_optimizers(networks, config)
+    fabric = Fabric(accelerator="cpu", plugins=[LightningEnvironment()])
+    for k in (2, 2):  # the second time as the first: a rate is not scaled twice
+        forget_gradients(optimizers)
+        (loss,) = losses(networks, [1.0])
+        learn(loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
+        rates = {name: o.param_groups[0]["lr"] for name, o in optimizers.items()}
+        assert rates == pytest.approx({"unet": config.unet.lr / 2, "medsam": config.medsam.lr / 2})
+
+
+@pytest.mark.parametrize(("k", "decay"), [(0, 0.0), (1, 0.5), (9, 0.6)])
+def test_teachers_follow_by_the_decay_of_the_step(config: Config, k: int, decay: float) -> None:
+    """1 - 1/(k + 1) up to the limit that is set, .6; the student is the one that has moved."""
+    method = config.method.model_copy(update={"ema_decay": 0.6})
+    config = config.model_copy(update={"method": method})
+    networks = networks_of(config)
+    optimizers = make_optimizers(networks, config)
+    fabric = Fabric(accelerator="cpu", plugins=[LightningEnvironment()])
+    unet, medsam = networks.unet_teacher, networks.medsam_teacher
+    assert unet is not None
+    assert medsam is not None
+    teachers = [*unet.parameters(), *medsam.mask_decoder.transformer.parameters()]
+    before = [p.clone() for p in teachers]
+    (loss,) = losses(networks, [1.0])
+    learn(loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
+    assert networks.unet is not None
+    assert networks.medsam is not None
+    moved = [*networks.unet.parameters(), *networks.medsam.mask_decoder.transformer.parameters()]
+    for old, new, student in zip(before, teachers, moved, strict=True):
+        torch.testing.assert_close(new, decay * old + (1 - decay) * student)
+    assert any(not torch.equal(old, student) for old, student in zip(before, moved, strict=True))
