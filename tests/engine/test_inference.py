@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from synfoc.batches.batch import Sides
+from synfoc.engine import inference as module
 from synfoc.engine.inference import Segmenter
 from synfoc.errors import UserError
 
@@ -198,3 +199,69 @@ def test_stacks_of_any_size_share_forwards_and_are_answered_as_alone() -> None:
             np.testing.assert_allclose(ours.certainty[answer], alone.certainty[answer])
         np.testing.assert_allclose(ours.agreement, alone.agreement)
         assert ours.agreement_whole == pytest.approx(alone.agreement_whole)
+
+
+def test_slices_at_the_original_size_come_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One at a time where there is room for no more: as all together."""
+    images = np.random.default_rng(0).random((3, 20, 24, 1), np.float32)
+    together = Segmenter(Fakes(), classes=1).segment(images, ALL, probabilities=True)
+    monkeypatch.setattr(module, "NUMBERS_AT_ONCE", 1)
+    apart = Segmenter(Fakes(), classes=1).segment(images, ALL, probabilities=True)
+    for answer in ALL:
+        np.testing.assert_array_equal(apart.labels[answer], together.labels[answer])
+        np.testing.assert_allclose(
+            apart.probabilities[answer], together.probabilities[answer], atol=1e-6
+        )
+
+
+class Says(nn.Module):
+    """The same class everywhere, with a probability of .9, the two others .05."""
+
+    def __init__(self, chosen: int, side: int) -> None:
+        super().__init__()
+        self.chosen, self.side = chosen, side
+
+    def forward(self, x: Tensor) -> Tensor:
+        z = torch.zeros(len(x), 3, self.side, self.side)
+        z[:, self.chosen] = float(np.log(0.9 / 0.05))
+        return z
+
+
+def test_fused_nested_classes_by_hand() -> None:
+    """The U-Net calls all of it cup, MedSAM all of it rim: at L = 8 of 64 pixels.
+
+    Cup 1 / (64 + 1.001), disc 129 / 129.001: phi_mut = alpha = .5077, and 1 / 65.001 as rim and cup
+    apart. Cup: .05 + .85 alpha.
+    """
+    cup, rim = Says(1, 16), Says(2, 8)
+    fakes = Fakes(unet=cup, unet_teacher=cup, medsam=rim, medsam_teacher=rim)
+    for nested, alpha in ((True, (1 / 65.001 + 129 / 129.001) / 2), (False, 1 / 65.001)):
+        segmenter = Segmenter(fakes, classes=2, nested=nested)
+        P = segmenter.probabilities(half_bright(1), [("fused", "student")])["fused", "student"]
+        assert P[0, 1].flatten().tolist() == pytest.approx([0.05 + 0.85 * alpha] * 256, abs=1e-5)
+
+
+@pytest.mark.parametrize(("precision", "low"), [("fp32", False), ("bf16", True)])
+def test_networks_are_asked_in_the_precision_of_the_run(precision: str, low: bool) -> None:
+    seen = []
+
+    class Curious(Bright):
+        def forward(self, x: Tensor) -> Tensor:
+            seen.append(torch.is_autocast_enabled("cpu"))
+            return super().forward(x)
+
+    segmenter = Segmenter(Fakes(unet=Curious(0.5)), classes=1, precision=precision)
+    segmenter.probabilities(half_bright(1), [("unet", "student")])
+    assert seen == [low]
+
+
+def test_a_teacher_that_its_student_does_not_follow_is_believed_less() -> None:
+    """The U-Net's teacher and MedSAM find the left half, 128 of 256 and 32 of 64 pixels.
+
+    Its student calls all of it class 1: phi_self = 257 / 385.001, phi_mut = 65 / 65.001. MedSAM is
+    sure by .7: on the left .7 + .2 alpha.
+    """
+    fakes = Fakes(unet=Bright(-1.0), medsam_teacher=Bright(0.5, 0.7, side=8))
+    P = Segmenter(fakes, classes=1).probabilities(half_bright(1), [("fused", "teacher")])
+    alpha = 257 / 385.001 * 65 / 65.001
+    assert P["fused", "teacher"][0, 1, 8, 0].item() == pytest.approx(0.7 + 0.2 * alpha, abs=1e-5)
