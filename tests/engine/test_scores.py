@@ -6,7 +6,13 @@ import numpy as np
 import pytest
 
 from synfoc.engine.metrics import Scores
-from synfoc.engine.scores import CaseScore, score_case, summarize
+from synfoc.engine.scores import (
+    CaseEstimate,
+    CaseScore,
+    score_case,
+    summarize,
+    summarize_estimates,
+)
 
 UNET = ("unet", "student")
 
@@ -114,3 +120,22 @@ def test_answers_share_the_resampled_cases() -> None:
     low = branches["unet"]["student"]["mean_over_domains"]["dice_ci95"]
     high = branches["fused"]["teacher"]["mean_over_domains"]["dice_ci95"]
     assert np.subtract(high, low) == pytest.approx([0.1, 0.1])
+
+
+def test_another_seed_draws_other_cases() -> None:
+    rows = [row(str(i), v) for i, v in enumerate(np.linspace(0.2, 0.8, 7))]
+    one, other = (summarize(rows, ["lesion"], seed=seed)["branches"] for seed in (1, 2))
+    name = "mean_over_domains"
+    assert one["unet"]["student"][name]["dice"] == other["unet"]["student"][name]["dice"]
+    assert one["unet"]["student"][name]["dice_ci95"] != other["unet"]["student"][name]["dice_ci95"]
+
+
+def test_the_mean_of_estimates_counts_every_domain_once() -> None:
+    """Domain a: .8 and .6 (classes 1 and .2), domain b: .3: (.7 + .3) / 2, not 1.7 / 3."""
+    parts = {"1": (0.8, 0.8), "2": (1.0, 0.2), "3": (0.3, 0.3)}
+    rows = [CaseEstimate(k, None, "b" if k == "3" else "a", UNET, v) for k, v in parts.items()]
+    found = summarize_estimates(rows)
+    scores = found["branches"]["unet"]["student"]
+    assert scores["mean_over_domains"]["dice"] == pytest.approx(0.5)
+    assert scores["domains"]["a"] == {"cases": 2, "dice": pytest.approx(0.7)}
+    assert found["cases"] == 3
