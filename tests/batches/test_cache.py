@@ -146,3 +146,13 @@ def test_threads_may_ask_at_once() -> None:
         thread.join()
     assert not wrong
     assert kept.size == 10
+
+
+def test_bytes_are_rounded_to_the_nearest(folder: Path) -> None:
+    """40 x 50 pixels at side 32 lie between gray levels: half of one at most is lost."""
+    cache = make(folder, channels=3)
+    color = case(cache, "color")
+    exact = module.working_images(module.to_unit(read_image(color.image)), SIDE, 3)[0]
+    lost = cache.image(color, 0) - exact
+    assert float(lost.abs().max()) <= 0.5 / 255 + 1e-6
+    assert float(lost.abs().max()) > 0.4 / 255, "nothing was rounded"

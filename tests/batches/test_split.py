@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synfoc.batches.split import Split, load_split, make_split, save_split
+from synfoc.batches.split import Split, equal_images, load_split, make_split, save_split
 from synfoc.batches.unlearned import without_labeled
 from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
@@ -382,3 +382,22 @@ def test_ten_patients_of_a_real_scanner(shared_data: Path) -> None:
     made = make_split(load_cases(data), data)
     assert [len(part) for part in (made.labeled, made.unlabeled, made.test)] == [10, 190, 94]
     assert {one.domain for one in made.labeled} == {"ACDC"}
+
+
+def test_every_domain_has_a_draw_of_its_own() -> None:
+    """Patients of the same numbers at two hospitals are not held out together by rule."""
+    cases = table(*(case(f"{domain}/{k}") for domain in "ab" for k in range(9)))
+    apart = 0
+    for seed in range(5):
+        held = ids(split(cases, seed).test)
+        a, b = ([name[2:] for name in held if name[0] == domain] for domain in "ab")
+        assert len(a) == len(b) == 2
+        apart += a != b
+    assert apart
+
+
+def test_test_images_are_compared_with_all_that_train() -> None:
+    """t is the labeled a, u the unlabeled b, v is like none."""
+    prints = {f"{name}.png": {"sha256": code} for name, code in zip("abtuv", "12123", strict=True)}
+    parts = [tuple(case(name) for name in names) for names in ("a", "b", "tuv")]
+    assert equal_images(Split(*parts), prints, ROOT) == ["t", "u"]  # type: ignore[arg-type]

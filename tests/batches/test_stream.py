@@ -190,3 +190,28 @@ def test_nothing_to_train_on_is_told(table: CaseTable) -> None:
         make(table, split=Split((), table.cases, ()))
     with pytest.raises(UserError, match="no unlabeled image"):
         make(table, split=Split(table.cases[:3], (), ()))
+
+
+def test_labeled_and_unlabeled_images_are_shuffled_apart(table: CaseTable) -> None:
+    """Three of each; ten rounds of the same order would be no chance, but one of 6^9."""
+    three = table.cases[:3]
+    stream = make(table, split=Split(three, three, ()))
+    assert stream._labeled_order.take(0, 30) != stream._unlabeled_order.take(0, 30)
+
+
+def test_what_a_method_draws_are_not_the_numbers_of_the_views() -> None:
+    """Noise that knows how the image was turned would be none."""
+    numbers = [torch.rand(8, generator=module.draws_of_step(5, k)) for k in (0, 0, 1)]
+    assert torch.equal(numbers[0], numbers[1])
+    assert not torch.equal(numbers[0], numbers[2])
+    for purpose in (module._VIEWS, module._LABELED, module._UNLABELED):
+        other = torch.rand(8, generator=module._generator(5, purpose, 0))
+        assert not torch.equal(numbers[0], other)
+
+
+def test_the_strong_view_is_of_the_weak_one(table: CaseTable) -> None:
+    """With nothing to change, brightness and contrast 1 and no blur, both are one picture."""
+    still = Augment(brightness=(1, 1), contrast=(1, 1), blur=(0, 0))
+    batch = make(table, augment=still).batch(0)
+    torch.testing.assert_close(batch.U_s_UT, batch.U_w_UT, atol=1e-5, rtol=0)
+    torch.testing.assert_close(batch.U_s_MS, batch.U_w_MS, atol=1e-5, rtol=0)
