@@ -659,3 +659,39 @@ def test_listing_opens_no_file(tmp_path: Path) -> None:
         for k in range(100):
             (tmp_path / "a/train" / folder / f"{k}.nii.gz").touch()
     assert len(load(tmp_path).cases) == 100
+
+
+def test_a_csv_is_sorted_by_domain_and_what_trains_comes_first(tmp_path: Path) -> None:
+    """Train, or no word about it, before test; then by path."""
+    rows = ["b1,b,train", "a4,a,test", "a3,a,train", "a2,a,", "a1,a,test"]
+    lines = [f"{row.partition(',')[0]}.png,{row.partition(',')[2]}" for row in rows]
+    for row in rows:
+        picture(tmp_path / f"{row[:2]}.png")
+    (tmp_path / "set.csv").write_text("\n".join(["image,domain,split", *lines]))
+    found = [case.id for case in load(tmp_path / "set.csv").cases]
+    assert found == ["a2", "a3", "a1", "a4", "b1"]
+
+
+def test_an_empty_patient_in_a_csv_is_nobody_and_not_guessed(tmp_path: Path) -> None:
+    """Without the column the file name tells."""
+    picture(tmp_path / "patient7_s1.png")
+    for text, patient in (
+        ("image,patient\npatient7_s1.png,\n", None),
+        ("image,patient\npatient7_s1.png,p 1\n", "p 1"),
+        ("image\npatient7_s1.png\n", "patient7"),
+    ):
+        (tmp_path / "set.csv").write_text(text)
+        assert load(tmp_path / "set.csv").cases[0].patient == patient
+
+
+def test_several_labels_of_one_image_are_merged_by_the_largest_index(tmp_path: Path) -> None:
+    """1, 2 and 0 in one file, 2, 1 and 1 in the other: 2, 2 and 1, in whatever order."""
+    picture(tmp_path / "x.png", size=(2, 3))
+    for name, row in (("m1", (1, 2, 0)), ("m2", (2, 1, 1))):
+        pixels = np.array([row, (0, 0, 0)], np.uint8)
+        Image.fromarray(pixels).save(created(tmp_path / f"m/{name}.png"))
+    for cell in ("m/m1.png | m/m2.png", "m/m2.png | m/m1.png"):
+        (tmp_path / "set.csv").write_text(f"image,label\nx.png,{cell}\n")
+        table = load(tmp_path / "set.csv")
+        merged = load_label(table.cases[0], table).pixels
+        assert merged.tolist() == [[[2, 2, 1], [0, 0, 0]]]

@@ -441,3 +441,12 @@ def test_an_axis_that_leaves_lines_is_refused(tmp_path: Path) -> None:
     path = save_nifti(tmp_path / "a.nii", np.zeros((4, 5, 1), np.int16), np.eye(4))
     with pytest.raises(UserError, match="along axis 0"):
         read_image(path, slice_axis=0)
+
+
+def test_a_volume_of_equal_spacing_is_cut_along_its_last_axis(tmp_path: Path) -> None:
+    """Head to feet in most files; also where rounding makes another one the thickest."""
+    for zooms in ((1, 1, 1), (1.001, 1, 1)):
+        path = save_nifti(
+            tmp_path / "v.nii.gz", np.zeros((4, 5, 6), np.int16), np.diag([*zooms, 1])
+        )
+        assert read_image(path).axis == 2
