@@ -351,3 +351,13 @@ def test_a_file_that_is_no_checkpoint_is_told(tmp_path: Path, content: str, suff
         )
     with pytest.raises(UserError, match=r"weights|no SAM"):
         read_source(path)
+
+
+def test_positions_are_those_of_the_matrix_that_was_loaded(tensors: dict[str, Tensor]) -> None:
+    """Another matrix of random features, as of another checkpoint, gives other positions."""
+    network, fresh = small_sam(tensors), small_sam(tensors)
+    name = "prompt_encoder.shared_embedding.positional_embedding"
+    state = {k: v + 0.1 * (k == name) for k, v in network.trained_state().items()}
+    network.load_trained_state(state)
+    assert torch.equal(network.positions, network._positions())
+    assert not torch.allclose(network.positions, fresh.positions)

@@ -143,3 +143,25 @@ def test_an_unwritable_cache_is_told(
 def test_an_unknown_name_cannot_be_checked() -> None:
     with pytest.raises(UserError, match="no known weights nonsense"):
         check_weights(("nonsense",))
+
+
+@pytest.mark.parametrize(("content", "state"), [(b"whole", "ready"), (b"torn", "damaged")])
+def test_a_file_of_the_hubs_cache_is_held_to_its_name(
+    cache: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, state: str
+) -> None:
+    """There large files lie under their sha256, and a model's folder holds links to them."""
+    blobs, model = cache / "blobs", cache / "snapshots/1"
+    for folder in (blobs, model):
+        folder.mkdir(parents=True)
+    blob = blobs / hashlib.sha256(b"whole").hexdigest()
+    blob.write_bytes(content)
+    link = model / "model.safetensors"
+    link.symlink_to(blob)
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *a, **k: str(link))
+    assert check_weights(("sam-vit-b",))[0].state == state
+    assert {s.name: s.state for s in list_weights()}["sam-vit-b"] == "ready", "nothing is read"
+
+
+def test_a_file_in_a_folder_that_is_not_there_is_no_model_of_the_hub() -> None:
+    with pytest.raises(UserError, match="no such name, file or folder"):
+        locate("mine/weights.pth")
