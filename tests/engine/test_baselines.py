@@ -217,3 +217,14 @@ def test_two_processes_give_the_losses_of_one(
     assert len(one) == 6
     assert one[:3] == pytest.approx(two[:3], abs=1e-4)
     assert one == pytest.approx(two, abs=5e-3)
+
+
+def test_a_checkpoint_may_hold_a_teacher_of_medsam_that_nobody_asks(
+    settings: Settings, tmp_path: Path
+) -> None:
+    def networks(name: str) -> Networks:
+        config = settings(f"method.name={name}", "method.branches=medsam")
+        return build_networks(config, classes=2, channels=1, generator=torch.Generator())
+
+    save_checkpoint(tmp_path / "with.safetensors", networks("uamt"), {}, Progress(3), settings())
+    assert load_checkpoint(tmp_path / "with.safetensors", networks("fixmatch")).step == 3

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from synfoc.config import Config, load_config
+from synfoc.engine import checkpoint
 from synfoc.engine import train as module
-from synfoc.engine.checkpoint import load_run, network_state
+from synfoc.engine.checkpoint import load_run, network_state, read_progress
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
@@ -493,3 +494,116 @@ def test_a_folder_in_use_is_refused(settings: Settings, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="not empty"):
         train(settings(), tmp_path / "run")
     assert (tmp_path / "run/thesis.tex").read_text() == "precious"
+
+
+ALONE = ("method.name=supervised", "method.branches=unet", "train.steps=4")
+
+
+def broken_at(
+    when: int, config: Config, out: Path, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """Train until something happens in the middle of step `when`, counted from 0."""
+    learn = module.learn
+
+    def cut(loss: Tensor, k: int, **rest: object) -> Tensor:
+        if k == when:
+            raise error
+        return learn(loss, k, **rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "learn", cut)
+        with pytest.raises(type(error)):
+            train(config, out)
+
+
+def test_steps_that_were_skipped_are_counted_over_a_power_cut(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first loss is no number; the power goes off in step 4, and all goes well from there."""
+    config = settings(*ALONE)
+    with monkeypatch.context() as patch:
+        method = bad_losses(config, {0})
+        patch.setattr(module, "method_of", lambda config: method)
+        broken_at(3, config, tmp_path / "run", monkeypatch, RuntimeError("power cut"))
+    train(None, tmp_path / "run", resume=True)
+    assert json.loads(RunFolder(tmp_path / "run").summary.read_text())["skipped_steps"] == 1
+
+
+def test_ctrl_c_saves_the_very_step_that_it_names(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Saved would be every 100 steps; nothing of the two that were done is lost."""
+    learn = module.learn
+
+    def interrupted(loss: Tensor, k: int, **rest: object) -> Tensor:
+        if k == 1:
+            signal.raise_signal(signal.SIGINT)
+        return learn(loss, k, **rest)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "learn", interrupted)
+    with pytest.raises(Interrupted, match="stopped at step 2"):
+        train(settings(*ALONE, "train.checkpoint_every=100"), tmp_path / "run")
+    assert read_progress(tmp_path / "run/checkpoints/last.safetensors").step == 2
+
+
+def test_the_networks_of_the_best_step_are_the_ones_that_are_recommended(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Step 1 was the best of four, so that calibration and advice are of its weights."""
+    scores, seen = iter([0.9, 0.4, 0.3, 0.2]), []
+    recommend = module.Judge.recommend
+
+    def remember(judge: module.Judge) -> object:
+        unet = judge.segmenter.networks.unet
+        assert unet is not None
+        seen.append({f"unet.student/{k}": v.clone() for k, v in unet.state_dict().items()})
+        return recommend(judge)
+
+    monkeypatch.setattr(module.Judge, "evaluate", lambda judge: ({}, next(scores)))
+    monkeypatch.setattr(module.Judge, "recommend", remember)
+    run = train(settings(*ALONE, "train.evaluate_every=1"), tmp_path / "run")
+    assert json.loads((run / "summary.json").read_text())["best_step"] == 1
+    assert_same(seen[0], weights(run, "best"))
+    name = "unet.student/inc.double_conv.0.weight"
+    assert not torch.equal(seen[0][name], weights(run, "last")[name])
+
+
+def test_a_full_disk_leaves_the_checkpoint_before(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Half of that of step 4 is written: that of step 2 is whole, and the run goes on from it."""
+    write, written = checkpoint.save_file, []
+
+    def full(tensors: object, path: Path, **rest: object) -> None:
+        written.extend(["last"] * ("last" in path.name))
+        if len(written) == 3:  # after those of the steps 0 and 2
+            path.write_bytes(b"half")
+            raise RuntimeError("I/O error: No space left on device (os error 28)")
+        write(tensors, path, **rest)  # type: ignore[arg-type]
+
+    config = settings(*ALONE, "train.evaluate_every=4")
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint, "save_file", full)
+        with pytest.raises(UserError, match="no space left"):
+            train(config, tmp_path / "run")
+    last = tmp_path / "run/checkpoints/last.safetensors"
+    assert read_progress(last).step == 2
+    kept = sorted(path.name for path in last.parent.iterdir())
+    assert kept == ["best.safetensors", "last.safetensors"]
+    train(None, tmp_path / "run", resume=True)
+    assert read_progress(last).step == 4
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_activations_are_computed_again_where_that_is_set(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wanted: bool
+) -> None:
+    built: list[Networks] = []
+    build = module.build_networks
+    monkeypatch.setattr(
+        module, "build_networks", lambda *a, **k: built.append(build(*a, **k)) or built[0]
+    )
+    changes = ("method.name=supervised", "method.branches=medsam", "train.steps=1")
+    train(settings(*changes, f"medsam.recompute={str(wanted).lower()}"), tmp_path / "run")
+    assert built[0].medsam is not None
+    assert built[0].medsam.recompute is wanted
