@@ -12,7 +12,7 @@ from PIL import Image
 
 from synfoc.config import Data
 from synfoc.errors import UserError
-from synfoc.images.cases import load_cases, load_image, load_label
+from synfoc.images.cases import Case, load_cases, load_image, load_label, published_codes
 from synfoc.images.paper_sets import BUSI, FUNDUS, MNMS, PAPER_SETS, PROSTATE, Decode, paper_set
 
 
@@ -152,3 +152,19 @@ def test_a_csv_of_published_files_names_the_remap_of_their_codes(
     assert caught.value.fix.endswith("add --set 'data.remap={0: 1, 255: 0}'")
     remapped = load_cases(Data(path=tmp_path, set="prostate", remap={0: 1, 255: 0}))
     assert 0 < (load_label(table.cases[0], remapped).pixels > 0).mean() < 0.5
+
+
+@pytest.mark.parametrize(
+    ("border", "middle", "published"),
+    [(255, 0, True), (0, 255, False), (0, 0, False), (0, 1, False)],
+    ids=["published", "white on black", "nothing drawn", "class indices"],
+)
+def test_only_codes_that_leave_the_border_bright_are_the_published_ones(
+    tmp_path: Path, border: int, middle: int, published: bool
+) -> None:
+    """There 0 is the prostate: read so, a mask of another making would be the organ all over."""
+    codes = np.full((4, 4), border, np.uint8)
+    codes[1:3, 1:3] = middle
+    Image.fromarray(codes).save(tmp_path / "m.png")
+    case = Case("x", tmp_path / "x.png", tmp_path / "m.png")
+    assert published_codes([case], PROSTATE) is published
