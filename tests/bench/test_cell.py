@@ -204,3 +204,24 @@ def test_a_folder_of_something_else_is_refused(
     (tmp_path / "full" / "thesis.doc").write_text("")
     with pytest.raises(UserError, match="not the folder of a suite"):
         SuiteFolder.begin(tmp_path / "full", load_suite(suite_file()), squares)
+
+
+def test_a_done_cell_may_go_on_as_a_machine_likes(
+    folder: SuiteFolder, suite_file: SuiteFile, squares: Path
+) -> None:
+    """How much is kept in memory changes no score."""
+    cell = folder.find(NAME)
+    cell.done.parent.mkdir(parents=True)
+    settings = cell.config.model_dump(mode="json")
+    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+    other = load_suite(suite_file(), ("data.cache_gib=0.5",))
+    cells = SuiteFolder.begin(folder.path, other, squares).cells
+    assert {one.config.data.cache_gib for one in cells} == {0.5}
+
+
+def test_a_lock_alone_does_not_fill_a_folder(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "new").mkdir()
+    (tmp_path / "new/.lock").touch()
+    assert SuiteFolder.begin(tmp_path / "new", load_suite(suite_file()), squares).cells

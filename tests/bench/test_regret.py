@@ -9,7 +9,16 @@ import pytest
 
 from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.gather import gather
-from synfoc.bench.regret import RULES, kind_of, pick, regrets, run_regret, summarize
+from synfoc.bench.regret import (
+    RULES,
+    Loss,
+    RunRegret,
+    kind_of,
+    pick,
+    regrets,
+    run_regret,
+    summarize,
+)
 from synfoc.bench.results import all_tables
 from synfoc.storage import read_lines, write_json, write_text
 
@@ -124,3 +133,24 @@ def _json(value: dict[str, Any]) -> str:
     import json
 
     return json.dumps(value)
+
+
+def test_a_recommended_teacher_is_the_answer_that_is_looked_at(make_suite: MakeSuite) -> None:
+    """Its test Dice is 0 at all steps, so no step is lost; the best answer at step 2 has .60."""
+    cell = make_suite().find("eyes/A-2/synfoc/seed1")
+    write_json(cell.run.summary, {"recommended": "unet", "recommended_role": "teacher"})
+    found = run_regret(cell)
+    assert found is not None
+    assert found.answer == ("unet", "teacher")
+    assert set(found.rules.values()) == {0.0}
+    assert found.answer_choice == pytest.approx(60.0)
+
+
+def test_a_rule_whose_evidence_one_run_lacks_has_no_mean() -> None:
+    """Means over other runs could not be compared with those of the other rules."""
+
+    def one(name: str, **rules: float) -> RunRegret:
+        return RunRegret(name, "eyes", "one network", ("unet", "student"), rules, None)
+
+    found = summarize([one("a", last=4.0, score=1.0), one("b", last=2.0)])
+    assert found == [Loss("one network", "last", 3.0, 4.0, 2)]

@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from synfoc.bench.folder import SuiteFolder
+from synfoc.bench.folder import SuiteFolder, unfinished, write_failure
 from synfoc.bench.scores import Key, answering, read_cell, read_scores
 from synfoc.bench.suite import Answering, Cell
 from synfoc.errors import UserError
+from synfoc.storage import read_json, write_json
 
 MakeSuite = Callable[..., SuiteFolder]
 HEAD = "case,patient,domain,class,branch,role,dice,jaccard,hd95,asd,unit,empty\n"
@@ -131,3 +132,42 @@ def test_numbers_arrive(make_suite: MakeSuite) -> None:
     scores = found[Key("eyes", "A-2", "sup", "recommended", 2)]
     assert scores.values[:, 0].tolist() == pytest.approx([0.5, 0.25, 0.5, 0.5, 0.5])
     assert scores.unit == "px"
+
+
+def test_seeds_may_be_scored_on_other_cases(make_suite: MakeSuite) -> None:
+    """Where each seed holds out its own patients; methods of one seed have the same ones."""
+    folder = make_suite()
+    for cell in folder.cells:
+        if cell.seed == 2:
+            path = cell.scores("honest")
+            kept = [x for x in path.read_text().splitlines(True) if not x.startswith("b2")]
+            path.write_text("".join(kept))
+    found = read_scores(folder, "honest")
+    assert {key.seed: len(scores.cases) for key, scores in found.items()} == {1: 5, 2: 4}
+
+
+def test_a_recommended_teacher_is_shown_as_what_it_is(make_suite: MakeSuite) -> None:
+    folder = make_suite()
+    path = folder.find("eyes/A-2/synfoc/seed1").metrics("honest")
+    write_json(path, {"recommended": "unet", "recommended_role": "teacher"})
+    at = Key("eyes", "A-2", "synfoc", "recommended", 1)
+    scores = read_scores(folder, "honest")[at]
+    assert scores.answer == ("unet", "teacher")
+    assert not scores.values.any()
+
+
+def test_what_is_done_has_not_failed(make_suite: MakeSuite) -> None:
+    """Killed after its last file was written and before the error of an earlier try was removed."""
+    folder = make_suite()
+    cell = folder.find("eyes/A-2/sup/seed1")
+    write_failure(cell, "no memory left")
+    assert cell.state == "done"
+    assert folder.failures() == {}
+    assert unfinished(folder.cells) == []
+
+
+def test_a_failure_holds_the_end_of_the_log(make_suite: MakeSuite, tmp_path: Path) -> None:
+    cell = make_suite().cells[0]
+    (tmp_path / "log").write_text("".join(f"line {k}\n" for k in range(50)))
+    write_failure(cell, "no memory left", log=tmp_path / "log")
+    assert read_json(cell.failure)["log"] == [f"line {k}" for k in range(30, 50)]
