@@ -176,6 +176,19 @@ def test_classes_that_no_label_shows_are_noted(tmp_path: Path) -> None:
     assert not any("in none" in note for note in check(tmp_path, classes=named).notes)
 
 
+def test_domains_whose_only_labeled_patient_trains_are_noted(tmp_path: Path) -> None:
+    """b has two labeled images of one patient, c one image, a two patients; d has no label."""
+    names = ("a/patient1_1", "a/patient2_1", "b/patient1_1", "b/patient1_2", "c/x")
+    for name in names:
+        write(tmp_path, name.replace("/", "//"), label=[1])
+    write(tmp_path, "d//x")
+    note = "no test image is held out of b, c: all labels there are of one patient, or one image"
+    assert any(line.startswith(note) for line in check(tmp_path).notes)
+    assert not any("held out of" in line for line in check(tmp_path, test_fraction=0).notes)
+    write(tmp_path, "e/test/y", label=[1])
+    assert not any("held out of" in line for line in check(tmp_path).notes)
+
+
 def test_a_folder_that_holds_nothing_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no image in"):
         check(tmp_path)

@@ -26,6 +26,7 @@ from synfoc.images.codes import (
     told_inferred,
 )
 from synfoc.images.csv_table import read_csv
+from synfoc.images.domains import alike, untested
 from synfoc.images.files import (
     Geometry,
     Stack,
@@ -86,7 +87,7 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
     folders of layouts.py.
 
     Args:
-        data: path, set, classes, nested and remap are read.
+        data: path, set, classes, nested, remap and test_fraction are read.
         missing_ok: keep rows of a CSV whose files are missing (`synfoc data check` lists them).
 
     Raises:
@@ -128,7 +129,7 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
         nested=data.nested or (paper.nested if paper else False),
         decode=decode,
         paper=paper,
-        notices=(*found.notices, *_alike(found.cases)),
+        notices=(*found.notices, *alike(found.cases), *untested(found.cases, data.test_fraction)),
         layout=layout,
     )
 
@@ -349,19 +350,6 @@ def _refuse_background(classes: tuple[str, ...]) -> None:
             expected="the names of 1, 2, ...: 0 is the background, always",
             fix=f"leave it out: data.classes=[{','.join(rest)}]",
         )
-
-
-def _alike(cases: list[Case]) -> list[str]:
-    """Notes on domains whose names differ only by case: one scanner, written in two ways?"""
-    names: dict[str, list[str]] = {}
-    for domain in dict.fromkeys(case.domain for case in cases if case.domain):
-        names.setdefault(domain.casefold(), []).append(domain)
-    return [
-        f"domains that differ only by upper and lower case: {', '.join(same)}; they count as "
-        f"{len(same)} domains"
-        for same in names.values()
-        if len(same) > 1
-    ]
 
 
 def _nothing(path: Path, found: Found) -> UserError:
