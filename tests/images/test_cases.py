@@ -173,6 +173,33 @@ def test_both_spellings_of_train_are_read_and_twins_are_refused(tmp_path: Path) 
         load(tmp_path)
 
 
+def test_a_label_that_only_lies_beside_its_image_is_paired_and_told(tmp_path: Path) -> None:
+    """One image and `seg` in the folder of each patient: 2 pairs."""
+    for patient in ("sub-01", "sub-02"):
+        picture(tmp_path / patient / "T1.png")
+        picture(tmp_path / patient / "Seg.png")
+    table = load(tmp_path)
+    assert ids(table) == ["sub-01/T1", "sub-02/T1"]
+    assert [case.label for case in table.cases] == [
+        tmp_path / patient / "Seg.png" for patient in ("sub-01", "sub-02")
+    ]
+    told = f"the label of the one image beside them: 2, e.g. {tmp_path / 'sub-01/Seg.png'}"
+    assert any(told in notice for notice in table.notices)
+
+
+@pytest.mark.parametrize(
+    "files", [["T1", "T2", "seg"], ["T1", "seg", "mask"], ["T1", "T1_seg", "mask"], ["labels"]]
+)
+def test_a_label_of_no_plain_image_is_an_image_and_told(tmp_path: Path, files: list[str]) -> None:
+    """Two images, two labels, another label by name, no image."""
+    for name in files:
+        picture(tmp_path / f"{name}.png")
+    table = load(tmp_path)
+    assert files[-1] in ids(table)
+    assert len(table.cases) == len(files) - ("T1_seg" in files)
+    assert any(notice.startswith("named like labels") for notice in table.notices)
+
+
 def test_a_label_without_image_is_noticed(tmp_path: Path) -> None:
     picture(tmp_path / "image/1.png")
     picture(tmp_path / "mask/2.png")

@@ -2,11 +2,10 @@
 
 Folders. A folder that holds `image` (images, img, imgs) is a set of images; `mask` (masks, label,
 labels, seg, gt, ...) beside it their labels under the same names, or with `_mask`, `_label`, `_seg`
-added.
-Above it may stand `train` and `test`, and above or below those one folder per domain. A folder
-without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`. An image
-without a label file is unlabeled. Hidden files are left out; other images that are not read are
-noted.
+added. Above it may stand `train` and `test`, and above or below those one folder per domain. A
+folder without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`; where it
+holds one image and `mask` or `seg` alone, that is the label. An image without a label file is
+unlabeled. Hidden files are left out; other images that are not read are noted.
 
 nnU-Net's raw folders are known, too: `imagesTr/x_0000.png` with `labelsTr/x.png`, one channel per
 image. `imagesTs` is the test set where `labelsTs` is there, and else unlabeled.
@@ -83,6 +82,25 @@ class Found:
     cases: list[Case] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     unread: Unread = field(default_factory=Unread)
+    lonely: list[Path] = field(default_factory=list)
+    """Named like labels, but of no image."""
+    beside: list[Path] = field(default_factory=list)
+    """Labels that have no name of an image, but lie beside a single one."""
+
+    def tell(self) -> None:
+        """Add the notices about files that are not read, or that only their names tell apart."""
+        self.notices += self.unread.told()
+        if self.lonely:
+            self.notices.append(
+                f"named like labels, but taken for images, since no image has the name without the "
+                f"ending, or several lie beside it: {len(self.lonely)}, e.g. {self.lonely[0]}"
+            )
+        if self.beside:
+            self.notices.append(
+                f"files named {', '.join(sorted({stem(path) for path in self.beside}))} are taken "
+                f"for the label of the one image beside them: {len(self.beside)}, e.g. "
+                f"{self.beside[0]}"
+            )
 
 
 def guess_patient(name: str) -> str | None:
@@ -100,7 +118,7 @@ def find_cases(root: Path) -> Found:
     found = Found()
     _walk(root, None, None, found)
     _refuse_twins(root, found.cases)
-    found.notices += found.unread.told()
+    found.tell()
     found.cases, where = _of_patients(root, found.cases)
     tell_guessed(found, where)
     return found
@@ -291,17 +309,21 @@ def flat_cases(
     by_stem = _by_stem(listing.images)
     labels: dict[str, list[Path]] = {}
     lonely: list[Path] = []
+    images: list[str] = []
     for name, path in by_stem.items():
         base = LABEL_ENDING.sub("", name)
         if base != name and base in by_stem:
             labels.setdefault(base, []).append(path)
-        elif base != name:
+        elif base != name or name.lower() in LABEL_FOLDERS:
             lonely.append(path)
-    if lonely:
-        found.notices.append(
-            f"named like labels, but taken for images, since no image has the name without the "
-            f"ending: {len(lonely)}, e.g. {lonely[0]}"
-        )
+        else:
+            images.append(name)
+    plain = [path for path in lonely if stem(path).lower() in LABEL_FOLDERS]
+    if len(images) == len(lonely) == len(plain) == 1 and not labels:
+        labels[images[0]] = lonely
+        found.beside += lonely
+    else:
+        found.lonely += lonely
     used = {path for paths in labels.values() for path in paths}
     return [
         _case(name, path, labels.get(name, []), domain, split)

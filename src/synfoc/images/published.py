@@ -42,7 +42,7 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
                 if images:
                     cases = paired_cases(images, labels, domain, side, found)
                     found.cases += [_with_paper_patient(case, known) for case in cases]
-    found.notices += found.unread.told()
+    found.tell()
     return found
 
 
