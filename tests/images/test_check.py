@@ -118,6 +118,7 @@ def test_unexplained_codes_are_a_problem_with_the_remap(tmp_path: Path) -> None:
     assert "class indices 0, 255" in problem
     assert f"255 in {tmp_path / 'a/train/mask/1.png'}" in problem
     assert "--set 'data.remap={255: 1}'" in problem
+    assert not any("classes, from" in note for note in check(tmp_path).notes), "not 255 classes"
     (problem,) = check(tmp_path, classes=("lesion",)).problems
     assert "pixel values 0, 255" in problem
     assert check(tmp_path, remap={255: 1}).problems == ()

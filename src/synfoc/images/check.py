@@ -288,7 +288,7 @@ def _label_notes(read: list[Seen], table: CaseTable) -> Iterable[str]:
     absent = [name for k, name in names if labels and k not in shown]
     if absent:
         yield f"{', '.join(absent)}: in none of the labels ({len(labels)})"
-    if table.classes is None and shown - {0}:
+    if table.classes is None and shown - {0} and max(shown) == len(shown - {0}):
         yield told_inferred(max(shown), len(labels))
 
 
