@@ -124,6 +124,17 @@ def test_unexplained_codes_are_a_problem_with_the_remap(tmp_path: Path) -> None:
     assert check(tmp_path, remap={255: 1}).problems == ()
 
 
+def test_inverted_labels_are_told_with_the_remap_that_turns_them(tmp_path: Path) -> None:
+    """255 everywhere but at one of 20 pixels."""
+    write(tmp_path, "a/train/1", label=[255] * 8 + [0] + [255] * 11)
+    (problem,) = check(tmp_path).problems
+    assert "--set 'data.remap={255: 0, 0: 1}'" in problem
+    (problem,) = check(tmp_path, classes=("lesion",)).problems
+    assert "--set 'data.remap={255: 0, 0: 1}'" in problem
+    found = check(tmp_path, remap={255: 0, 0: 1})
+    assert found.class_rows()[1] == ("a", "95.00 %", "5.00 %")
+
+
 def test_equal_images_and_patients_across_the_split_are_problems(tmp_path: Path) -> None:
     sound(tmp_path)
     write(tmp_path, "b/train/patient7_s1", seed=7)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from synfoc.images.codes import PLAIN, class_gap, missing_fix, odd_fix
+import numpy as np
+
+from synfoc.images.codes import PLAIN, class_gap, missing_fix, odd_fix, outside
 from synfoc.images.paper_sets import Decode
 
 NONE = Decode()
@@ -45,6 +47,43 @@ def test_odd_codes_of_one_label_in_twelve_are_a_mistake_there() -> None:
     assert (
         fix == f"correct the files with these codes ({PLAIN}), or name all classes in data.classes"
     )
+
+
+def test_outside_is_what_fills_more_than_half_of_the_border() -> None:
+    """Of 4 x 4 pixels the edges are 4 times 4: 9 of them, then 8."""
+    label = np.zeros((1, 4, 4), np.uint8)
+    label[0, 0], label[0, :2, 0] = 255, 255
+    assert outside(label) == 0, "4 + 2 + 1 of 16"
+    label[0, :, 0] = 255
+    assert outside(label) == 255, "4 + 4 + 1 + 1 of 16"
+    label[0, 0, 3] = 7
+    assert outside(label) == 0, "8 of 16"
+
+
+def test_inverted_labels_get_the_remap_that_turns_them() -> None:
+    """255 around the structure in two of three labels; with 128 as a second structure; in one."""
+    for codes, around, change in (
+        ([{0, 255}, {0, 255}, {0, 255}], [255, 255, 0], "{255: 0, 0: 1}"),
+        ([{0, 128, 255}] * 2, [255, 255], "{255: 0, 0: 1, 128: 2}"),
+        ([{255}], [255], "{255: 0, 0: 1}"),
+    ):
+        gap = class_gap(labels(*codes), NONE, around)
+        assert gap is not None
+        assert gap[1].startswith(
+            "255 fills the border, the labels look inverted: if it is background, add "
+            f"--set 'data.remap={change}'; else add --set 'data.remap="
+        )
+    gap = class_gap(labels({0, 255}, {0, 255}), NONE, [255, 0])
+    assert gap is not None
+    assert gap[1].startswith("add --set 'data.remap={255: 1}'"), "half of the labels is not most"
+    assert odd_fix({0, 255}, 1, NONE, 255).startswith("255 fills the border")
+    assert odd_fix({0, 1, 255}, 1, NONE, 255).startswith("add --set 'data.remap={255: 0}'")
+
+
+def test_0_is_told_only_where_it_is() -> None:
+    gap = class_gap(labels({255}, {255}), NONE)
+    assert gap is not None
+    assert gap[0].startswith("class indices 255, in 2 of 2 labels")
 
 
 def test_two_ways_to_write_one_class_are_no_two_classes() -> None:

@@ -21,6 +21,7 @@ from synfoc.images.codes import (
     inferred_names,
     missing_fix,
     odd_fix,
+    outside,
     published_fix,
     some,
     told_inferred,
@@ -216,10 +217,12 @@ def name_classes(
     if table.classes is not None:
         return table
     present: list[tuple[Path, set[int]]] = []
+    around: list[int] = []
     for case in cases:
         label = load_label(case, table, slice_axis=slice_axis)
         present.append((case.labels[0], set(np.unique(label.pixels).tolist())))
-    gap = class_gap(present, table.decode)
+        around.append(outside(label.pixels))
+    gap = class_gap(present, table.decode, around)
     if gap:
         raise UserError(
             f"the classes cannot be read from the labels of {len(cases)} images",
@@ -318,7 +321,7 @@ def _check_classes(
         return
     present = set(np.unique(codes).tolist())
     found = set(np.unique(indices).tolist())
-    fix = odd_fix(found, highest, table.decode)
+    fix = odd_fix(found, highest, table.decode, outside(indices))
     if table.classes:
         fix = missing_fix(found, table.classes, fix)
     known = table.paper

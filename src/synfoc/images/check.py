@@ -18,7 +18,7 @@ import numpy as np
 from synfoc.config import Data
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
-from synfoc.images.codes import class_gap, told_inferred
+from synfoc.images.codes import class_gap, outside, told_inferred
 from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
@@ -43,6 +43,8 @@ class Seen:
     high: float = 0.0
     pixels: Mapping[int, int] = field(default_factory=dict)
     """Class index -> pixels."""
+    outside: int = 0
+    """The class index that fills the border of the label."""
     odd_codes: frozenset[int] = frozenset()
     """Codes in the label that the published set does not have."""
     digest: str = ""
@@ -118,7 +120,7 @@ def _see(case: Case, table: CaseTable, slice_axis: int | None) -> Seen:
         return replace(seen, label_fault=_fault(case, error))
     counts = np.bincount(label.ravel())
     shares = {int(k): int(counts[k]) for k in counts.nonzero()[0]}
-    return replace(seen, pixels=shares, odd_codes=odd)
+    return replace(seen, pixels=shares, outside=outside(label), odd_codes=odd)
 
 
 def _odd_codes(case: Case, table: CaseTable) -> frozenset[int]:
@@ -232,7 +234,7 @@ def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[s
     damaged = found.unreadable or found.unusable_labels
     if table.classes is None and not damaged and any(one.pixels for one in seen):
         labels = [(one.case.labels[0], set(one.pixels)) for one in seen if one.pixels]
-        gap = class_gap(labels, table.decode)
+        gap = class_gap(labels, table.decode, [one.outside for one in seen if one.pixels])
         if gap:
             yield f"classes: found {gap[0]}. Fix: {gap[1]}"
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from synfoc.images.paper_sets import Decode, PaperSet
 
@@ -18,7 +19,17 @@ NAMED = 3
 PLAIN = "save labels as PNG of class indices, without lossy compression or smoothed edges"
 
 
-def class_gap(labels: Sequence[tuple[Path, set[int]]], rule: Decode) -> tuple[str, str] | None:
+def outside(label: NDArray[Any]) -> int:
+    """The index that fills more than half of the border of the slices (n, h, w); 0 if none does."""
+    edges = (label[:, 0], label[:, -1], label[:, :, 0], label[:, :, -1])
+    found, counts = np.unique(np.concatenate([edge.ravel() for edge in edges]), return_counts=True)
+    most = int(counts.argmax())
+    return int(found[most]) if 2 * counts[most] > counts.sum() else 0
+
+
+def class_gap(
+    labels: Sequence[tuple[Path, set[int]]], rule: Decode, around: Sequence[int] = ()
+) -> tuple[str, str] | None:
     """What is wrong with class indices, and the fix; None where they are 0..C, C >= 1.
 
     A remap is suggested where a few odd codes lie in at least half of the labels, beside the
@@ -27,6 +38,7 @@ def class_gap(labels: Sequence[tuple[Path, set[int]]], rule: Decode) -> tuple[st
     Args:
         labels: the file of each label, and the class indices in it.
         rule: what made class indices of the codes in the files.
+        around: what lies `outside` in each label, where that is known.
     """
     drawn = [(path, indices - {0}) for path, indices in labels if indices - {0}]
     if not drawn:
@@ -37,15 +49,33 @@ def class_gap(labels: Sequence[tuple[Path, set[int]]], rule: Decode) -> tuple[st
     if not odd:
         return None
     holders = [indices for _, indices in drawn if indices & odd]
+    there = set().union(*(indices for _, indices in labels))
     found = (
-        f"class indices {some({0} | present)}, in {len(holders)} of {len(drawn)} labels; "
+        f"class indices {some(there)}, in {len(holders)} of {len(drawn)} labels; "
         f"{_first_files(drawn, odd)}"
     )
     beside = gap == 1 or any(indices - odd for indices in holders)
     if len(odd) > MOST or 2 * len(holders) < len(drawn) or not beside:
         more = ", or name all classes in data.classes" if len(odd) <= MOST else ""
         return found, f"correct the files with these codes ({PLAIN}){more}"
-    return found, f"add {remapping(present, 255, rule)}, or name all classes in data.classes"
+    add = f"add {remapping(present, 255, rule)}"
+    border = next((k for k in sorted(odd) if 2 * sum(k == a for a in around) > len(labels)), 0)
+    return (
+        found,
+        f"{_unless_inverted(add, present, border, rule)}, or name all classes in data.classes",
+    )
+
+
+def _unless_inverted(fix: str, present: set[int], border: int, rule: Decode) -> str:
+    """The fix, unless the odd index `border` is the background and 0 a class."""
+    if not border or rule.remap:
+        return fix
+    inside = sorted((present | {0}) - {border})
+    change = {border: 0} | {index: k for k, index in enumerate(inside, 1) if index != k}
+    return (
+        f"{border} fills the border, the labels look inverted: if it is background, add "
+        f"--set 'data.remap={change}'; else {fix}"
+    )
 
 
 def remapping(present: set[int], highest: int, rule: Decode) -> str:
@@ -63,14 +93,19 @@ def remapping(present: set[int], highest: int, rule: Decode) -> str:
     return f"--set 'data.remap={now | change}'"
 
 
-def odd_fix(present: set[int], highest: int, rule: Decode) -> str:
-    """What to do about one label that holds class indices outside 0..highest."""
+def odd_fix(present: set[int], highest: int, rule: Decode, around: int = 0) -> str:
+    """What to do about one label that holds class indices outside 0..highest.
+
+    `around` is what lies `outside` in it.
+    """
     odd = {index for index in present if not 0 <= index <= highest}
     if len(odd) > MOST or min(odd) < 0:
         return f"correct the file: {PLAIN}"
-    change = remapping(present, highest, rule)
+    change = f"add {remapping(present, highest, rule)}"
+    if around in odd and len(present | {0}) - 1 <= highest:
+        change = _unless_inverted(change, present, around, rule)
     own = "evaluation of a run's own data: data.remap in its config.yaml"
-    return f"add {change} ({own}), or correct the file"
+    return f"{change} ({own}), or correct the file"
 
 
 def inferred_names(count: int) -> tuple[str, ...]:
