@@ -203,6 +203,23 @@ def test_what_cannot_be_labeled_is_told_with_a_way_out(tmp_path: Path) -> None:
         assert fix in caught.value.fix
 
 
+def test_only_test_images_that_could_be_labeled_are_counted_beside_too_few() -> None:
+    """a has the test images t and u, of which t has a label; b has one more."""
+    for wanted, found in (
+        (
+            Labeled(domain="a", count=9),
+            "4 training images with a label in domain a (1 more images are for testing)",
+        ),
+        (
+            Labeled(count=9),
+            "6 training images with a label (2 more images are for testing)",
+        ),
+    ):
+        with pytest.raises(UserError) as caught:
+            split(GIVEN, labeled=wanted)
+        assert caught.value.found == found
+
+
 def written(root: Path) -> tuple[Split, CaseTable]:
     cases = []
     for k in range(4):

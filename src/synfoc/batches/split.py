@@ -57,7 +57,7 @@ def make_split(table: CaseTable, data: Data) -> Split:
         training = [case for case in table.cases if case.split != "test"]
     else:
         test, training = _hold_out(table.cases, data.test_fraction, data.split_seed)
-    labeled = _pick(table, training, data.labeled, held_out=len(test))
+    labeled = _pick(table, training, data.labeled, test)
     chosen = {case.id for case in labeled}
     rest = [case for case in training if case.id not in chosen]
     return Split(
@@ -156,19 +156,20 @@ def _hold_out(cases: tuple[Case, ...], fraction: float, seed: int) -> tuple[list
     return test, [case for case in cases if case.group not in held]
 
 
-def _pick(table: CaseTable, training: list[Case], wanted: Labeled, *, held_out: int) -> list[Case]:
+def _pick(table: CaseTable, training: list[Case], wanted: Labeled, test: list[Case]) -> list[Case]:
     if wanted.list:
         return _listed(table, training, wanted.list)
-    pool = [case for case in training if case.labels]
-    if wanted.domain:
-        domain = _known_domain(table, wanted.domain)
-        pool = [case for case in pool if case.domain == domain]
+    domain = _known_domain(table, wanted.domain) if wanted.domain else None
+    pool, kept = (
+        [case for case in side if case.labels and domain in (None, case.domain)]
+        for side in (training, test)
+    )
     if not pool:
         raise _no_label(table, wanted)
     if wanted.patients:
         return _of_patients(pool, wanted.patients)
     if wanted.count and wanted.count > len(pool):
-        held = f" ({held_out} more images are for testing)" if held_out else ""
+        held = f" ({len(kept)} more images are for testing)" if kept else ""
         raise UserError(
             f"{wanted.count} labeled images were asked for",
             found=f"{len(pool)} training images with a label" + _of(wanted.domain) + held,
