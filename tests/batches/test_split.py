@@ -208,12 +208,9 @@ def test_only_test_images_that_could_be_labeled_are_counted_beside_too_few() -> 
     for wanted, found in (
         (
             Labeled(domain="a", count=9),
-            "4 training images with a label in domain a (1 more images are for testing)",
+            "4 training images with a label in domain a (and 1 for testing)",
         ),
-        (
-            Labeled(count=9),
-            "6 training images with a label (2 more images are for testing)",
-        ),
+        (Labeled(count=9), "6 training images with a label (and 2 for testing)"),
     ):
         with pytest.raises(UserError) as caught:
             split(GIVEN, labeled=wanted)

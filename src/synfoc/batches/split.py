@@ -169,7 +169,7 @@ def _pick(table: CaseTable, training: list[Case], wanted: Labeled, test: list[Ca
     if wanted.patients:
         return _of_patients(pool, wanted.patients)
     if wanted.count and wanted.count > len(pool):
-        held = f" ({len(kept)} more images are for testing)" if kept else ""
+        held = f" (and {len(kept)} for testing)" if kept else ""
         raise UserError(
             f"{wanted.count} labeled images were asked for",
             found=f"{len(pool)} training images with a label" + _of(wanted.domain) + held,
