@@ -282,10 +282,14 @@ def test_an_affine_that_is_no_number_is_refused(tmp_path: Path, number: float) -
 
 
 def test_npy_is_a_picture_a_color_picture_or_a_volume(tmp_path: Path) -> None:
-    """A last axis of 3 is color; else three axes are a volume, cut along the shortest."""
+    """A last axis of 3 is color, or of 4 in 8 bits, the last of which is transparency.
+
+    Else three axes are a volume, cut along the shortest.
+    """
     for name, shape, expected, axis in (
         ("flat", (4, 5), (1, 4, 5), None),
         ("color", (4, 5, 3), (1, 4, 5, 3), None),
+        ("transparent", (4, 5, 4), (1, 4, 5, 3), None),
         ("first", (2, 4, 5), (2, 4, 5), 0),
         ("last", (6, 7, 5), (5, 6, 7), 2),
     ):
@@ -296,6 +300,8 @@ def test_npy_is_a_picture_a_color_picture_or_a_volume(tmp_path: Path) -> None:
         if axis is not None:
             written = write_label(tmp_path / "m.npy", stack.pixels, stack)
             assert np.array_equal(np.load(written), data)
+    np.save(tmp_path / "four.npy", np.zeros((6, 7, 4), np.float32))
+    assert read_image(tmp_path / "four.npy").pixels.shape == (4, 6, 7)
 
 
 def test_a_picture_gets_a_png_of_class_indices(tmp_path: Path) -> None:

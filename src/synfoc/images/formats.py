@@ -147,7 +147,9 @@ def _open(path: Path) -> tuple[Source, Any]:
         if magic != b"\x93NUMPY":
             raise ValueError("it does not begin as an NPY file")
         array = np.load(path, mmap_mode="r", allow_pickle=False)
-        color = array.ndim == 3 and array.shape[-1] in (3, 4)
+        # Only 8-bit numbers have a transparency beside their colors; else 4 are slices.
+        channels = (3, 4) if array.dtype == np.uint8 else (3,)
+        color = array.ndim == 3 and array.shape[-1] in channels
         return Source("npy", array.shape[:2] if color else array.shape, color), array
     return _open_nifti(path)
 
