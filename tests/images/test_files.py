@@ -373,6 +373,8 @@ def test_text_half_and_empty_files_are_refused(
     with pytest.raises(UserError, match="cannot read image") as caught:
         read_image(path)
     assert str(path) in str(caught.value)
+    with pytest.raises(UserError, match="cannot read mask"):
+        read_codes(path)
     if spoil is Path.touch:
         assert caught.value.found == "an empty file (0 bytes)"
 
@@ -420,7 +422,8 @@ def test_a_picture_that_viewers_turn_is_refused(tmp_path: Path, ending: str) -> 
         assert read_image(path).pixels.shape[:3] == (1, *GRAY.shape)
     Image.fromarray(GRAY).save(path, exif=orientation(6))
     for read in (read_image, read_codes, read_geometry):
-        with pytest.raises(UserError, match="cannot read image") as caught:
+        what = "mask" if read is read_codes else "image"
+        with pytest.raises(UserError, match=f"cannot read {what}") as caught:
             read(path)
         kind = {"tif": "TIFF", "jpg": "JPEG", "png": "PNG"}[ending]
         assert caught.value.found == f"a {kind} with the orientation tag 6"

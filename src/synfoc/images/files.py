@@ -97,7 +97,11 @@ def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
     Raises:
         UserError: as `read_image`; also values that are not whole numbers.
     """
-    stack = stack_of(*read_array(path, label=True), path, slice_axis)
+    try:
+        stack = stack_of(*read_array(path, label=True), path, slice_axis)
+    except UserError as error:
+        what = error.what.replace("cannot read image", "cannot read mask", 1)
+        raise UserError(what, found=error.found, expected=error.expected, fix=error.fix) from error
     pixels = stack.pixels
     if pixels.ndim == 4 and equal_channels(pixels):
         pixels = pixels[..., 0]
