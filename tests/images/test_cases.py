@@ -296,6 +296,20 @@ def test_a_csv_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
     assert load_label(first, table).spacing == (0.0, 0.5, 0.4)
 
 
+def test_accents_may_be_one_character_or_two(tmp_path: Path) -> None:
+    """The disk of a Mac has "o" and two dots; a CSV and the label folder have the letter."""
+    two, one = "Ko\u0308ln", "K\u00f6ln"
+    picture(tmp_path / two / "image" / f"{two}.png")
+    picture(tmp_path / two / "mask" / f"{one}.png")
+    (tmp_path / "list.csv").write_text(
+        f"image,label\n{one}/image/{one}.png,{one}/mask/{two}.png\n", encoding="utf-8"
+    )
+    for table in (load(tmp_path), load(tmp_path / "list.csv")):
+        (case,) = table.cases
+        assert case.image == tmp_path / two / "image" / f"{two}.png"
+        assert case.label == tmp_path / two / "mask" / f"{one}.png"
+
+
 def test_quotation_marks_that_do_not_end_are_told(tmp_path: Path) -> None:
     rows = "".join(f"{i}.png,a very long name of a domain\n" for i in range(5000))
     (tmp_path / "set.csv").write_text('image,domain\n"' + rows)

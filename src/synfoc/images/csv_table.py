@@ -15,6 +15,7 @@ import math
 import os
 import re
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 from synfoc.errors import UserError
@@ -28,6 +29,7 @@ from synfoc.images.layouts import (
     guess_patient,
     tell_guessed,
 )
+from synfoc.images.listing import composed
 from synfoc.storage import write_table
 
 COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")
@@ -55,6 +57,7 @@ def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
     found = Found(notices=[_ignored(ignored, rows[0][1])] if ignored else [])
     for number, row in rows:
         found.cases.append(_case(path, number, row))
+    found.cases = _as_on_disk(found.cases)
     found.cases.sort(key=lambda c: (c.domain or "", c.split == "test", c.image.as_posix()))
     _check_unique(path, found.cases)
     if not missing_ok:
@@ -221,7 +224,32 @@ def _check_present(path: Path, cases: list[Case]) -> None:
 
 
 def _names(folder: Path) -> set[str]:
-    return {entry.name for entry in os.scandir(folder)} if folder.is_dir() else set()
+    try:
+        return {entry.name for entry in os.scandir(folder)}
+    except OSError:  # no folder, or closed to us: reading its files tells which
+        return set()
+
+
+def _as_on_disk(cases: list[Case]) -> list[Case]:
+    """The cases with accents in their paths written as the disk has them."""
+    folders: dict[Path, tuple[Path, dict[str, str]]] = {}
+
+    def stored(path: Path) -> Path:
+        if str(path).isascii():
+            return path
+        if path.parent not in folders:  # listed once: far faster than asking for every file
+            there = path.parent if path.parent.is_dir() else stored(path.parent)
+            exact = {name: name for name in _names(there)}
+            folders[path.parent] = there, {composed(name): name for name in exact} | exact
+        folder, by_name = folders[path.parent]
+        return folder / by_name.get(path.name, by_name.get(composed(path.name), path.name))
+
+    def label(case: Case) -> Path | tuple[Path, ...] | None:
+        if isinstance(case.label, tuple):
+            return tuple(map(stored, case.label))
+        return case.label and stored(case.label)
+
+    return [replace(case, image=stored(case.image), label=label(case)) for case in cases]
 
 
 def _refused(path: Path, found: str, fix: str) -> UserError:

@@ -25,7 +25,7 @@ from typing import Literal
 
 from synfoc.errors import UserError
 from synfoc.images.formats import stem, suffix
-from synfoc.images.listing import Listing, Unread, list_folder
+from synfoc.images.listing import Listing, Unread, composed, list_folder
 
 Side = Literal["train", "test"]
 
@@ -341,9 +341,10 @@ def _case(
 
 
 def _by_stem(paths: tuple[Path, ...]) -> dict[str, Path]:
+    """Files by their names, however accents are written there."""
     named: dict[str, Path] = {}
     for path in paths:
-        name = stem(path)
+        name = composed(stem(path))
         if name in named:
             raise UserError(
                 f"two files of one name in {path.parent}",

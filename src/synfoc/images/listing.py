@@ -6,6 +6,7 @@ A folder is listed once and no file is opened, so that 100,000 files take a seco
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -22,6 +23,11 @@ SHOWN = 5
 """Notes about files that are not read; the other folders are only counted."""
 LOOKED_INTO = 1000
 """Most sub-folders of a folder that is not read in which files are counted."""
+
+
+def composed(name: str) -> str:
+    """The name with each accent in its letter: macOS writes them as two characters."""
+    return unicodedata.normalize("NFC", name)
 
 
 @dataclass(frozen=True)
