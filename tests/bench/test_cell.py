@@ -11,6 +11,7 @@ from filelock import FileLock
 from synfoc.bench import cell as module
 from synfoc.bench.cell import DONE, FAILED, STOPPED, run_cell
 from synfoc.bench.folder import SuiteFolder, unfinished
+from synfoc.bench.gather import gather
 from synfoc.bench.scores import read_cell
 from synfoc.bench.suite import load_suite
 from synfoc.errors import Interrupted, UserError
@@ -128,8 +129,34 @@ def test_a_done_cell_is_left_alone(folder: SuiteFolder, monkeypatch: pytest.Monk
     cell = folder.find(NAME)
     cell.done.parent.mkdir(parents=True)
     cell.done.write_text("{}")
+    for protocol in folder.suite.protocols:
+        cell.scores(protocol).touch()
+        cell.metrics(protocol).touch()
     monkeypatch.setattr(module, "train", None)
     assert run_cell(folder.path, NAME) == DONE
+
+
+def test_a_protocol_may_be_added_and_the_run_is_only_scored(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Until then its tables show that it is missing."""
+    methods = {"synfoc": {"title": "U-Net alone"}}
+    paper = load_suite(suite_file(methods=methods, protocols=["paper"]))
+    folder = SuiteFolder.begin(tmp_path / "out", paper, squares)
+    assert run_cell(folder.path, NAME) == DONE
+    scores = folder.find(NAME).scores("paper").read_bytes()
+
+    both = load_suite(suite_file(methods=methods, protocols=["paper", "honest"]))
+    folder = SuiteFolder.begin(folder.path, both, squares)
+    cell = folder.find(NAME)
+    assert (cell.state, unfinished(folder.cells)) == ("begun", folder.cells)
+    assert gather(folder).count("done") == 0
+    monkeypatch.setattr(module, "train", None)
+    assert run_cell(folder.path, NAME) == DONE
+    assert cell.state == "done"
+    assert len(gather(folder).comparisons) == 2
+    assert cell.scores("paper").read_bytes() == scores
+    assert cell.run.read_metrics()["protocol"] == "paper", "the one that is named first"
 
 
 def test_why_a_cell_failed_is_written_down_and_forgotten_when_it_works(

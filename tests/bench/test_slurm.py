@@ -100,7 +100,11 @@ def run(folder: SuiteFolder, **options: object) -> None:
 
 def finish(folder: SuiteFolder, *numbers: int) -> None:
     for number in numbers or range(len(folder.cells)):
-        write_json(folder.cells[number].done, {"settings": {}, "seconds": 1})
+        cell = folder.cells[number]
+        write_json(cell.done, {"settings": {}, "seconds": 1})
+        for protocol in folder.suite.protocols:
+            cell.scores(protocol).touch()
+            cell.metrics(protocol).touch()
 
 
 def array_name(folder: SuiteFolder) -> str:

@@ -42,6 +42,8 @@ import json, pathlib, sys, time
 time.sleep(0.2)
 done = pathlib.Path(sys.argv[1], "cells", sys.argv[2], "bench", "cell.json")
 done.parent.mkdir(parents=True)
+for name in ("honest.csv", "honest.json", "paper.csv", "paper.json"):
+    done.with_name(name).touch()
 done.write_text(json.dumps({"settings": {}, "seconds": 1}))
 """
 

@@ -4,7 +4,8 @@
     cells/SET/LABELED/METHOD/seedN/  a run folder, and in it
         bench/PROTOCOL.csv           scores: columns of evaluation/cases.csv (runs.py)
         bench/PROTOCOL.json          what metrics.json held under this protocol
-        bench/cell.json              {settings, seconds}; written last: the cell is done
+        bench/cell.json              {settings, seconds}; written last: the cell is done, if
+                                     it was scored under each protocol of the suite
     cells/SET/LABELED/METHOD/seedN.log, .failed.json {error}, .lock
 
 Nothing else remembers what was done, so any number of processes can be killed and begun again.
@@ -29,10 +30,10 @@ LAST_LINES = 20
 
 
 class CellFolder:
-    """One cell on the disk."""
+    """One cell on the disk, and the protocols under which it is to be scored."""
 
-    def __init__(self, cell: Cell, out: Path) -> None:
-        self.name, self.config = cell.name, cell.config
+    def __init__(self, cell: Cell, out: Path, protocols: Sequence[Protocol]) -> None:
+        self.name, self.config, self.protocols = cell.name, cell.config, protocols
         self.data, self.labeled = cell.data, cell.labeled
         self.method, self.seed = cell.method, cell.seed
         self.run = RunFolder(out / "cells" / cell.name)
@@ -52,8 +53,9 @@ class CellFolder:
 
     @property
     def state(self) -> State:
-        """What the files say."""
-        if self.done.is_file():
+        """What the files say. A cell that lacks a protocol, which was added since, is not done."""
+        files = [file(p) for p in self.protocols for file in (self.scores, self.metrics)]
+        if all(path.is_file() for path in (self.done, *files)):
             return "done"
         if self.failure.is_file():
             return "failed"
@@ -94,7 +96,7 @@ class SuiteFolder:
 
     def __init__(self, path: Path, suite: Suite, root: Path) -> None:
         self.path, self.suite, self.root = path, suite, root
-        self.cells = [CellFolder(cell, path) for cell in cells_of(suite, root)]
+        self.cells = [CellFolder(cell, path, suite.protocols) for cell in cells_of(suite, root)]
         self.tables = path / "tables"
         self.results = path / "results.json"
         self.report = path / "report.html"
@@ -108,7 +110,9 @@ class SuiteFolder:
 
     @classmethod
     def matching(cls, path: Path, suite: Suite, root: Path) -> SuiteFolder:
-        """A suite in a folder, new or begun; data sets, methods, seeds may be added. Only looks.
+        """A suite in a folder, new or begun; only looks.
+
+        Data sets, methods and seeds may be added, and protocol honest to paper.
 
         Raises:
             UserError: the folder is something else, or a cell was run with other settings.

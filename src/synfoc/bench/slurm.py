@@ -242,7 +242,7 @@ def _look(waiting: Sequence[CellJobs]) -> None:
 
 def _has_ended(job: CellJobs, jobs: Path) -> bool:
     """Whether a cell is done or failed; a job that died without a word is written down."""
-    if job.cell.done.is_file():
+    if job.cell.state == "done":
         return True
     if job.gone is None:
         return False
