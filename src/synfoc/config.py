@@ -282,8 +282,8 @@ class Train(Section):
     steps: Count = 30_000
     """Optimizer steps t_max; lambda ramps up over all of them. [paper, Sec. 4.2]"""
     seed: int = Field(1337, ge=0, lt=2**63)
-    """Of the first weights, the batches and their views, and of the patients that are held out for
-    testing where no split is given."""
+    """Of the first weights, the batches and their views. Who is held out for testing: see
+    `data.split_seed`."""
     schedule: Literal["constant", "cosine", "late"] = "constant"
     """Learning rates: `constant` [authors' code]; `cosine` falls to 0 over the whole run; `late`
     does so over its last 30 %."""
