@@ -110,6 +110,9 @@ def train(
         ):
             trainer.begin(display, resume=resume)
             trainer.run(display, interruption)
+            display.say(
+                "last look, without test labels: which answer to recommend, how far to trust it"
+            )
         # Every step is saved: Ctrl-C may stop this at once, and --resume repeats it.
         trainer.finish()
     return out
