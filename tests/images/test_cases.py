@@ -437,6 +437,19 @@ def test_columns_of_other_names_are_noted_with_the_nearest_one(tmp_path: Path) -
     (tmp_path / "set.csv").write_text("image,patiant,age,\n1.png,p1,50,\n")
     (note,) = load(tmp_path / "set.csv").notices
     assert note == "columns that are not read: patiant (did you mean patient?), age"
+    for head, told in (("Scanner", "Scanner (did you mean domain?)"), ("domain,center", "center")):
+        (tmp_path / "set.csv").write_text(f"image,{head}\n1.png,a,b\n")
+        (note,) = load(tmp_path / "set.csv").notices
+        assert note == f"columns that are not read: {told}"
+
+
+def test_a_decimal_comma_is_named(tmp_path: Path) -> None:
+    picture(tmp_path / "1.png")
+    (tmp_path / "set.csv").write_text("image;spacing\n1.png;0,5 x 0,4\n")
+    with pytest.raises(UserError) as caught:
+        load(tmp_path / "set.csv")
+    assert caught.value.found == "spacing 0,5 x 0,4 in line 2"
+    assert caught.value.fix == "write a point instead of the decimal comma: 0.5 x 0.4"
 
 
 @pytest.mark.parametrize("head", ["sep=;\n", '"sep=;"\r\n', "\n \n", "sep=;\n\n;;\n"])

@@ -42,6 +42,12 @@ SPELLINGS = {
 }  # fmt: skip
 
 
+DOMAINS = (
+    "scanner", "center", "centre", "hospital", "institution", "vendor", "manufacturer",
+)  # fmt: skip
+"""Columns that may name the domain, if none of COLUMNS does; a table may have several of them."""
+
+
 def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
     """Cases of a CSV, sorted by domain, split and path.
 
@@ -136,7 +142,10 @@ def _ignored(columns: list[str], row: Mapping[str, str]) -> str:
     free = [column for column in COLUMNS if column not in row]
     told = []
     for name in filter(None, columns):
-        near = difflib.get_close_matches(_column(name), free, 1)
+        plain = _column(name)
+        near = difflib.get_close_matches(plain, free, 1)
+        if plain in DOMAINS and "domain" in free:
+            near = ["domain"]
         told.append(f"{name} (did you mean {near[0]}?)" if near else name)
     return f"columns that are not read: {', '.join(told) or '(without a name)'}"
 
@@ -185,6 +194,8 @@ def _spacing(path: Path, number: int, cell: str) -> tuple[float, float, float] |
         values = []
     if not 1 <= len(values) <= 3 or not all(math.isfinite(v) and v > 0 for v in values):
         fix = "write mm as 0.5, or as rows x columns: 0.5 x 0.4"
+        if re.search(r"\d,\d", cell):
+            fix = f"write a point instead of the decimal comma: {cell.replace(',', '.')}"
         raise _refused(path, f"spacing {cell} in line {number}", fix)
     if len(values) == 3:
         return values[0], values[1], values[2]
