@@ -234,6 +234,14 @@ def test_2d_and_single_slice_nifti_come_back_in_their_own_shape(tmp_path: Path) 
     assert flat.spacing == (0.0, 3.0, 2.0)
 
 
+def test_one_time_point_of_a_4d_nifti_is_a_volume_and_so_is_its_mask(tmp_path: Path) -> None:
+    """What docs/data.md says of the shape (5, 4, 3, 1): the mask has no fourth axis."""
+    path = save_nifti(tmp_path / "a.nii", np.zeros((5, 4, 3, 1), np.int16), np.eye(4))
+    stack = read_image(path)
+    written = write_label(tmp_path / "m.nii", np.zeros(stack.pixels.shape, np.uint8), stack)
+    assert nib.load(written).shape == (5, 4, 3)
+
+
 def test_micrometers_become_millimeters(tmp_path: Path) -> None:
     image = nib.Nifti1Image(np.zeros((4, 5, 3), np.int16), np.diag([500, 500, 2000, 1]))
     image.header.set_xyzt_units("micron")
