@@ -43,6 +43,15 @@ def test_a_suite_that_is_running_is_left_alone(
     assert SuiteFolder.open(out).cells[0].config.train.steps == 99
 
 
+def test_paths_may_be_text(
+    suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
+) -> None:
+    out = tmp_path / "out"
+    _, files = run_suite(str(suite_file()), root=str(squares), out=str(out))
+    assert files[-1] == out / "report.html"
+    assert run_suite(suite_file(), root=squares, out=out)[1] == files
+
+
 def test_options_of_jobs_without_a_cluster_are_refused(
     suite_file: SuiteFile, squares: Path, tmp_path: Path, nothing_runs: None
 ) -> None:

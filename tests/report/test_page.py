@@ -129,6 +129,14 @@ def test_a_report_replaces_the_old_one_and_names_a_wrong_folder(
     assert page.read_text() == "old"
 
 
+def test_paths_may_be_text_and_one_run_stands_for_itself(make_run: MakeRun, tmp_path: Path) -> None:
+    run, page = make_run("a"), tmp_path / "r.html"
+    assert write_report(str(page), str(run)) == page
+    first = page.read_bytes()
+    for given in (run, [str(run)], (run,)):
+        assert write_report(page, given).read_bytes() == first
+
+
 def test_other_scripts_and_dollars_in_names(
     make_run: MakeRun, read_page: ReadPage, tmp_path: Path
 ) -> None:

@@ -17,14 +17,14 @@ from synfoc.bench.slurm_options import parse_slurm_options
 from synfoc.bench.suite import load_suite
 from synfoc.bench.workers import run_here
 from synfoc.errors import Interrupted, UserError
-from synfoc.storage import told
+from synfoc.storage import AnyPath, told
 
 
 def run_suite(
-    suite: Path,
+    suite: AnyPath,
     *,
-    root: Path = Path(),
-    out: Path | None = None,
+    root: AnyPath = ".",
+    out: AnyPath | None = None,
     changes: tuple[str, ...] = (),
     engine: Literal["local", "slurm"] = "local",
     workers: int = 1,
@@ -56,9 +56,9 @@ def run_suite(
     """
     _refuse_idle_flags(engine, workers, slurm, tables_only=tables_only)
     options = parse_slurm_options(slurm)
-    found = load_suite(suite, changes)
-    path = out or Path("bench") / found.name
-    folder = SuiteFolder.matching(path, found, root)
+    found = load_suite(Path(suite), changes)
+    path = Path(out or Path("bench") / found.name)
+    folder = SuiteFolder.matching(path, found, Path(root))
     finished = True
     if tables_only:
         folder.check_begun()

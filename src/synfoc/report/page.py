@@ -7,6 +7,7 @@ How a page is built and what it may not hold: html.py.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from html import escape
 from pathlib import Path
@@ -27,15 +28,17 @@ from synfoc.report.tables import (
     score_table,
 )
 from synfoc.report.view import RunView, load_views
-from synfoc.storage import write_text
+from synfoc.storage import AnyPath, write_text
 
 
-def write_report(out: Path, runs: Sequence[Path], *, title: str | None = None) -> Path:
+def write_report(
+    out: AnyPath, runs: AnyPath | Sequence[AnyPath], *, title: str | None = None
+) -> Path:
     """Write the report of one run, or of several side by side.
 
     Args:
         out: the HTML file, replaced if it exists.
-        runs: run folders; the first is the main one, the others are measured against it.
+        runs: run folders, or one; the first is the main one, the others are measured against it.
         title: heading of the page; by default the names of the runs.
 
     Returns:
@@ -45,7 +48,8 @@ def write_report(out: Path, runs: Sequence[Path], *, title: str | None = None) -
         UserError: no run given, a folder is no run folder, a file in it is damaged, the disk is
             full or `out` cannot be written.
     """
-    views = load_views(runs)
+    out, given = Path(out), [runs] if isinstance(runs, str | os.PathLike) else runs
+    views = load_views([Path(run) for run in given])
     title = title or " and ".join(view.name for view in views)
     sections = (
         section("What was run", facts_html(views) + changes_html(views)),
