@@ -215,3 +215,32 @@ def test_the_published_samples_are_sound_and_far_from_complete(shared_data: Path
     assert found.problems == ()
     assert "RUNMC: 1 training images; the published set has 338" in found.notes
     assert found.layout == "published layout of the prostate set"
+
+
+def test_equal_bytes_of_another_shape_are_another_image(tmp_path: Path) -> None:
+    """20 pixels of one value, 4 x 5 in training and 5 x 4 in test."""
+    for split, shape in (("train", (4, 5)), ("test", (5, 4))):
+        folder = tmp_path / "a" / split / "image"
+        folder.mkdir(parents=True)
+        Image.fromarray(np.full(shape, 7, np.uint8)).save(folder / "x.png")
+    assert check(tmp_path).duplicates == ()
+
+
+def test_an_image_on_both_sides_is_no_harmless_one(tmp_path: Path) -> None:
+    """One pair in training, another across the split: each is told once."""
+    write(tmp_path, "a/train/1", label=[1], seed=3)
+    write(tmp_path, "a/train/2", seed=3)
+    write(tmp_path, "a/train/3", seed=4)
+    write(tmp_path, "a/test/4", seed=4)
+    found = check(tmp_path)
+    assert found.duplicates == (("a/train/3", "a/test/4"),)
+    assert "equal images on one side of the split: 1" in found.notes
+
+
+def test_shares_of_nested_classes_are_of_what_lies_between_their_outlines(tmp_path: Path) -> None:
+    """One pixel of 20 is cup, three are the disc without it."""
+    write(tmp_path, "a/train/1", label=[1, 2, 2, 2])
+    assert check(tmp_path, classes=("cup", "disc"), nested=True).class_rows() == [
+        ("domain", "background", "cup", "disc without cup"),
+        ("a", "80.00 %", "5.00 %", "15.00 %"),
+    ]

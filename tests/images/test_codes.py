@@ -132,3 +132,23 @@ def test_the_next_index_is_a_class_that_nobody_has_named() -> None:
         ({0, 1, 3}, ("cup", "disc")),
     ):
         assert missing_fix(present, classes, "the remap") == "the remap"
+
+
+def test_codes_in_half_of_the_labels_are_a_class() -> None:
+    """5 lies beside 1 in one label of two; in one of three it is a mistake there."""
+    gap = class_gap(labels({0, 1, 5}, {0, 1}), NONE)
+    assert gap is not None
+    assert gap[1].startswith("add --set 'data.remap={5: 2}'")
+    gap = class_gap(labels({0, 1, 5}, {0, 1}, {1}), NONE)
+    assert gap is not None
+    assert gap[1].startswith("correct the files")
+
+
+def test_eight_codes_may_be_classes_and_nine_are_compression() -> None:
+    eight, nine = ({0, *range(10, 10 + count)} for count in (8, 9))
+    gap = class_gap(labels(eight), NONE)
+    assert gap is not None
+    assert gap[1].startswith("add --set 'data.remap={10: 1, 11: 2, ")
+    gap = class_gap(labels(nine), NONE)
+    assert gap is not None
+    assert gap[1] == f"correct the files with these codes ({PLAIN})"
