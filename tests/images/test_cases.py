@@ -738,6 +738,12 @@ def test_an_empty_patient_in_a_csv_is_nobody_and_not_guessed(tmp_path: Path) -> 
         assert load(tmp_path / "set.csv").cases[0].patient == patient
 
 
+def test_an_empty_name_among_labels_is_none(tmp_path: Path) -> None:
+    (tmp_path / "list.csv").write_text("image,label\na.png,m.png | | n.png\n")
+    (case,) = load_cases(Data(path=tmp_path / "list.csv"), missing_ok=True).cases
+    assert case.labels == (tmp_path / "m.png", tmp_path / "n.png")
+
+
 def test_several_labels_of_one_image_are_merged_by_the_largest_index(tmp_path: Path) -> None:
     """1, 2 and 0 in one file, 2, 1 and 1 in the other: 2, 2 and 1, in whatever order."""
     picture(tmp_path / "x.png", size=(2, 3))

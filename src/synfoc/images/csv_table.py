@@ -153,7 +153,8 @@ def _ignored(columns: list[str], row: Mapping[str, str]) -> str:
 def _case(path: Path, number: int, row: dict[str, str]) -> Case:
     if not row["image"]:
         raise _refused(path, f"line {number} without an image", "fill in the cell or delete it")
-    labels = tuple(path.parent / cell.strip() for cell in row.get("label", "").split("|") if cell)
+    names = (name.strip() for name in row.get("label", "").split("|"))
+    labels = tuple(path.parent / name for name in names if name)
     label = labels if len(labels) > 1 else labels[0] if labels else None
     image = path.parent / row["image"]
     if _plain(image) in map(_plain, labels):
