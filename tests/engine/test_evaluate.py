@@ -163,6 +163,51 @@ def test_branches_can_be_chosen_and_must_exist(run: Path) -> None:
         evaluate(run, branches=["fused"])
 
 
+@pytest.mark.parametrize(
+    ("branches", "found"),
+    [([], "an empty list"), (["unet_teacher"], "unet_teacher"), ("best", "best"), ([1], "1")],
+)
+def test_branches_that_there_are_not_lose_nothing(run: Path, branches: object, found: str) -> None:
+    """They are refused before anything is read, and what was written stays."""
+    evaluate(run)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match="no such branch") as told:
+        evaluate(run, branches=branches)
+    assert told.value.found == found
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+    assert list(evaluate(run, branches="unet")["branches"]) == ["unet"]
+
+
+def test_an_evaluation_that_fails_late_loses_nothing(
+    run: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All is scored, and the networks fail at the last example of the report."""
+    evaluate(run)
+    before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
+    asked: list[object] = []
+    segment = Segmenter.segment
+
+    def failing(self: Segmenter, *given: object, **named: object) -> object:
+        asked.append(given)
+        if len(asked) == 4:
+            raise RuntimeError("out of memory")
+        return segment(self, *given, **named)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Segmenter, "segment", failing)
+        with pytest.raises(RuntimeError, match="out of memory"):
+            evaluate(run, branches=["medsam"])
+    assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
+
+
+def test_examples_of_an_earlier_evaluation_are_replaced(run: Path, data: Path) -> None:
+    """Domain B by itself has one labeled test image."""
+    evaluate(run)
+    evaluate(run, data=data / "B")
+    shown = [(e.info["domain"], e.info["kind"]) for e in RunFolder(run).read_examples()]
+    assert shown == [(None, "median")]
+
+
 def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_path: Path) -> None:
     """A CSV without split holds the labeled images of A too: only the rest is scored."""
     table = tmp_path / "other.csv"

@@ -20,14 +20,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from synfoc.answers import Answer, Branch, recommended_answer
+from synfoc.answers import BRANCHES, Answer, Branch, recommended_answer
 from synfoc.batches.resize import resize_labels
 from synfoc.batches.split import load_split
 from synfoc.batches.unlearned import without_labeled
 from synfoc.config import Config, parse_config
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
-from synfoc.engine.examples import save_examples
+from synfoc.engine.examples import make_examples, replace_examples
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.metrics import EMPTY_POLICY, Protocol
@@ -58,7 +58,7 @@ def evaluate(
     *,
     data: AnyPath | None = None,
     changes: Sequence[str] = (),
-    branches: Sequence[Branch] | None = None,
+    branches: Branch | Sequence[Branch] | None = None,
     protocol: Protocol | None = None,
     checkpoint: str = "best",
     device: str = "auto",
@@ -74,7 +74,7 @@ def evaluate(
             Images whose label this run was trained with, and other images of their patients, are
             left out; those that were in training without a label are counted.
         changes: `data.remap=...` of the other data, where their codes are not those of the run.
-        branches: unet, medsam, fused; None: all that the run has.
+        branches: unet, medsam, fused, one or several; None: all that the run has.
         protocol: None: `paper` for a run of `rule: paper`, else `honest`.
         checkpoint: best, last, or a name such as step_000500.
         device: auto, cpu or cuda.
@@ -84,18 +84,19 @@ def evaluate(
         What metrics.json holds (see runs.py).
 
     Raises:
-        UserError: no such run, no test case, a label that does not fit the classes, a change of
-            another setting or without `data`, or no label at all and a run that cannot estimate
-            (not at its best checkpoint, or an older one).
+        UserError: no such run or branch, no test case, a label that does not fit the classes, a
+            change of another setting or without `data`, or no label at all and a run that cannot
+            estimate (not at its best checkpoint, or an older one). Earlier scores stay then.
     """
+    asked = _asked(branches)
     run, data = Path(run), None if data is None else Path(data)
     folder = RunFolder.open(run)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     config = loaded.config
     protocol = protocol or ("paper" if config.train.rule == "paper" else "honest")
     segmenter = Segmenter.of_run(loaded)
-    segmenter.check([(asked, "student") for asked in branches or ()])
-    wanted = [a for a in segmenter.answers() if branches is None or a[0] in branches]
+    segmenter.check([(branch, "student") for branch in asked or ()])
+    wanted = [a for a in segmenter.answers() if asked is None or a[0] in asked]
     table, cases, seen = _test_cases(folder, config, data, changes)
     summary = folder.read_summary()
     known = read_calibration(summary, loaded.step)
@@ -123,14 +124,34 @@ def evaluate(
         "recommended_role": role,
         "estimate": summarize_estimates(estimates) if estimates else None,
     }
+    examples = make_examples(
+        segmenter, table, labeled, rows, recommended=recommended, slice_axis=config.data.slice_axis
+    )
     write_cases(folder.cases, rows)
     write_estimates(folder.estimates, estimates)
-    save_examples(
-        folder, segmenter, table, labeled, rows,
-        recommended=recommended, slice_axis=config.data.slice_axis,
-    )  # fmt: skip
+    replace_examples(folder, examples)
     write_json(folder.metrics, metrics)
     return metrics
+
+
+def _asked(branches: Branch | Sequence[Branch] | None) -> Sequence[Branch] | None:
+    """The branches that are named, one or several.
+
+    Raises:
+        UserError: there is no such branch, or none is named.
+    """
+    if branches is None:
+        return None
+    named: Sequence[Branch] = [branches] if isinstance(branches, str) else branches
+    unknown = [str(branch) for branch in named if branch not in BRANCHES]
+    if unknown or not named:
+        raise UserError(
+            "no such branch to score",
+            found=", ".join(unknown) or "an empty list",
+            expected="some of " + ", ".join(BRANCHES),
+            fix="name those to score, or leave `branches` out for all",
+        )
+    return named
 
 
 def evaluate_networks(

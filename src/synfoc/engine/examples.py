@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,10 @@ from synfoc.engine.inference import Segmenter
 from synfoc.engine.scores import CaseScore
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import to_unit
-from synfoc.runs import RunFolder, save_example
+from synfoc.runs import Example, RunFolder, save_example
 
 
-def save_examples(
-    folder: RunFolder,
+def make_examples(
     segmenter: Segmenter,
     table: CaseTable,
     cases: Sequence[Case],
@@ -25,12 +23,11 @@ def save_examples(
     *,
     recommended: Answer | None,
     slice_axis: int | None = None,
-) -> None:
-    """Replace the examples of a run; at most nine forwards per domain.
+) -> list[Example]:
+    """Examples of each domain; at most nine forwards per domain. Nothing is written.
 
     Args:
-        folder: the run.
-        segmenter: its networks.
+        segmenter: networks.
         table: where the cases come from.
         cases: the cases that were scored.
         rows: their scores.
@@ -39,10 +36,8 @@ def save_examples(
         slice_axis: as in the config.
 
     Raises:
-        UserError: the disk is full, or a file has gone since it was scored.
+        UserError: a file has gone since it was scored.
     """
-    for old in folder.example(None, "best").parent.glob("*.npz"):
-        old.unlink()
     shown = _shown([row.answer for row in rows], recommended)
     dice = _mean_dice(rows, shown)
     branch = recommended[0] if recommended else ""
@@ -50,14 +45,28 @@ def save_examples(
     by_domain: dict[str | None, list[Case]] = {}
     for case in cases:
         by_domain.setdefault(case.domain, []).append(case)
+    made = []
     for domain, members in by_domain.items():
         members.sort(key=lambda case: (rank[case.id], case.id))
         for kind, case in _pick(members).items():
             info = {"case": case.id, "domain": domain, "kind": kind, "dice": dice[case.id]}
-            _save(
-                folder.example(domain, kind), segmenter, shown,
-                table=table, case=case, info=info, slice_axis=slice_axis,
-            )  # fmt: skip
+            made.append(_example(segmenter, shown, table, case, info, slice_axis=slice_axis))
+    return made
+
+
+def replace_examples(folder: RunFolder, examples: Sequence[Example]) -> None:
+    """Write examples in the place of those that a run has.
+
+    Raises:
+        UserError: the disk is full or the folder cannot be written.
+    """
+    before = set(folder.example_folder.glob("*.npz"))
+    for example in examples:
+        path = folder.example(example.info["domain"], example.info["kind"])
+        save_example(path, example.image, example.label, example.masks, example.info)
+        before.discard(path)
+    for old in before:
+        old.unlink()
 
 
 def _pick(members: Sequence[Case]) -> dict[str, Case]:
@@ -86,16 +95,15 @@ def _mean_dice(rows: Sequence[CaseScore], shown: Sequence[Answer]) -> dict[str, 
     return {file: {b: float(np.mean(v)) for b, v in dice.items()} for file, dice in found.items()}
 
 
-def _save(
-    path: Path,
+def _example(
     segmenter: Segmenter,
     wanted: Sequence[Answer],
-    *,
     table: CaseTable,
     case: Case,
     info: dict[str, Any],
+    *,
     slice_axis: int | None,
-) -> None:
+) -> Example:
     image = load_image(case, slice_axis=slice_axis)
     label = load_label(case, table, like=image).pixels.astype(np.uint8, copy=False)
     most = int(np.count_nonzero(label, axis=(1, 2)).argmax())
@@ -104,10 +112,9 @@ def _save(
     if image.spacing:
         info = info | {"spacing": image.spacing[1:]}
     picture = np.rint(pixels[0] * 255).astype(np.uint8)
-    save_example(
-        path,
+    return Example(
         picture[..., 0] if picture.shape[-1] == 1 else picture,
-        label[most],
+        label[most].copy(),  # not with all other slices of its volume
         {branch: mask[0] for (branch, _), mask in masks.items()},
         info,
     )
