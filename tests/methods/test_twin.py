@@ -2,6 +2,7 @@
 
 from dataclasses import fields
 from functools import partial
+from inspect import unwrap
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from helpers.baselines import assert_the_labeled_loss_is_released_first
 from helpers.small import OTHER, SAME, UNEVEN, Net, make_case, numbers, tensors
 from helpers.twin import twin_step
 from synfoc.batches.batch import Batch
+from synfoc.methods import synfoc as module
 from synfoc.methods.models import Models
 from synfoc.methods.single import single_step
 from synfoc.methods.synfoc import synfoc_step
@@ -51,6 +53,21 @@ def test_other_fusions_equal_their_twin(fusion: str) -> None:
 def test_other_consistencies_equal_their_twin(consistency: str) -> None:
     assert_twins(21, 2, OTHER, consistency=consistency)
     assert_twins(22, 3, UNEVEN, consistency=consistency, nested=True)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "told"),
+    [({"consistency": "cdrc"}, "no consistency cdrc"), ({"fusion": "scm"}, "fusion scm")],
+)
+def test_a_word_that_there_is_not_is_no_other_method(
+    wrong: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor the paper's own; as without the tests' type checks."""
+    for name in ("_consistency", "unet_share"):
+        monkeypatch.setattr(module, name, unwrap(getattr(module, name)))
+    nets, batch = make_case(11, 2, OTHER)
+    with pytest.raises(ValueError, match=told):
+        unwrap(synfoc_step)(Models(**nets), tensors(batch), lam=1.0, **wrong)
 
 
 @pytest.mark.parametrize("tau", [0.5, 0.8, 0.99])

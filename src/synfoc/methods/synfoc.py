@@ -58,6 +58,9 @@ def synfoc_step(
         progress: share of the run that is done, for `fusion: linear`.
         consistency: cdcr is the paper's Eq. 8-10; mse ties all pixels; none drops the term.
         release: is given the U-Net's labeled loss as soon as it is there.
+
+    Raises:
+        ValueError: there is no such fusion or consistency.
     """
     side_L, side_P = b.Y_w_MS.shape[-1], b.Y_w_UT.shape[-1]
     with torch.no_grad():
@@ -137,6 +140,8 @@ def _consistency(P_c_MS: Tensor, P_c_UT: Tensor, kind: Consistency) -> tuple[Ten
     P_c_MS_P = nearest(P_c_MS, P_c_UT.shape[-1])
     if kind == "mse":
         return zero, divergence_loss(P_c_MS_P, P_c_UT, torch.ones_like(P_c_UT[:, 0]))
+    if kind != "cdcr":
+        raise ValueError(f"no consistency {kind}")
     agree_P = (most_probable(P_c_MS_P) == most_probable(P_c_UT)).float()  # Eq. 8
     agree_L = nearest(agree_P, P_c_MS.shape[-1])
     L_c = consensus_loss(P_c_MS, P_c_UT, agree_L, agree_P)  # Eq. 9
