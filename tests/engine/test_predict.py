@@ -288,6 +288,20 @@ def test_masks_inside_the_input_folder_are_not_images(tmp_path: Path) -> None:
     assert find_images([tmp_path], tmp_path / "masks") == {Path("a.png"): tmp_path / "a.png"}
 
 
+def test_labels_among_images_are_not_images(tmp_path: Path) -> None:
+    """As training reads a flat folder: x_mask is the label of x, seg that of a single image."""
+    picture(tmp_path / "flat" / "x.png", 0, 255)
+    picture(tmp_path / "flat" / "x_mask.png", 0, 1)
+    picture(tmp_path / "flat" / "y_mask.png", 0, 255)
+    picture(tmp_path / "sub-01" / "T1.png", 0, 255)
+    picture(tmp_path / "sub-01" / "seg.png", 0, 1)
+    with pytest.warns(UserWarning, match=r"look like labels .*x_mask.png.*seg.png"):
+        found = find_images([tmp_path], tmp_path / "out")
+    assert sorted(map(str, found)) == ["flat/x.png", "flat/y_mask.png", "sub-01/T1.png"]
+    label = tmp_path / "flat" / "x_mask.png"
+    assert find_images([label], tmp_path / "out") == {Path("x_mask.png"): label}
+
+
 def test_labels_beside_images_are_not_images(tmp_path: Path) -> None:
     """A data set can be named as it is; a lone folder `mask` is taken as images."""
     picture(tmp_path / "A" / "test" / "image" / "a.png", 0, 255)

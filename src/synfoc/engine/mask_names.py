@@ -9,11 +9,12 @@ from __future__ import annotations
 import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 
 from synfoc.errors import UserError
 from synfoc.images.files import IMAGE_SUFFIXES, is_image, stem
-from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS
+from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS, labels_among
 from synfoc.images.listing import refuse_odd_name
 
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
@@ -26,8 +27,8 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
     """Files behind the given files and folders: path of the mask below `out` -> file.
 
     A folder keeps its sub-folders. Hidden files, files of other types, masks that an earlier call
-    left in `out` below it and (with a warning) a folder `mask` beside a folder `image` are passed
-    over; a file that is named itself is always taken.
+    left in `out` below it and (with a warning) labels are passed over: a folder `mask` beside a
+    folder `image`, and `x_mask.png` beside `x.png`. A file that is named itself is always taken.
 
     Raises:
         UserError: nothing to do, a path that does not exist, a name that is not UTF-8, or two
@@ -47,8 +48,9 @@ def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
         inside = [given]
         if given.is_dir():
             inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
-            labels = {folder for folder in {p.parent for p in inside} if _holds_labels(folder)}
-            inside = [p for p in inside if p.parent not in labels and not _written(p, given, out)]
+            inside = [p for p in inside if not _written(p, given, out)]
+            labels = _labels(inside)
+            inside = [p for p in inside if not labels & {p, p.parent}]
             masks += map(str, sorted(labels))
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
@@ -145,6 +147,18 @@ def _written(path: Path, given: Path, out: Path) -> bool:
     """Whether an image lies where an earlier call wrote masks: in `out`, below what is given."""
     inner = out.absolute()
     return given.absolute() in inner.parents and inner in path.absolute().parents
+
+
+def _labels(paths: Sequence[Path]) -> set[Path]:
+    """Folders of labels, and files that are labels of others in their folder."""
+    folders: dict[Path, dict[str, Path]] = {}
+    for path in paths:
+        folders.setdefault(path.parent, {})[stem(path)] = path
+    labels = {folder for folder in folders if _holds_labels(folder)}
+    for folder, named in folders.items():
+        if folder not in labels:
+            labels.update(chain.from_iterable(labels_among(named)[0].values()))
+    return labels
 
 
 def _holds_labels(folder: Path) -> bool:

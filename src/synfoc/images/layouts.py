@@ -19,6 +19,7 @@ domain.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -307,12 +308,32 @@ def flat_cases(
     """Images of one folder with their labels among them."""
     found.unread.foreign(listing)
     by_stem = _by_stem(listing.images)
+    labels, lonely = labels_among(by_stem)
+    used = {path for paths in labels.values() for path in paths}
+    found.beside += [path for path in used if stem(path).lower() in LABEL_FOLDERS]
+    found.lonely += lonely
+    return [
+        _case(name, path, labels.get(name, []), domain, split)
+        for name, path in by_stem.items()
+        if path not in used
+    ]
+
+
+def labels_among(named: Mapping[str, Path]) -> tuple[dict[str, list[Path]], list[Path]]:
+    """Which files of a flat folder are labels of others in it.
+
+    Args:
+        named: all images of the folder by their names without endings.
+
+    Returns:
+        Name of an image -> its labels; and the files named like labels that are of no image.
+    """
     labels: dict[str, list[Path]] = {}
     lonely: list[Path] = []
     images: list[str] = []
-    for name, path in by_stem.items():
+    for name, path in named.items():
         base = LABEL_ENDING.sub("", name)
-        if base != name and base in by_stem:
+        if base != name and base in named:
             labels.setdefault(base, []).append(path)
         elif base != name or name.lower() in LABEL_FOLDERS:
             lonely.append(path)
@@ -320,16 +341,8 @@ def flat_cases(
             images.append(name)
     plain = [path for path in lonely if stem(path).lower() in LABEL_FOLDERS]
     if len(images) == len(lonely) == len(plain) == 1 and not labels:
-        labels[images[0]] = lonely
-        found.beside += lonely
-    else:
-        found.lonely += lonely
-    used = {path for paths in labels.values() for path in paths}
-    return [
-        _case(name, path, labels.get(name, []), domain, split)
-        for name, path in by_stem.items()
-        if path not in used
-    ]
+        return {images[0]: lonely}, []
+    return labels, lonely
 
 
 def _case(
