@@ -253,3 +253,11 @@ def test_every_key_has_a_default_but_the_data_path() -> None:
 def test_every_method_has_a_row_with_a_title_of_its_own() -> None:
     assert tuple(METHODS) == get_args(MethodName)
     assert len({about.title for about in METHODS.values()}) == len(METHODS)
+
+
+def test_one_change_may_stand_for_itself(tmp_path: Path) -> None:
+    """Not letter by letter."""
+    file = tmp_path / "c.yaml"
+    file.write_text("data: {path: d}")
+    assert load_config(file, "train.steps=5") == load_config(file, ["train.steps=5"])
+    assert parse_config({"data": {"path": "d"}}, "train.steps=5").train.steps == 5

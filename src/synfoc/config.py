@@ -340,8 +340,8 @@ class Config(Section):
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def load_config(path: AnyPath, changes: tuple[str, ...] = ()) -> Config:
-    """Read a YAML config and apply `key.sub=value` changes, whose values are YAML too.
+def load_config(path: AnyPath, changes: str | Sequence[str] = ()) -> Config:
+    """Read a YAML config and apply `key.sub=value` changes, one or several; values are YAML too.
 
     A relative path inside the file is relative to the working directory, as on the command line.
 
@@ -409,19 +409,39 @@ are the same."""
 
 
 def parse_config(
-    tree: dict[str, Any], changes: tuple[str, ...] = (), *, source: str = "config"
+    tree: dict[str, Any], changes: str | Sequence[str] = (), *, source: str = "config"
 ) -> Config:
-    """Build a Config from nested dicts and `key.sub=value` changes.
+    """Build a Config from nested dicts and `key.sub=value` changes, one or several.
 
     Raises:
         UserError: an unknown key (names the nearest), or a value of the wrong type or range.
     """
-    for change in changes:
+    for change in listed(changes):
         tree = changed(tree, change)
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
         raise user_error(error.errors()[0], source, _known_keys(Config)) from None
+
+
+def listed(changes: str | Sequence[str]) -> tuple[str, ...]:
+    """One change or several as several."""
+    return (changes,) if isinstance(changes, str) else tuple(changes)
+
+
+def check_word(what: str, word: object, known: Sequence[str]) -> None:
+    """Make sure that an argument is one of the words that it may be.
+
+    Raises:
+        UserError: it is not.
+    """
+    if word not in known:
+        raise UserError(
+            f"no such {what}",
+            found=_brief(word),
+            expected=", ".join(known),
+            fix="name one of these",
+        )
 
 
 def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:

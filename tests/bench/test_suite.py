@@ -26,6 +26,10 @@ def test_cells_are_the_product_with_seeds_outermost(suite_file: SuiteFile) -> No
     assert len(cells) == 2 * 2 * 2
 
 
+def test_one_change_may_stand_for_itself(suite_file: SuiteFile) -> None:
+    assert load_suite(suite_file(), "train.steps=9") == load_suite(suite_file(), ["train.steps=9"])
+
+
 def test_settings_come_from_base_then_data_then_method(suite_file: SuiteFile) -> None:
     data = {
         "squares": {

@@ -178,6 +178,12 @@ def test_branches_that_there_are_not_lose_nothing(run: Path, branches: object, f
     assert list(evaluate(run, branches="unet")["branches"]) == ["unet"]
 
 
+def test_a_protocol_that_there_is_not_is_told_before_anything_is_read(run: Path) -> None:
+    with pytest.raises(UserError, match="no such protocol") as told:
+        evaluate(run / "nowhere", protocol="Honest")
+    assert (told.value.found, told.value.expected) == ("'Honest'", "honest, paper")
+
+
 def test_an_evaluation_that_fails_late_loses_nothing(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

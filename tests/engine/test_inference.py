@@ -158,6 +158,30 @@ def test_a_branch_or_role_that_there_is_not_is_no_answer(answer: tuple[str, str]
     assert error.value.expected == "student or teacher"
 
 
+@pytest.mark.parametrize(
+    ("images", "told"),
+    [
+        (np.zeros((2, 1, 32, 32), np.float32), r"float32 \(2, 1, 32, 32\)"),  # channels first
+        (np.zeros((2, 32, 32, 2), np.float32), r"float32 \(2, 32, 32, 2\)"),
+        (np.zeros((32, 32), np.float32), r"float32 \(32, 32\)"),
+        (np.zeros((0, 32, 32, 1), np.float32), r"float32 \(0, 32, 32, 1\)"),
+        (np.zeros((2, 32, 32, 1), np.uint8), "uint8"),
+        (np.zeros((2, 32, 32, 1)), "float64"),
+    ],
+)
+def test_images_of_another_form_are_refused(images: np.ndarray, told: str) -> None:
+    segmenter, wanted = Segmenter(Fakes(), classes=1), [("unet", "student")]
+    with pytest.raises(ValueError, match=rf"c = 1 or 3, not {told}"):
+        segmenter.segment(images, wanted)
+    with pytest.raises(ValueError, match="c = 1 or 3"):
+        segmenter.probabilities(images, wanted)
+
+
+def test_an_answer_is_a_pair() -> None:
+    with pytest.raises(UserError, match="cannot answer as unet\n"):
+        Segmenter(Fakes(), classes=1).segment(half_bright(), ("unet", "student"))
+
+
 def test_networks_go_back_to_training() -> None:
     """Also after an error: training goes on in the mode in which it was."""
     fakes = Fakes(medsam=Bright(0.5, side=8).eval())

@@ -8,9 +8,10 @@ import torch
 
 from synfoc.config import Config
 from synfoc.engine import train as module
+from synfoc.engine.checkpoint import load_run
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.inference import Segmenter
-from synfoc.engine.machine import free_memory_gib, gpu_of
+from synfoc.engine.machine import choose_device, free_memory_gib, gpu_of
 from synfoc.engine.predict import predict
 from synfoc.engine.train import train
 from synfoc.errors import UserError
@@ -42,6 +43,27 @@ def test_a_gpu_that_is_full_is_told_with_what_helps(
     assert "--device cpu" in told.value.fix
     with pytest.raises(UserError, match="memory of the GPU"):
         predict(run, squares / "beta/test/image", out=tmp_path / "masks", device="cpu")
+
+
+@pytest.mark.parametrize("device", ["gpu", "cuda:0", "", 0])
+def test_a_device_that_there_is_not_is_told(device: object) -> None:
+    with pytest.raises(UserError, match="no such device") as told:
+        choose_device(device)
+    assert told.value.expected == "auto, cpu, cuda"
+
+
+def test_a_device_may_be_torch_s() -> None:
+    assert choose_device(torch.device("cpu")) == choose_device("cpu") == torch.device("cpu")
+
+
+def test_a_precision_that_there_is_not_is_told(
+    settings: Settings, squares: Path, tmp_path: Path
+) -> None:
+    run = train(settings("train.steps=1", "method.branches=unet"), tmp_path / "run")
+    with pytest.raises(UserError, match="no such precision") as told:
+        load_run(run, precision="bfloat16")
+    assert told.value.expected == "auto, fp32, bf16, fp16"
+    assert load_run(run, precision="bf16", device="cpu").precision == "bf16"
 
 
 def test_each_process_asks_its_own_gpu_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -166,6 +166,25 @@ def test_what_a_device_still_has_to_do_is_training_time_and_looking_up_is_not(
     assert json.loads((run / "summary.json").read_text())["seconds"] == 40
 
 
+@pytest.mark.parametrize(
+    ("config", "resume", "found"),
+    [
+        (None, False, "none"),
+        ("base.yaml", False, "a str: base.yaml"),
+        (Path("base.yaml"), True, "Path: base.yaml"),
+        ({"data": {"path": "d"}}, False, "a dict: {'data': {'path': 'd'}}"),
+    ],
+)
+def test_what_is_no_config_is_told(
+    tmp_path: Path, config: object, resume: bool, found: str
+) -> None:
+    with pytest.raises(UserError, match="a run needs a config") as told:
+        train(config, tmp_path / "run", resume=resume)
+    assert told.value.found.endswith(found)
+    assert "load_config" in told.value.fix
+    assert not (tmp_path / "run").exists()
+
+
 def test_resume_refuses_other_settings(settings: Settings, tmp_path: Path) -> None:
     run = train(settings("train.steps=2"), tmp_path / "run")
     with pytest.raises(UserError, match=r"train.steps = 9") as told:

@@ -25,7 +25,7 @@ def run_suite(
     *,
     root: AnyPath = ".",
     out: AnyPath | None = None,
-    changes: tuple[str, ...] = (),
+    changes: str | Sequence[str] = (),
     engine: Literal["local", "slurm"] = "local",
     workers: int = 1,
     slurm: Sequence[str] = (),
@@ -39,7 +39,7 @@ def run_suite(
         suite: YAML file.
         root: folder that its data sets are below.
         out: folder of the suite; None: bench/NAME.
-        changes: `key.sub=value`, of every cell's config.
+        changes: `key.sub=value`, one or several, of every cell's config.
         engine: processes on this machine, or jobs of a cluster.
         workers: cells at a time on this machine.
         slurm: `key=value`, options of the jobs.

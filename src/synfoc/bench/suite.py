@@ -7,6 +7,7 @@ read, so that a wrong setting is told before the first run.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -14,7 +15,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 import yaml
 from pydantic import Field, ValidationError, model_validator
 
-from synfoc.config import Config, Labeled, Section, changed, parse_config, read_tree, user_error
+from synfoc.config import (
+    Config,
+    Labeled,
+    Section,
+    changed,
+    listed,
+    parse_config,
+    read_tree,
+    user_error,
+)
 from synfoc.errors import UserError
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -130,13 +140,14 @@ def label_name(labeled: Labeled) -> str:
     return re.sub(r"[^A-Za-z0-9_.-]+", "_", "-".join(part for part in parts if part))
 
 
-def load_suite(path: Path, changes: tuple[str, ...] = ()) -> Suite:
+def load_suite(path: Path, changes: str | Sequence[str] = ()) -> Suite:
     """Read a suite; `changes` are `key.sub=value` on top of what it says of every cell.
 
     Raises:
         UserError: no such file, not YAML, an unknown key, a value of the wrong type or range, or a
             change of what tells the cells apart.
     """
+    changes = listed(changes)
     for change in changes:
         _refuse_own(change)
     tree = read_tree(

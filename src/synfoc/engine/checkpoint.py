@@ -173,12 +173,14 @@ def load_run(
         precision: None: that of the run, or `auto` where this device has no such arithmetic.
 
     Raises:
-        UserError: no run folder, no such checkpoint, or files that do not belong together.
+        UserError: no run folder, no such checkpoint, device or precision, or files that do not
+            belong together.
     """
     run = Path(run)
     folder = RunFolder.open(run)
     config = load_config(folder.config)
     place = choose_device(device)
+    precision = choose_precision(precision or _at_home(config, place), place)
     keep_freed_memory(place)
     classes, channels = config.data.classes, config.data.channels
     if classes is None or channels is None:
@@ -205,7 +207,7 @@ def load_run(
         channels=channels,
         step=progress.step,
         device=place,
-        precision=choose_precision(precision or _at_home(config, place), place),
+        precision=precision,
     )
 
 

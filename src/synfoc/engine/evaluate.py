@@ -24,7 +24,7 @@ from synfoc.answers import BRANCHES, Answer, Branch, recommended_answer
 from synfoc.batches.resize import resize_labels
 from synfoc.batches.split import load_split
 from synfoc.batches.unlearned import without_labeled
-from synfoc.config import Config, parse_config
+from synfoc.config import Config, check_word, listed, parse_config
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.examples import make_examples, replace_examples
@@ -84,11 +84,14 @@ def evaluate(
         What metrics.json holds (see runs.py).
 
     Raises:
-        UserError: no such run or branch, no test case, a label that does not fit the classes, a
-            change of another setting or without `data`, or no label at all and a run that cannot
-            estimate (not at its best checkpoint, or an older one). Earlier scores stay then.
+        UserError: no such run, branch or protocol, no test case, a label that does not fit the
+            classes, a change of another setting or without `data`, or no label at all and a run
+            that cannot estimate (not at its best checkpoint, or an older one). Earlier scores stay
+            then.
     """
     asked = _asked(branches)
+    if protocol is not None:
+        check_word("protocol", protocol, tuple(EMPTY_POLICY))
     run, data = Path(run), None if data is None else Path(data)
     folder = RunFolder.open(run)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
@@ -97,7 +100,7 @@ def evaluate(
     segmenter = Segmenter.of_run(loaded)
     segmenter.check([(branch, "student") for branch in asked or ()])
     wanted = [a for a in segmenter.answers() if asked is None or a[0] in asked]
-    table, cases, seen = _test_cases(folder, config, data, changes)
+    table, cases, seen = _test_cases(folder, config, data, listed(changes))
     summary = folder.read_summary()
     known = read_calibration(summary, loaded.step)
     labeled = [case for case in cases if case.labels]

@@ -159,6 +159,7 @@ class Segmenter:
 
         Raises:
             UserError: the run has no such branch or role.
+            ValueError: images of another shape or type.
         """
         found = self.segment_all(
             [images], wanted, size=size, agreement=agreement, probabilities=probabilities
@@ -181,6 +182,8 @@ class Segmenter:
         says another. With `evidence`, tallies are made, for which the other network is asked, too.
         """
         self.check(wanted, agreement)
+        for images in stacks:
+            _check_images(images)
         pair = self._pair(agreement) if agreement else None
         needed = [*wanted, *(pair or ())]
         if evidence:
@@ -223,8 +226,10 @@ class Segmenter:
 
         Raises:
             UserError: the run has no such branch or role.
+            ValueError: images of another shape or type.
         """
         self.check(wanted)
+        _check_images(images)
         return self._probabilities(self._squares(images), wanted)
 
     def tally(self, P: dict[Answer, Tensor], answer: Answer) -> Tensor:
@@ -327,8 +332,9 @@ class Segmenter:
         here = self.answers()
         for answer in wanted:
             if answer not in here:
+                named = answer if isinstance(answer, str) else " ".join(map(str, answer))
                 raise UserError(
-                    f"this run cannot answer as {' '.join(answer)}",
+                    f"this run cannot answer as {named}",
                     found="trained here: " + ", ".join(" ".join(a) for a in here),
                     expected="a branch of which all networks were trained, student or teacher",
                     fix="choose one of those, or `recommended`",
@@ -340,6 +346,21 @@ class Segmenter:
                 expected=" or ".join(ROLES),
                 fix="name one of them",
             )
+
+
+def _check_images(images: NDArray[np.float32]) -> None:
+    """Also channels first would be cut into something and answered."""
+    if (
+        images.dtype == np.float32
+        and images.ndim == 4
+        and images.size
+        and images.shape[3] in (1, 3)
+    ):
+        return
+    raise ValueError(
+        "images are float32 (n, h, w, c) in [0, 1] with c = 1 or 3, "
+        f"not {images.dtype} {tuple(images.shape)}"
+    )
 
 
 def _needs(answer: Answer) -> tuple[Answer, ...]:

@@ -12,6 +12,7 @@ from typing import Any, Literal
 import psutil
 import torch
 
+from synfoc.config import check_word
 from synfoc.errors import UserError
 
 Precision = Literal["fp32", "bf16", "fp16"]
@@ -23,9 +24,13 @@ FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 def choose_device(wanted: str) -> torch.device:
     """The device of a run: auto takes CUDA where it is there.
 
+    Which of several GPUs: CUDA_VISIBLE_DEVICES.
+
     Raises:
-        UserError: CUDA is wanted and absent.
+        UserError: CUDA is wanted and absent, or no such device.
     """
+    wanted = str(wanted)  # a torch.device is as good
+    check_word("device", wanted, ("auto", "cpu", "cuda"))
     if wanted == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "no CUDA device",
@@ -42,8 +47,9 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
     """The number format of the networks: auto takes bf16 where the hardware multiplies it.
 
     Raises:
-        UserError: fp16 on a CPU, which multiplies it no faster and overflows.
+        UserError: fp16 on a CPU, which multiplies it no faster and overflows; no such format.
     """
+    check_word("precision", wanted, ("auto", *DTYPES))
     if wanted == "fp16" and device.type == "cpu":
         raise UserError(
             "fp16 needs a GPU",
@@ -53,7 +59,6 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
         )
     if wanted == "auto":
         return "bf16" if _native_bf16(device) else "fp32"
-    assert wanted in ("fp32", "bf16", "fp16")
     return wanted  # type: ignore[return-value]
 
 

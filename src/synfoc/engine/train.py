@@ -86,11 +86,12 @@ def train(
     """
     out = Path(out)
     folder = RunFolder(out)
+    _check_config(config, resume=resume)
     if resume:
         config = stored_config(RunFolder.open(out), config)
     else:
         RunFolder.check_free(out)
-    assert config is not None, "a new run needs a config"
+    assert config is not None  # see `_check_config`
     prepared = prepare(config, folder.split if resume else None)
     device = choose_device(config.train.device)
     keep_freed_memory(device)
@@ -116,6 +117,18 @@ def train(
         # Every step is saved: Ctrl-C may stop this at once, and --resume repeats it.
         trainer.finish()
     return out
+
+
+def _check_config(config: Config | None, *, resume: bool) -> None:
+    """Make sure that there is a config, and no file or dict in its place."""
+    if isinstance(config, Config) or (config is None and resume):
+        return
+    raise UserError(
+        "a run needs a config",
+        found="none" if config is None else f"a {type(config).__name__}: {config}"[:80],
+        expected="what synfoc.load_config(path) returns; None only with resume=True",
+        fix="train(load_config(path), out), or to go on with a run: train(None, out, resume=True)",
+    )
 
 
 @dataclass(frozen=True)
