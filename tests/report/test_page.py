@@ -33,6 +33,8 @@ def test_two_runs_on_one_page(make_run: MakeRun, read_page: ReadPage, tmp_path: 
     assert "unet.width 16 (paper: 64)" in text
     assert "rule honest" in text
     assert "both empty: 100 %" in text
+    assert "95 % bootstrap interval over patients" in text
+    assert "all cases of a patient are drawn together" in text
     assert "4 min 10 s, 0.61 s per step" in text
     assert "12 from" not in text
     assert "10 from Vendor A" in text

@@ -74,9 +74,10 @@ def checks(views: Sequence[RunView]) -> list[str]:
     notes += _comparison(scored)
     if scored:
         notes.append(
-            "Intervals are 95 % bootstrap intervals over test cases. They do not cover the draw of "
-            "the labeled images or the seed: one run is one sample of both. Where intervals "
-            "overlap widely, the order of two rows may be chance."
+            "Intervals are 95 % bootstrap intervals over test patients: all cases of a patient are "
+            "drawn together, and a case whose patient is not known stands for itself. They do not "
+            "cover the draw of the labeled images or the seed: one run is one sample of both. "
+            "Where intervals overlap widely, the order of two rows may be chance."
         )
         notes.append(
             "Look at the worst cases, not only at means: a mean hides a scan on which the "

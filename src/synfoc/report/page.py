@@ -70,9 +70,9 @@ def _scores(views: Sequence[RunView]) -> str:
     dice = score_table(scored)
     policies = dict.fromkeys(v.metrics.get("empty_policy") for v in scored)
     note = (
-        "Students, mean over cases. Small numbers: 95 % bootstrap interval over cases. Bold: best "
-        "of its column. Star: the branch that the run recommends. Marks under a domain say what "
-        "training saw of it: labeled images, images without labels, or nothing (unseen). "
+        "Students, mean over cases. Small numbers: 95 % bootstrap interval over patients. Bold: "
+        "best of its column. Star: the branch that the run recommends. Marks under a domain say "
+        "what training saw of it: labeled images, images without labels, or nothing (unseen). "
     )
     note += "".join(f"Empty masks: {policy}. " for policy in policies if policy)
     others = "".join(_table(score_table(scored, m)) for m in MEASURES if m != "dice")
