@@ -18,10 +18,11 @@
     checkpoints/           last, best, best_on_test_BRANCH?, step_000500, ...: safetensors, where
                            they stand in the header
     base.safetensors       the frozen encoder
-    metrics.json           {protocol, rule, step, unit, empty_policy, classes, cases, recommended,
-                            recommended_role, branches: {unet|medsam|fused: {student|teacher:
-                              {mean_over_domains: SCORES, domains: {name: {cases, patients, SCORES,
-                               classes: {name: SCORES}}}}}}}
+    metrics.json           {protocol, rule, checkpoint, step, data, unit, empty_policy, classes,
+                            cases, skipped_without_label, seen_in_training, recommended,
+                            recommended_role, estimate, branches: {unet|medsam|fused:
+                             {student|teacher: {mean_over_domains: SCORES, domains: {name: {cases,
+                              patients, SCORES, classes: {name: SCORES}}}}}}}
                            SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high];
                            null: an interval from fewer than 3 patients, a mean of px and mm
                            estimate: null or {cases, branches: as above with estimated dice alone,
@@ -32,6 +33,8 @@
     evaluation/pictures/   `<domain>__<best|median|worst>.npz`: see `save_example`
     pictures/              PNG for people
     report.html
+    tensorboard/           the curves once more, with train.tensorboard
+    .lock                  held by the process that trains the run
 
 Dice and Jaccard are fractions in [0, 1] in files and percent in tables. A number that does not
 exist (a distance to an empty mask, a loss that overflowed) is null. How files are written so that

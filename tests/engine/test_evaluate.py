@@ -3,6 +3,7 @@
 import csv
 import json
 import math
+import re
 import shutil
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
+from synfoc import runs
 from synfoc.batches.batch import Sides
 from synfoc.batches.split import Split, load_split, save_split
 from synfoc.config import Data, parse_config
@@ -126,6 +128,11 @@ def test_metrics_json_by_hand(run: Path) -> None:
         ]["cases"]
         == 3
     )
+
+
+def test_every_key_of_metrics_json_is_in_the_schema(run: Path) -> None:
+    schema = str(runs.__doc__).partition("metrics.json")[2]
+    assert [key for key in evaluate(run) if not re.search(rf"\b{key}\b", schema)] == []
 
 
 def test_cases_csv_has_a_row_per_case_class_branch_and_role(run: Path) -> None:

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from synfoc import runs
 from synfoc.config import Config, load_config
 from synfoc.engine import checkpoint
 from synfoc.engine import train as module
@@ -65,6 +66,16 @@ def test_a_run_leaves_all_that_it_promises(settings: Settings, tmp_path: Path) -
     assert summary["steps"] == 6
     assert summary["best_step"] in (3, 6)
     assert summary["recommended"] in ("unet", "medsam", "fused")
+
+
+def test_every_file_of_a_run_is_in_the_schema(settings: Settings, tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    config = settings("method.branches=unet", "train.steps=2", "train.tensorboard=true")
+    run = train(config, tmp_path / "run")
+    evaluate(run, device="cpu")
+    folders = {path.name + "/" * path.is_dir() for path in run.iterdir()}
+    assert {"tensorboard/", ".lock", "metrics.json"} <= folders
+    assert [name for name in folders if f"\n    {name}" not in str(runs.__doc__)] == []
 
 
 def test_two_runs_of_one_seed_are_bit_identical(settings: Settings, tmp_path: Path) -> None:
