@@ -469,6 +469,8 @@ def main() -> NoReturn:
     Typer ends a command that is stopped outside of training (status 130) or whose reader has gone.
     """
     warnings.showwarning = _show_note
+    # What libraries will change one day is for developers.
+    warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
     except UserError as error:
