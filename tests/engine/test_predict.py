@@ -129,6 +129,7 @@ def test_a_folder_becomes_masks_of_the_same_names_and_sizes(run: Path, tmp_path:
     assert (mask == np.tile(np.repeat([0, 1], 16), (20, 1))).all()
     assert sorted(row.mask for row in rows) == ["a/one.png", "b/one.png"]
     assert [row.foreground for row in sorted(rows, key=lambda r: r.mask)] == [0.5, 0.25]
+    assert {type(row.foreground) for row in rows} == {float}
 
 
 def test_what_to_check_comes_first(run: Path, tmp_path: Path) -> None:

@@ -200,7 +200,7 @@ def _row(
     certainty = float(found.certainty[answer].mean())
     confidence = certainty if found.agreement_whole is None else found.agreement_whole
     each = found.certainty[answer] if found.agreement is None else found.agreement
-    foreground = np.count_nonzero(label) / label.size
+    foreground = float(np.count_nonzero(label) / label.size)
     estimated = None
     if calibration is not None:
         estimated = float(calibration.estimate(found.tallies[answer].sum(0)))
