@@ -58,6 +58,7 @@ def test_the_numbers_of_one_table(make_suite: MakeSuite) -> None:
     assert texts(table, 1)[-1] == "reference"
     assert texts(table, 2)[-1] == "-5.0"
     assert [cell.best for cell in table.rows[1].cells] == [True] * 6 + [False]
+    assert "After ±: standard deviation over 2 seeds." in " ".join(table.reading)
     caption = " ".join(table.notes)
     assert "5 test cases of 2 domains; in A of 2 patients: too few for the intervals" in caption
     assert "Protocol honest: checkpoint and branch were chosen without test labels" in caption
@@ -71,6 +72,8 @@ def test_one_seed_for_all_is_said_once(make_suite: MakeSuite) -> None:
     ]
     table = tables(make_suite(states=dict.fromkeys(names, "open")))["honest_eyes"]
     assert "So far 1 of 2 seeds." in table.notes
+    assert not any("±" in text for row in table.rows for text in [c.text for c in row.cells])
+    assert "±" not in " ".join((*table.notes, *table.reading))
     assert not any("seeds" in text for row in table.rows for c in row.cells for text in c.beside)
 
 

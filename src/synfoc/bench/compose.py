@@ -78,7 +78,7 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
             "Columns: labeled images, as domain-number.",
             *(_paper(comparison.protocol) if has_paper else ()),
         ),
-        reading=reading(results),
+        reading=reading(results, rows),
     )
 
 
@@ -104,7 +104,7 @@ def summary_table(results: Results, comparison: Comparison) -> Table:
         columns=columns,
         rows=mark_best(rows, [*[True] * (len(columns) - 1), None]),
         notes=(_protocol(comparison), *seeds),
-        reading=reading(results),
+        reading=reading(results, rows),
     )
 
 
@@ -201,11 +201,13 @@ def estimate_table(results: Results) -> Table | None:
     )
 
 
-def reading(results: Results) -> tuple[str, ...]:
-    """How the tables of scores are to be read."""
+def reading(results: Results, rows: Sequence[Row]) -> tuple[str, ...]:
+    """How tables of scores are to be read, of which these are the rows."""
     suite = results.suite
     seeds = len(suite.seeds)
-    spread = f"After ±: standard deviation over {seeds} seeds. " if seeds > 1 else "One seed. "
+    spread = "" if seeds > 1 else "One seed. "
+    if any(cell.sd is not None for row in rows for cell in row.cells):
+        spread = f"After ±: standard deviation over {seeds} seeds. "
     shown = any("recommended" in method.branches for method in suite.methods.values())
     chosen = (
         "Recommended: the run's own choice of branch and role, or under protocol paper MedSAM's "

@@ -29,7 +29,7 @@ def page(results: Results, tables: Sequence[Table]) -> str:
     by_name = {table.name: table for table in tables}
     summaries = [by_name[f"summary_{s.protocol}"] for s in results.summaries]
     sections = [
-        section("What was compared", _about(results) + html(by_name["cells"])),
+        section("What was compared", _about(results, tables) + html(by_name["cells"])),
         section("All data sets", "".join(map(html, summaries))),
         *(
             section(data_title(results.suite, key), _data(results, key, by_name))
@@ -106,7 +106,7 @@ def _percent(row: Compared) -> str:
     return one_decimal(100 * row.mean["dice"].value) if row.mean else ""
 
 
-def _about(results: Results) -> str:
+def _about(results: Results, tables: Sequence[Table]) -> str:
     suite = results.suite
     choices = sum(len(data.labeled) for data in suite.data.values())
     seeds = ", ".join(map(str, suite.seeds))
@@ -116,7 +116,7 @@ def _about(results: Results) -> str:
         f"{results.count('done')} done, {results.count('failed')} failed.",
         *(f"Protocol {name}: {PROTOCOLS[name]}." for name in suite.protocols),
         f"Reference: {row_title(suite, reference_of(suite))}.",
-        *reading(results),
+        *reading(results, [row for table in tables for row in table.rows]),
     ]
     return bullets(facts)
 
