@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from synfoc.engine import cost, machine
-from synfoc.engine.cost import Measured, estimate_step
+from synfoc.engine.cost import Estimate, Measured, estimate_step
 from synfoc.engine.machine import choose_precision, defaults_for, emulated
 from synfoc.engine.own_data import compose_config
 from synfoc.engine.prepare import prepare
@@ -144,6 +144,23 @@ def test_what_is_released_takes_no_memory(
     )
     found = estimate_step(networks, config, torch.device("cpu"), "fp32")
     assert gib < found.memory_gib < gib + 0.1  # weights and their optimizers
+
+
+@pytest.mark.parametrize(
+    ("seconds", "steps", "length"),
+    [
+        (14.46, 2, "29 s"),
+        (0.001, 20, "1 s"),
+        (1.0, 119, "119 s"),
+        (1.0, 120, "2 min"),
+        (0.5, 1000, "8 min"),
+        (2.0, 7200, "4.0 h"),
+    ],
+)
+def test_a_length_is_said_in_the_unit_that_fits(seconds: float, steps: int, length: str) -> None:
+    text = Estimate(memory_gib=1.5, seconds=seconds, free_gib=8).text(steps)
+    assert text.startswith("estimate: 1.5 GiB of 8 GiB free")
+    assert text.endswith(f"about {length} for {steps} steps")
 
 
 class SlowGuide(nn.Module):

@@ -34,8 +34,10 @@ class Estimate:
 
     def text(self, steps: int) -> str:
         """One line for a person."""
-        minutes = self.seconds * steps / 60
-        length = f"{minutes:.0f} min" if minutes < 120 else f"{minutes / 60:.1f} h"
+        seconds = self.seconds * steps
+        length = f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
+        if seconds < 120:
+            length = f"{max(1.0, seconds):.0f} s"
         return (
             f"estimate: {self.memory_gib:.1f} GiB of {self.free_gib:.0f} GiB free, "
             f"{self.seconds:.2f} s per step, about {length} for {steps} steps"
