@@ -12,6 +12,7 @@ import pytest
 
 from synfoc.config import parse_config
 from synfoc.errors import UserError
+from synfoc.report import view
 from synfoc.report.facts import repeat_html
 from synfoc.report.figures import curves_figure
 from synfoc.report.notes import checks, headline
@@ -168,6 +169,15 @@ def test_changes_are_none_for_the_papers_own_setting() -> None:
         ("method.tau", "0.9", "0.95"),
         ("train.steps", "30,000", "60,000"),
     ]
+
+
+def test_every_key_that_the_report_knows_is_one_of_the_config() -> None:
+    """And of a method's own keys supervised training reads the batch alone."""
+    keys = set(view._flat(parse_config({"data": {"path": "x"}})))
+    known = view.PAPER.keys() | view._NOT_OF_THE_METHOD | view._UNLABELED_ONLY | view._OF_GUIDE
+    known |= view._PAPER_WORDS.keys() | {k for own in view.PAPER_BY_SET.values() for k in own}
+    assert known - keys == set()
+    assert {k for k in keys - view._UNLABELED_ONLY if k.startswith("method.")} == {"method.batch"}
 
 
 def test_a_guide_is_named_though_it_is_not_trained(make_run: MakeRun) -> None:

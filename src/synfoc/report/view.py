@@ -52,10 +52,20 @@ _NOT_OF_THE_METHOD = {
 """Keys that say how a run was carried out, not what it computed."""
 _OF_GUIDE = {"medsam.weights", "medsam.side"}
 _PAPER_WORDS = {"medsam.weights": "MedSAM ViT-B", "train.rule": "best on the test set"}
-_UNLABELED_ONLY = {"method.name", "method.branches"}
-_UNLABELED_ONLY |= {"method.fusion", "method.alpha", "method.consistency", "method.tau"}
-_UNLABELED_ONLY |= {"method.ema_decay", "method.paste_area", "augment.brightness"}
-_UNLABELED_ONLY |= {"augment.contrast", "augment.blur"}
+_UNLABELED_ONLY = {
+    "method.name",
+    "method.branches",
+    "method.fusion",
+    "method.alpha",
+    "method.consistency",
+    "method.tau",
+    "method.ema_decay",
+    "method.paste_area",
+    "augment.brightness",
+    "augment.contrast",
+    "augment.blur",
+}
+"""Keys that supervised training does not read."""
 
 
 @dataclass(frozen=True)
