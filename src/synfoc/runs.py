@@ -18,8 +18,8 @@
     checkpoints/           last, best, best_on_test_BRANCH?, step_000500, ...: safetensors, where
                            they stand in the header
     base.safetensors       the frozen encoder
-    metrics.json           {protocol, rule, checkpoint, step, data, unit, empty_policy, classes,
-                            cases, skipped_without_label, seen_in_training, recommended,
+    metrics.json           {protocol, rule, checkpoint, step, data, changes, unit, empty_policy,
+                            classes, cases, skipped_without_label, seen_in_training, recommended,
                             recommended_role, estimate, branches: {unet|medsam|fused:
                              {student|teacher: {mean_over_domains: SCORES, domains: {name: {cases,
                               patients, SCORES, classes: {name: SCORES}}}}}}}

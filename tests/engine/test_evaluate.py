@@ -21,6 +21,7 @@ from synfoc.batches.batch import Sides
 from synfoc.batches.split import Split, load_split, save_split
 from synfoc.config import Data, parse_config
 from synfoc.engine import evaluate as module
+from synfoc.engine import scored_cases
 from synfoc.engine.estimate import Calibration
 from synfoc.engine.evaluate import evaluate, evaluate_networks, score_cases
 from synfoc.engine.inference import Segmenter
@@ -323,6 +324,7 @@ def test_other_data_may_be_class_indices_where_the_run_has_codes(run: Path, tmp_
     module.load_run(run).config = config.model_copy(update={"data": told})
     other = recoded(tmp_path / "other", 1)
     found = evaluate(run, data=other, changes=["data.remap=null"])
+    assert found["changes"] == ["data.remap=null"]
     assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
 
 
@@ -369,10 +371,10 @@ def test_other_data_of_class_indices_are_not_taken_for_published_ones(
 
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
-    monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))
+    monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), bare))
     with pytest.raises(UserError, match="no test case has a label"):
         evaluate(run)
-    monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), ()))
+    monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), ()))
     with pytest.raises(UserError, match="no test case"):
         evaluate(run)
 
@@ -413,7 +415,7 @@ def test_images_without_any_label_are_still_estimated(
 ) -> None:
     calibrated(run)
     bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
-    monkeypatch.setattr(module, "load_split", lambda path, **_: Split((), (), bare))
+    monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), bare))
     found = evaluate(run)
     assert found["branches"] == {} and found["cases"] == 0
     assert found["estimate"]["cases"] == 5

@@ -22,15 +22,14 @@ from numpy.typing import NDArray
 
 from synfoc.answers import BRANCHES, Answer, Branch, recommended_answer
 from synfoc.batches.resize import resize_labels
-from synfoc.batches.split import load_split
-from synfoc.batches.unlearned import without_labeled
-from synfoc.config import Config, check_word, listed, parse_config
+from synfoc.config import check_word, listed
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.examples import make_examples, replace_examples
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.metrics import EMPTY_POLICY, Protocol
+from synfoc.engine.scored_cases import cases_to_score
 from synfoc.engine.scores import (
     CaseEstimate,
     CaseScore,
@@ -41,10 +40,8 @@ from synfoc.engine.scores import (
     summarize_estimates,
 )
 from synfoc.errors import UserError
-from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label, published_codes
-from synfoc.images.codes import some
+from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import Stack, to_unit
-from synfoc.images.paper_sets import paper_set
 from synfoc.runs import CASE_COLUMNS, METRICS, RunFolder
 from synfoc.storage import AnyPath, write_json, write_table
 
@@ -100,7 +97,7 @@ def evaluate(
     segmenter = Segmenter.of_run(loaded)
     segmenter.check([(branch, "student") for branch in asked or ()])
     wanted = [a for a in segmenter.answers() if asked is None or a[0] in asked]
-    table, cases, seen = _test_cases(folder, config, data, listed(changes))
+    table, cases, seen = cases_to_score(folder, config, data, listed(changes))
     summary = folder.read_summary()
     known = read_calibration(summary, loaded.step)
     labeled = [case for case in cases if case.labels]
@@ -119,6 +116,7 @@ def evaluate(
         "checkpoint": checkpoint,
         "step": loaded.step,
         "data": str(data or config.data.path),
+        "changes": list(listed(changes)),
         "empty_policy": EMPTY_POLICY[protocol],
         "skipped_without_label": len(cases) - len(labeled),
         "seen_in_training": seen,
@@ -318,56 +316,6 @@ def _read(
         if case.labels:
             label = np.array(load_label(case, table, like=image).pixels, np.uint8)
         yield image, (case, label)
-
-
-def _test_cases(
-    folder: RunFolder, config: Config, data: Path | None, changes: Sequence[str]
-) -> tuple[CaseTable, tuple[Case, ...], int]:
-    """Table, cases to score, and how many of them were in training without a label."""
-    for change in changes:
-        if data is None or change.partition("=")[0].strip() != "data.remap":
-            raise UserError(
-                f"cannot evaluate with --set {change}",
-                found="a setting of the run" if data else "no other data",
-                expected="data.remap beside --data: what the codes of the other labels mean",
-                fix="leave it out: a run is scored with the settings that it was trained with",
-            )
-    if data is None:
-        own = load_cases(config.data)
-        return own, load_split(folder.split, root=own.root).test, 0
-    # Classes and nesting stay those of the run; layout and codes are found anew: the run may have
-    # seen the published files of a set, and these be class indices, or the reverse.
-    told = parse_config({"data": config.data.model_dump()}, tuple(changes), source="--set").data
-    table = load_cases(told.model_copy(update={"path": data, "set": None}))
-    cases = tuple(c for c in table.cases if c.split == "test") or table.cases
-    known = paper_set(told.set) if told.set and not told.remap else None
-    if known and table.paper is None and published_codes(cases, known):
-        table = replace(table, decode=known.decode)
-    found = without_labeled(cases, folder.split)
-    if found.labeled:
-        names = (
-            f"; of {some(found.by_name)} only the names are known: if these are other patients, "
-            "name another domain for them in a CSV with columns domain and patient"
-        )
-        warnings.warn(
-            f"{found.labeled} images are not scored: they, or other images of their patients, were "
-            f"labeled in training{names if found.by_name else ''}",
-            stacklevel=2,
-        )
-    if found.namesakes:
-        warnings.warn(
-            f"patients are scored that have the names of labeled ones ({some(found.namesakes)}), "
-            "since no image shows them to be the same; if they are, list the others alone in a CSV "
-            "with columns domain and patient",
-            stacklevel=2,
-        )
-    if found.seen:
-        warnings.warn(
-            f"{found.seen} of {len(found.cases)} images were in training without their label: the "
-            "networks know them, and new ones may score lower",
-            stacklevel=2,
-        )
-    return table, found.cases, found.seen
 
 
 def _nothing_to_score(cases: int, checkpoint: str) -> UserError:
