@@ -77,8 +77,12 @@ def true_dice(folder: RunFolder, answer: Answer) -> tuple[dict[str, float], dict
 def predictions(folder: RunFolder, device: str) -> dict[str, Prediction]:
     """Case -> its row, as `synfoc predict` gives it for the test images."""
     images = {case.image: case.id for case in load_split(folder.split).test}
-    with TemporaryDirectory() as masks:
-        rows = predict(folder.path, list(images), out=masks, device=device)
+    rows: list[Prediction] = []
+    # Images of two folders may have one name.
+    for parent in sorted({image.parent for image in images}):
+        some = [image for image in images if image.parent == parent]
+        with TemporaryDirectory() as masks:
+            rows += predict(folder.path, some, out=masks, device=device)
     return {images[Path(row.image)]: row for row in rows}
 
 
