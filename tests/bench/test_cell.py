@@ -4,13 +4,14 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from filelock import FileLock
 
 from synfoc.bench import cell as module
 from synfoc.bench.cell import DONE, FAILED, STOPPED, run_cell
-from synfoc.bench.folder import SuiteFolder, unfinished
+from synfoc.bench.folder import CellFolder, SuiteFolder, unfinished
 from synfoc.bench.gather import gather
 from synfoc.bench.scores import read_cell
 from synfoc.bench.suite import load_suite
@@ -191,13 +192,17 @@ def test_an_unknown_cell(folder: SuiteFolder) -> None:
         run_cell(folder.path, "nobody")
 
 
+def say_done(cell: CellFolder, settings: dict[str, Any]) -> None:
+    """What a cell leaves when it was run with these settings."""
+    cell.done.parent.mkdir(parents=True)
+    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+
+
 def test_methods_may_be_added_and_done_cells_must_not_change(
     folder: SuiteFolder, suite_file: SuiteFile, squares: Path
 ) -> None:
     cell = folder.find(NAME)
-    cell.done.parent.mkdir(parents=True)
-    settings = cell.config.model_dump(mode="json")
-    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+    say_done(cell, cell.config.model_dump(mode="json"))
     more = load_suite(suite_file(seeds=[1, 2]))
     assert len(SuiteFolder.begin(folder.path, more, squares).cells) == 8
     other = load_suite(suite_file(), ("train.steps=9",))
@@ -210,12 +215,11 @@ def test_a_setting_that_a_done_cell_did_not_know_had_its_default(
 ) -> None:
     """It was run by an earlier version; a later one may also have had a setting that is gone."""
     cell = folder.find(NAME)
-    cell.done.parent.mkdir(parents=True)
     settings = cell.config.model_dump(mode="json")
     del settings["data"]["split_seed"], settings["data"]["labeled"]["patients"]
     del settings["augment"]
     settings["train"]["momentum"] = 0.9
-    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+    say_done(cell, settings)
     SuiteFolder.begin(folder.path, load_suite(suite_file()), squares)
     other = load_suite(suite_file(), ("data.split_seed=7",))
     with pytest.raises(UserError) as told:
@@ -238,9 +242,7 @@ def test_a_done_cell_may_go_on_as_a_machine_likes(
 ) -> None:
     """How much is kept in memory changes no score."""
     cell = folder.find(NAME)
-    cell.done.parent.mkdir(parents=True)
-    settings = cell.config.model_dump(mode="json")
-    cell.done.write_text(json.dumps({"settings": settings, "seconds": 1}))
+    say_done(cell, cell.config.model_dump(mode="json"))
     other = load_suite(suite_file(), ("data.cache_gib=0.5",))
     cells = SuiteFolder.begin(folder.path, other, squares).cells
     assert {one.config.data.cache_gib for one in cells} == {0.5}

@@ -97,13 +97,14 @@ def test_nobody_is_scored_as_a_teacher_who_is_not_one(
     assert set(line["pseudo_dice"]) == {"unet"}
 
 
+@pytest.mark.parametrize("branch", ["unet", "medsam"])
 def test_a_checkpoint_may_hold_a_teacher_that_nobody_asks(
-    settings: Settings, tmp_path: Path
+    settings: Settings, tmp_path: Path, branch: str
 ) -> None:
     """Earlier versions kept one of every student; a teacher that is asked must be there."""
 
     def networks(name: str) -> Networks:
-        config = settings(f"method.name={name}", "method.branches=unet")
+        config = settings(f"method.name={name}", f"method.branches={branch}")
         return build_networks(config, classes=2, channels=1, generator=torch.Generator())
 
     for name, file in (("uamt", "with"), ("fixmatch", "without")):
@@ -217,14 +218,3 @@ def test_two_processes_give_the_losses_of_one(
     assert len(one) == 6
     assert one[:3] == pytest.approx(two[:3], abs=1e-4)
     assert one == pytest.approx(two, abs=5e-3)
-
-
-def test_a_checkpoint_may_hold_a_teacher_of_medsam_that_nobody_asks(
-    settings: Settings, tmp_path: Path
-) -> None:
-    def networks(name: str) -> Networks:
-        config = settings(f"method.name={name}", "method.branches=medsam")
-        return build_networks(config, classes=2, channels=1, generator=torch.Generator())
-
-    save_checkpoint(tmp_path / "with.safetensors", networks("uamt"), {}, Progress(3), settings())
-    assert load_checkpoint(tmp_path / "with.safetensors", networks("fixmatch")).step == 3

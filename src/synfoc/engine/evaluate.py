@@ -54,7 +54,7 @@ def evaluate(
     run: AnyPath,
     *,
     data: AnyPath | None = None,
-    changes: Sequence[str] = (),
+    changes: str | Sequence[str] = (),
     branches: Branch | Sequence[Branch] | None = None,
     protocol: Protocol | None = None,
     checkpoint: str = "best",
@@ -86,7 +86,7 @@ def evaluate(
             that cannot estimate (not at its best checkpoint, or an older one). Earlier scores stay
             then.
     """
-    asked = _asked(branches)
+    asked, changes = _asked(branches), listed(changes)
     if protocol is not None:
         check_word("protocol", protocol, tuple(EMPTY_POLICY))
     run, data = Path(run), None if data is None else Path(data)
@@ -97,7 +97,7 @@ def evaluate(
     segmenter = Segmenter.of_run(loaded)
     segmenter.check([(branch, "student") for branch in asked or ()])
     wanted = [a for a in segmenter.answers() if asked is None or a[0] in asked]
-    table, cases, seen = cases_to_score(folder, config, data, listed(changes))
+    table, cases, seen = cases_to_score(folder, config, data, changes)
     summary = folder.read_summary()
     known = read_calibration(summary, loaded.step)
     labeled = [case for case in cases if case.labels]
@@ -116,7 +116,7 @@ def evaluate(
         "checkpoint": checkpoint,
         "step": loaded.step,
         "data": str(data or config.data.path),
-        "changes": list(listed(changes)),
+        "changes": list(changes),
         "empty_policy": EMPTY_POLICY[protocol],
         "skipped_without_label": len(cases) - len(labeled),
         "seen_in_training": seen,
