@@ -130,6 +130,36 @@ def test_an_unknown_key_names_the_nearest(typo: str, meant: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "expected", "fix"),
+    [
+        ("train.steps=many", "a whole number", "change train.steps"),
+        ("train.steps=1.5", "a whole number", "change train.steps"),
+        ("train.steps=0", "at least 1", "change train.steps"),
+        ("medsam.lr=-1", "more than 0.0", "change medsam.lr"),
+        ("medsam.lr=.inf", "a finite number", "change medsam.lr"),
+        ("method.alpha=2", "at most 1.0", "change method.alpha"),
+        ("data.test_fraction=1", "less than 1.0", "change data.test_fraction"),
+        ("data.nested=perhaps", "true or false", "change data.nested"),
+        ("data.classes=cup", "a list, such as [a, b]", "change data.classes"),
+        ("data.classes=[cup, 3]", "text", "change data.classes.1"),
+        ("data.remap={a: 1}", "a whole number", "change data.remap.a"),
+        ("data.labeled=IDRiD", "keys with values, as key: value", "change data.labeled"),
+        ("data.path=", "a path", "change data.path"),
+        ("data.slice_axis=5", "0, 1 or 2", "change data.slice_axis"),
+        ("augment.contrast=[1]", "a value", "add augment.contrast.1"),
+        ("method.name=synfc", "'synfoc', 'supervised'", "did you mean method.name = synfoc?"),
+        ("method.fusion=average", "'smc'", "change method.fusion"),
+    ],
+)
+def test_a_wrong_value_is_told_in_plain_words(change: str, expected: str, fix: str) -> None:
+    error = error_of(change)
+    assert error.expected.startswith(expected)
+    assert error.fix == fix
+    assert "Input" not in error.expected
+    assert "valid" not in error.expected
+
+
+@pytest.mark.parametrize(
     ("change", "key"),
     [
         ("train.steps=many", "train.steps"),

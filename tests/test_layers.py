@@ -11,7 +11,7 @@ import pytest
 
 LAYERS = """
 errors environment
-answers config storage
+answers config config_errors storage
 runs
 images
 batches models
@@ -22,7 +22,18 @@ bench
 cli
 """
 ENTRANCES = {"__main__": "cli", "demo": "cli"}
-LIGHT = ("errors", "environment", "answers", "config", "storage", "runs", "images", "report", "cli")
+LIGHT = (
+    "errors",
+    "environment",
+    "answers",
+    "config",
+    "config_errors",
+    "storage",
+    "runs",
+    "images",
+    "report",
+    "cli",
+)
 
 SOURCE = Path(__file__).resolve().parents[1] / "src" / "synfoc"
 FILES = {

@@ -6,7 +6,6 @@ nearest key. A run folder holds the resolved copy, which repeats the run.
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,8 +22,8 @@ from pydantic import (
     field_validator,
     model_validator,
 )
-from pydantic_core import ErrorDetails
 
+from synfoc.config_errors import brief, config_error
 from synfoc.errors import UserError
 from synfoc.storage import AnyPath
 
@@ -99,7 +98,7 @@ Count = Annotated[int, Field(ge=1)]
 class Section(BaseModel):
     """A part of the config: frozen, and closed to unknown keys."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Labeled(Section):
@@ -421,7 +420,7 @@ def parse_config(
     try:
         return Config.model_validate(tree)
     except ValidationError as error:
-        raise user_error(error.errors()[0], source, _known_keys(Config)) from None
+        raise config_error(error.errors()[0], source, _known_keys(Config)) from None
 
 
 def listed(changes: str | Sequence[str]) -> tuple[str, ...]:
@@ -438,7 +437,7 @@ def check_word(what: str, word: object, known: Sequence[str]) -> None:
     if word not in known:
         raise UserError(
             f"no such {what}",
-            found=_brief(word),
+            found=brief(word),
             expected=", ".join(known),
             fix="name one of these",
         )
@@ -472,30 +471,6 @@ def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
     except yaml.YAMLError:
         inner[last] = text
     return found
-
-
-def user_error(error: ErrorDetails, source: str, known: Sequence[str]) -> UserError:
-    """What pydantic found wrong in a file, in our form; an unknown key names the nearest one."""
-    key = ".".join(str(part) for part in error["loc"])
-    if error["type"] == "extra_forbidden":
-        near = difflib.get_close_matches(key, known, n=1, cutoff=0.5)
-        return UserError(
-            f"{source}: unknown key {key}",
-            found=f"{key} = {_brief(error['input'])}",
-            expected="a key that exists (docs/cli.md, suites/small.yaml)",
-            fix=f"did you mean {near[0]}?" if near else f"choose among {', '.join(known[:3])}, ...",
-        )
-    return UserError(
-        f"{source}: {key or 'config'} cannot be used",
-        found=_brief(error.get("input")) if key else "this combination",
-        expected=error["msg"].removeprefix("Value error, "),
-        fix=f"change {key}" if key else "change one of the keys named above",
-    )
-
-
-def _brief(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 80 else text[:80] + " ..."
 
 
 def _known_keys(section: type[BaseModel], prefix: str = "") -> list[str]:

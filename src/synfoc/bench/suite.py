@@ -23,8 +23,8 @@ from synfoc.config import (
     listed,
     parse_config,
     read_tree,
-    user_error,
 )
+from synfoc.config_errors import config_error
 from synfoc.errors import UserError
 
 Key = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
@@ -159,7 +159,7 @@ def load_suite(path: Path, changes: str | Sequence[str] = ()) -> Suite:
     try:
         suite = Suite.model_validate(tree)
     except ValidationError as error:
-        raise user_error(error.errors()[0], str(path), _known(tree)) from None
+        raise config_error(error.errors()[0], str(path), _known(tree)) from None
     data = {key: _with_config(data, path.parent) for key, data in suite.data.items()}
     return suite.model_copy(update={"data": data, "changes": (*suite.changes, *changes)})
 
