@@ -216,7 +216,7 @@ def evaluate(
 ) -> None:
     """Score a run per domain and branch; where labels are missing, estimate its Dice."""
     from synfoc.engine.evaluate import evaluate as run_evaluation
-    from synfoc.report.tables import print_scores
+    from synfoc.report.terminal import print_scores
 
     console = _console()
     with _bar(console, "evaluate") as bar:
@@ -365,7 +365,7 @@ def data_check(
     """Read everything and print what was found; exit status 1 where training would be unsound."""
     from synfoc.config import parse_config
     from synfoc.images.check import check_data
-    from synfoc.report.tables import print_findings
+    from synfoc.report.terminal import print_findings
 
     config = parse_config({"data": {"path": str(path)}}, tuple(changes or ()), source="--set")
     console = _console()
@@ -428,7 +428,7 @@ def data_import(
 def weights_list() -> None:
     """Name the weights that can be used, and which of them are here."""
     from synfoc.models.weights import list_weights
-    from synfoc.report.tables import print_weights
+    from synfoc.report.terminal import print_weights
 
     print_weights(list_weights(), console=_console(stderr=False))
 
@@ -455,7 +455,7 @@ def weights_check(
 ) -> None:
     """Compare the weights that are here with their SHA-256; exit status 1 where one is damaged."""
     from synfoc.models.weights import check_weights
-    from synfoc.report.tables import print_weights
+    from synfoc.report.terminal import print_weights
 
     found = check_weights(tuple(names or ()))
     print_weights(found, console=_console(stderr=False))

@@ -334,6 +334,14 @@ class Config(Section):
             )
         return self
 
+    def with_settings(self, **sections: dict[str, Any]) -> Config:
+        """A copy in which some keys of some sections have other values, which are not checked."""
+        return self.model_copy(
+            update={
+                name: getattr(self, name).model_copy(update=keys) for name, keys in sections.items()
+            }
+        )
+
     def to_yaml(self) -> str:
         """The whole config as YAML that `load_config` reads back to an equal one."""
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)

@@ -22,7 +22,7 @@ from synfoc.images.phantom import write_phantom
 from synfoc.models.build import build_networks
 from synfoc.report.page import write_report
 from synfoc.report.pictures import write_pictures
-from synfoc.report.tables import print_scores
+from synfoc.report.terminal import print_scores
 from synfoc.runs import RunFolder
 from synfoc.storage import refuse_used
 

@@ -15,10 +15,9 @@ from synfoc.images.findings import Findings, Group
 from synfoc.report.tables import (
     class_table,
     estimate_table,
-    print_findings,
-    print_scores,
     score_table,
 )
+from synfoc.report.terminal import print_findings, print_scores
 from synfoc.report.view import load_views
 
 MakeRun = Callable[..., Path]

@@ -27,7 +27,6 @@ from filelock import FileLock, Timeout
 from synfoc.answers import BRANCHES
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
-from synfoc.config import Config
 from synfoc.engine.checkpoint import on_test
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.parallel import rank_of_process
@@ -84,15 +83,16 @@ def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
 
 def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> None:
     run = cell.run
+    config = cell.config.with_settings(train={"device": device})
     if not run.summary.is_file():
         resume = (run.checkpoints / "last.safetensors").is_file()
         if not resume and run.path.exists():
             shutil.rmtree(run.path)  # killed before its first checkpoint
         if cell.config.train.devices > 1:
             write_json(_word(cell), {"launch": _launch(), "resume": resume})
-        train(_config(cell, device), run.path, resume=resume)
+        train(config, run.path, resume=resume)
     else:
-        stored_config(run, _config(cell, device))  # refuses a run of other settings
+        stored_config(run, config)  # refuses a run of other settings
     start = time.perf_counter()
     # Backwards, so that metrics.json of the run is of the protocol that is named first.
     for protocol in reversed(protocols):
@@ -149,18 +149,14 @@ def _train_along(cell: CellFolder, device: str) -> int:
     else:
         return FAILED
     try:
-        train(_config(cell, device), cell.run.path, resume=bool(word["resume"]))
+        config = cell.config.with_settings(train={"device": device})
+        train(config, cell.run.path, resume=bool(word["resume"]))
     except Interrupted:
         return STOPPED
     except Exception:
         traceback.print_exc()
         return FAILED
     return DONE
-
-
-def _config(cell: CellFolder, device: str) -> Config:
-    config = cell.config
-    return config.model_copy(update={"train": config.train.model_copy(update={"device": device})})
 
 
 def _word(cell: CellFolder) -> Path:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from html import escape
 
-from synfoc.report.tables import NONE, markdown_line, one_decimal
+from synfoc.report.tables import NONE, best_text, markdown_line, one_decimal
 
 PAPER = "paper"
 TEX = {
@@ -101,15 +101,12 @@ def mark_best(rows: Sequence[Row], largest: Sequence[bool | None]) -> tuple[Row,
         largest: per column True: the largest is best, False: the smallest, None: no mark.
     """
     marked = [list(row.cells) for row in rows]
-    for column, up in enumerate(largest):
-        values = [v for row in rows if (v := row.cells[column].value) is not None]
-        if up is None or len(values) < 2:
-            continue
-        best = one_decimal(max(values) if up else min(values))
-        for cells in marked:
-            value = cells[column].value
-            if value is not None and one_decimal(value) == best:
-                cells[column] = replace(cells[column], best=True)
+    for at, up in enumerate(largest):
+        values = [cells[at].value for cells in marked]
+        best = None if up is None else best_text(values, largest=up)
+        for cells, value in zip(marked, values, strict=True):
+            if best is not None and value is not None and one_decimal(value) == best:
+                cells[at] = replace(cells[at], best=True)
     return tuple(replace(row, cells=tuple(cells)) for row, cells in zip(rows, marked, strict=True))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -48,29 +47,8 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     else:
         split = load_split(stored_split, verify=True, root=table.root)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
-    method: dict[str, Any] = {}
-    notices = list(table.notices)
-    if not split.unlabeled and config.method.name != "supervised":
-        notices.append(
-            "no unlabeled image was found: training is supervised only "
-            "(images without label go into the same folders, see docs/data.md)"
-        )
-        method["name"] = "supervised"
-    notices += _doubts(table, split, config.data.slice_axis)
-    domains = {case.domain for case in (*split.labeled, *split.unlabeled)}
-    if split.unlabeled and len(domains) == 1 and None not in domains:
-        notices.append(
-            f"all training images are of one domain ({domains.pop()}): what unlabeled images of "
-            "other scanners would teach cannot be learned from them"
-        )
-    watched = config.train.rule == "paper" or config.train.watch_test
-    if watched and not any(case.labels for case in split.test):
-        raise UserError(
-            "there is no test image with a label to watch",
-            found=f"{len(split.test)} test images, none with a label",
-            expected="labeled test images, for train.rule = paper or train.watch_test",
-            fix="set data.test_fraction above 0 or add labeled test images, or use rule honest",
-        )
+    _check_watched(config, split)
+    supervised = config.method.name == "supervised" or not split.unlabeled
     paper = table.paper
     data = {
         "path": config.data.path.absolute(),
@@ -79,17 +57,32 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
         "nested": table.nested,
         "channels": config.data.channels or (paper.channels if paper else _channels(split)),
     }
-    resolved = config.model_copy(
-        update={
-            "data": config.data.model_copy(update=data),
-            "method": config.method.model_copy(update=method),
-        }
-    )
+    resolved = config.with_settings(data=data)
+    if supervised:
+        resolved = resolved.with_settings(method={"name": "supervised"})
+    notices = [*table.notices]
+    if supervised and config.method.name != "supervised":
+        notices.append(
+            "no unlabeled image was found: training is supervised only "
+            "(images without label go into the same folders, see docs/data.md)"
+        )
+    notices += _doubts(table, split, config.data.slice_axis)
     return Prepared(resolved, table, split, tuple(notices))
 
 
+def _check_watched(config: Config, split: Split) -> None:
+    watched = config.train.rule == "paper" or config.train.watch_test
+    if watched and not any(case.labels for case in split.test):
+        raise UserError(
+            "there is no test image with a label to watch",
+            found=f"{len(split.test)} test images, none with a label",
+            expected="labeled test images, for train.rule = paper or train.watch_test",
+            fix="set data.test_fraction above 0 or add labeled test images, or use rule honest",
+        )
+
+
 def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]:
-    """What makes scores better than they are, or a class impossible to learn."""
+    """What makes scores better than they are, or a class or a scanner impossible to learn."""
     found = []
     training = {case.group for case in (*split.labeled, *split.unlabeled)}
     both = sorted({c.patient for c in split.test if c.patient and c.group in training})
@@ -107,6 +100,12 @@ def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]
         absent = [name for k, name in names if k not in present]
         if absent:
             found.append(f"{', '.join(absent)}: in no label of the labeled images")
+    domains = {case.domain for case in (*split.labeled, *split.unlabeled)}
+    if split.unlabeled and len(domains) == 1 and None not in domains:
+        found.append(
+            f"all training images are of one domain ({domains.pop()}): what unlabeled images of "
+            "other scanners would teach cannot be learned from them"
+        )
     return found
 
 
@@ -145,12 +144,7 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
         # What `prepare` filled in, and its choice where nothing unlabeled was found.
         data = {k: getattr(stored.data, k) for k in ("set", "classes", "nested", "channels")}
         method = {} if load_split(folder.split).unlabeled else {"name": stored.method.name}
-        same = config.model_copy(
-            update={
-                "data": config.data.model_copy(update=data),
-                "method": config.method.model_copy(update=method),
-            }
-        )
+        same = config.with_settings(data=data, method=method)
         _refuse_change(begun, same, f"{folder.path} was begun with other settings")
     return stored
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -199,25 +200,29 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
     branches = trained_branches(segmenter)
     answers = segmenter.answers()
     known = _predict(segmenter, probe.labeled, [(b, "student") for b in branches])
-    labeled_dice = _mean([_dice(segmenter, Q, probe.labels) for Q in known.values()])
+    labeled_dice = fmean(_dice(segmenter, Q, probe.labels) for Q in known.values())
     # Whoever labels: the teachers, or students where there are none.
     labeling = [a for a in answers if a[1] == "teacher"] or list(answers)
     watched = labeling if probe.monitor is not None else []
-    wanted = list(dict.fromkeys([*(a for a in answers if a[0] != "fused"), *watched]))
-    hidden = _predict(segmenter, probe.unlabeled, wanted)
+    networks = [a for a in answers if a[0] != "fused"]
+    hidden = _predict(segmenter, probe.unlabeled, list(dict.fromkeys([*networks, *watched])))
+
+    def alike(one: Answer, other: Answer) -> float:
+        return _dice(segmenter, hidden[one], hidden[other])
+
     agreement: float | None = None
-    stability: list[float] = []
-    if len(branches) == 2 and len(probe.unlabeled):
-        agreement = _dice(segmenter, hidden["unet", "student"], hidden["medsam", "student"])
+    stability: float | None = None
     if len(probe.unlabeled):
-        pairs = [(hidden[b, "student"], hidden.get((b, "teacher"))) for b in branches]
-        stability = [_dice(segmenter, Q, Q_hat) for Q, Q_hat in pairs if Q_hat is not None]
-    parts = [value for value in (agreement, _mean(stability)) if value is not None]
+        if len(branches) == 2:
+            agreement = alike(("unet", "student"), ("medsam", "student"))
+        taught = [b for b in branches if (b, "teacher") in answers]
+        stability = _mean([alike((b, "student"), (b, "teacher")) for b in taught])
+    steadiness = _mean([value for value in (agreement, stability) if value is not None])
     found: dict[str, Any] = {
-        "score": (labeled_dice or 0.0) * (_mean(parts) if parts else 1.0),  # type: ignore[operator]
+        "score": labeled_dice * (1.0 if steadiness is None else steadiness),
         "labeled_dice": labeled_dice,
         "agreement": agreement,
-        "stability": _mean(stability),
+        "stability": stability,
     }
     if probe.monitor is not None:
         found["pseudo_dice"] = {a[0]: _dice(segmenter, hidden[a], probe.monitor) for a in watched}
@@ -301,4 +306,4 @@ def _dice(segmenter: Segmenter, Q: Tensor, other: Tensor | NDArray[np.uint8]) ->
 
 
 def _mean(values: Sequence[float]) -> float | None:
-    return sum(values) / len(values) if values else None
+    return fmean(values) if values else None

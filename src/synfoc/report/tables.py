@@ -1,4 +1,4 @@
-"""Scores as tables: one content for the terminal and for the page.
+"""Scores as tables: one content for the terminal, the page and the tables of a suite.
 
 Rows are run x branch, columns are means over domains, then domains. Dice and Jaccard are percent
 here; hd95 and asd are in the run's unit. The best number of a column is marked, ties included.
@@ -8,18 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from synfoc.answers import Answer, Branch, Role, answer_name, answer_title
-from synfoc.report.view import LABELED, RunView, load_views
-
-if TYPE_CHECKING:
-    from rich.console import Console
-    from rich.table import Table
-
-    from synfoc.images.findings import Findings
-    from synfoc.models.weights import Status
+from synfoc.report.view import LABELED, RunView
 
 MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
 ESTIMATE = "estimate"
@@ -193,91 +185,9 @@ def row_name(row: Row, runs: Sequence[str]) -> str:
     return row.run if row.run.endswith(name) else f"{row.run}: {name}"
 
 
-def terminal(table: ScoreTable) -> Table:
-    """The table for Rich's console; the best numbers bold."""
-    best = [[False, False, *(cell.best for cell in row.cells)] for row in table.rows]
-    return _grid(table.title, table.texts(), [[], *best])
-
-
-def terminal_means(tables: Sequence[ScoreTable]) -> Table:
-    """The means over domains of several measures, one column each; the best numbers bold."""
-    first = tables[0]
-    head = [*first.texts()[0][:2], *(table.title for table in tables)]
-    rows = [[*texts[:2]] for texts in first.texts()[1:]]
-    cells = [[table.rows[i].cells[0] for table in tables] for i in range(len(rows))]
-    texts = [[*row, *(c.text for c in line)] for row, line in zip(rows, cells, strict=True)]
-    best = [[False, False, *(c.best for c in line)] for line in cells]
-    return _grid("Means over domains", [head, *texts], [[], *best])
-
-
-def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
-    """Print the scores of one run, or of several in one table.
-
-    Raises:
-        UserError: a folder is no run folder, or a file in it is damaged.
-    """
-    views = load_views([runs] if isinstance(runs, Path) else runs)
-    scored = [view for view in views if view.branches]
-    if scored:
-        others = [score_table(scored, measure) for measure in MEASURES if measure != "dice"]
-        console.print(terminal(score_table(scored)))
-        console.print(terminal_means(others))
-    if (estimates := estimate_table(views)).rows:
-        console.print(terminal(estimates))
-    said = [
-        f"{v.name}: protocol {v.metrics.get('protocol')}, rule {v.rule}, "
-        f"{v.metrics.get('cases')} test cases; empty masks: {v.metrics.get('empty_policy')}"
-        for v in scored
-    ]
-    for line in [*said, "* what the run recommends"]:
-        console.print(line, style="dim", markup=False, highlight=False)
-
-
 def one_decimal(value: float) -> str:
     """83.1; never -0.0."""
     return f"{round(value, 1) + 0.0:.1f}"  # + 0.0 turns -0.0 into 0.0
-
-
-def print_findings(findings: Findings, *, console: Console) -> None:
-    """Print what `synfoc data check` found: groups, class shares, notes, problems."""
-    sets = {f"{findings.root} ({findings.layout})": findings.rows()}
-    sets["Share of labeled pixels"] = findings.class_rows()
-    for title, rows in sets.items():
-        if rows:
-            console.print(_grid(title, rows))
-    for note in findings.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
-    for problem in findings.problems:
-        console.print(f"problem: {problem}", style="bold red", markup=False, highlight=False)
-    if not findings.problems:
-        console.print("no problem found", style="green")
-
-
-def print_weights(found: Sequence[Status], *, console: Console) -> None:
-    """Print what `synfoc weights list` and `check` found, one row per name."""
-    head = ["name", "what", "from", "MB", "state"]
-    rows = [[s.name, s.what, s.source, str(s.megabytes), s.state] for s in found]
-    console.print(_grid("Weights", [head, *rows]))
-
-
-def _grid(title: str, rows: Sequence[Sequence[str]], bold: Sequence[Sequence[bool]] = ()) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    head, *body = rows
-    # Text everywhere, because a domain may be called [red] and must not be read as markup.
-    shown = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
-    for i, name in enumerate(head):
-        # A number cut short is worse than a line too long.
-        shown.add_column(
-            Text(name), justify="left" if i < 2 else "right", no_wrap=False, min_width=5
-        )
-    for i, row in enumerate(body, start=1):
-        marks = bold[i] if bold else [False] * len(row)
-        cells = (Text(t, style="bold" if b else "") for t, b in zip(row, marks, strict=True))
-        shown.add_row(*cells)
-    return shown
 
 
 def _cell(scores: dict[str, Any], measure: str) -> Cell:
@@ -301,15 +211,8 @@ def _unit(views: Sequence[RunView]) -> str:
 
 
 def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
-    if len(rows) < 2:
-        return list(rows)
-    columns = list(zip(*(row.cells for row in rows), strict=True))
-    pick = max if measure in PERCENT else min
-    best: list[str] = []
-    for column in columns:
-        values = [cell.value for cell in column if cell.value is not None]
-        # Compared as printed: equal to one decimal is equal.
-        best.append(one_decimal(pick(values)) if len(values) > 1 else "")
+    columns = zip(*(row.cells for row in rows), strict=True)
+    best = [best_text([cell.value for cell in c], largest=measure in PERCENT) for c in columns]
     return [
         replace(
             row,
@@ -320,6 +223,14 @@ def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
         )
         for row in rows
     ]
+
+
+def best_text(column: Sequence[float | None], *, largest: bool) -> str | None:
+    """The best number as printed (equal to one decimal is equal); None where nothing competes."""
+    values = [value for value in column if value is not None]
+    if len(values) < 2:
+        return None
+    return one_decimal(max(values) if largest else min(values))
 
 
 def markdown_line(cells: Sequence[str]) -> str:
