@@ -36,7 +36,7 @@ EXPECTED = {
     "literal_error": "{expected}",
     "too_short": "a list of at least {min_length}",
     "too_long": "a list of at most {max_length}",
-    "string_pattern_mismatch": "text of the form {pattern}",
+    "string_pattern_mismatch": "text of the pattern {pattern}",
 }
 """Type of pydantic's error -> what the value should have been."""
 
