@@ -48,8 +48,8 @@ first step, in the line `settings: ...`. What is not in this table is the defaul
 
 | | on a CPU | on a GPU |
 |---|---|---|
-| `medsam.weights`, `medsam.side` | `litemedsam`, 128 | `medsam`, 512 where 16 GiB are free; else \
-`litemedsam`, 256 |
+| `medsam.weights`, `medsam.side` | `litemedsam`, 128 | `medsam`, 512 on one of 16 GB or more, \
+else `litemedsam`, 256 |
 | `unet.side` | 128 | 256 |
 | with `--size S` | `litemedsam`, both sides S | the same |
 | `unet.width` | 16; 32 with 16 cores or more | 64 |

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from synfoc.engine import train as module
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.inference import Segmenter
-from synfoc.engine.machine import choose_device, free_memory_gib, gpu_of
+from synfoc.engine.machine import choose_device, defaults_for, free_memory_gib, gpu_of
 from synfoc.engine.predict import predict
 from synfoc.engine.train import train
 from synfoc.errors import UserError
@@ -66,24 +67,27 @@ def test_a_precision_that_there_is_not_is_told(
     assert load_run(run, precision="bf16", device="cpu").precision == "bf16"
 
 
-def test_each_process_asks_its_own_gpu_for_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Two GPUs, of which the second has 3 GiB; process 1 that Fabric, torchrun or srun started."""
-    free = {0: 1, 1: 3}
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 0)
-    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 0)
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda d: (free[d.index] * 2**30, 0))
-    for name in ("LOCAL_RANK", "SLURM_STEP_NUM_TASKS"):
-        monkeypatch.delenv(name, raising=False)
-    cuda = torch.device("cuda")
-    assert free_memory_gib(cuda) == 1
-    monkeypatch.setenv("LOCAL_RANK", "1")
-    assert free_memory_gib(cuda) == 3
-    assert free_memory_gib(torch.device("cuda", 0)) == 1
-    monkeypatch.setenv("LOCAL_RANK", "0")
-    monkeypatch.setenv("SLURM_STEP_NUM_TASKS", "2")
-    monkeypatch.setenv("SLURM_LOCALID", "1")
-    assert free_memory_gib(cuda) == 3
+def test_memory_that_torch_holds_in_reserve_is_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 GiB that nobody has, and 2 of the 5 GiB that torch holds."""
+    monkeypatch.setattr(torch.cuda, "memory_reserved", lambda device: 5 * 2**30)
+    monkeypatch.setattr(torch.cuda, "memory_allocated", lambda device: 3 * 2**30)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (2**30, 24 * 2**30))
+    assert free_memory_gib(torch.device("cuda", 0)) == 3
+
+
+@pytest.mark.parametrize(
+    ("sizes", "weights"),
+    [((24.0, 24.0), "medsam"), ((14.7,), "medsam"), ((24.0, 11.0), "litemedsam")],
+)
+def test_the_smallest_gpu_decides_so_that_all_processes_agree(
+    monkeypatch: pytest.MonkeyPatch, sizes: tuple[float, ...], weights: str
+) -> None:
+    """14.7 GiB is what torch shows of a T4, which is sold with 16 GB."""
+    shown = [SimpleNamespace(total_memory=int(size * 2**30)) for size in sizes]
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: len(sizes))
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: shown[index])
+    chosen = defaults_for(torch.device("cuda"), size=None, labeled=20)
+    assert chosen["medsam"]["weights"] == weights
 
 
 def test_a_gpu_is_recorded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -18,6 +18,8 @@ from synfoc.errors import UserError
 Precision = Literal["fp32", "bf16", "fp16"]
 _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # malloc.h
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+LARGE_GPU_GIB = 14
+"""What is left to torch of a GPU that is sold with 16 GB."""
 FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
@@ -146,21 +148,16 @@ def peak_memory_gib(device: torch.device) -> float:
 def free_memory_gib(device: torch.device) -> float:
     """Memory that can still be had, in GiB."""
     if device.type == "cuda":
-        if device.index is None:
-            device = torch.device("cuda", _local_rank() % torch.cuda.device_count())
         # What torch holds in reserve serves its next tensors.
         reserve = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + reserve) / 2**30
     return float(psutil.virtual_memory().available) / 2**30
 
 
-def _local_rank() -> int:
-    """Which of this machine's processes of a run this is, before Fabric is made.
-
-    Asking a GPU takes some of its memory, so that each process asks its own.
-    """
-    tasks = int(os.environ.get("SLURM_STEP_NUM_TASKS", "1"))
-    return int(os.environ.get("SLURM_LOCALID" if tasks > 1 else "LOCAL_RANK", "0"))
+def smallest_gpu_gib() -> float:
+    """Memory of the smallest GPU here, in GiB; each process of a run finds the same."""
+    gpus = map(torch.cuda.get_device_properties, range(torch.cuda.device_count()))
+    return float(min(gpu.total_memory for gpu in gpus)) / 2**30
 
 
 def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dict[str, Any]:
@@ -175,7 +172,7 @@ def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dic
         Nested settings for `synfoc.config.parse_config`.
     """
     gpu = device.type == "cuda"
-    large = gpu and free_memory_gib(device) >= 16
+    large = gpu and smallest_gpu_gib() >= LARGE_GPU_GIB
     side = size or (256 if gpu else 128)
     batch = 4 if gpu and labeled >= 8 else 2
     medsam: dict[str, Any] = {"weights": "litemedsam", "side": side}
