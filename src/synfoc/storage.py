@@ -222,7 +222,7 @@ def told(path: Path) -> Iterator[None]:
                 f"no space left for {path}",
                 found=str(error),
                 expected="room on the disk; the old file is untouched",
-                fix="free some space, then go on: synfoc train --resume",
+                fix="free some space, then the same command again (a run goes on with --resume)",
             ) from error
         if number in REFUSED:
             raise UserError(
