@@ -25,9 +25,8 @@ def case(
 ) -> Case:
     domain = name.split("/")[0] if "/" in name else None
     file = ROOT / f"{name}.png"
-    return Case(
-        name, file, ROOT / "mask" / f"{name}.png" if label else None, domain, patient, split
-    )
+    labels = (ROOT / "mask" / f"{name}.png",) if label else ()
+    return Case(name, file, labels, domain, patient, split)
 
 
 def table(*cases: Case, root: Path = ROOT) -> CaseTable:
@@ -56,7 +55,7 @@ def test_the_first_images_of_a_domain_are_labeled_and_the_rest_lose_their_labels
     made = split(GIVEN, labeled=Labeled(domain="a", count=2))
     assert ids(made.labeled) == ["a/0", "a/1"]
     assert ids(made.unlabeled) == ["a/2", "a/3", "b/0", "b/1", "b/n"]
-    assert all(one.label is None for one in made.unlabeled)
+    assert all(one.labels == () for one in made.unlabeled)
     assert ids(made.test) == ["a/t", "a/u", "b/t"], "one without a label can still be estimated"
     assert made.monitor == ()
 
@@ -65,7 +64,7 @@ def test_monitor_keeps_labels_apart_only_when_asked() -> None:
     made = split(GIVEN, labeled=Labeled(domain="a", count=2), monitor=True)
     assert ids(made.monitor) == ["a/2", "a/3", "b/0", "b/1"]
     assert all(one.labels for one in made.monitor)
-    assert all(one.label is None for one in made.unlabeled)
+    assert all(one.labels == () for one in made.unlabeled)
 
 
 def test_with_nothing_said_every_label_counts() -> None:
@@ -224,7 +223,7 @@ def written(root: Path) -> tuple[Split, CaseTable]:
         for file in (image, label):
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_bytes(b"%d" % k)
-        labels = (label, image) if k == 1 else label
+        labels = (label, image) if k == 1 else (label,)
         cases.append(Case(f"{k}", image, labels, "a", f"p{k}", spacing=(0.0, 0.5, 0.5)))
     files = CaseTable(root, tuple(cases), ("x",), False, Decode())
     data = Data(path=root, labeled=Labeled(count=2), monitor=True, test_fraction=0.25, split_seed=1)
@@ -292,7 +291,7 @@ def test_other_images_of_a_labeled_patient_are_left_out(tmp_path: Path) -> None:
             path.write_bytes(bytes([number]) * 9)
         one = case(name, patient=patient, split="train")
         image, mask = tmp_path / f"{name}.png", tmp_path / "mask" / f"{name}.png"
-        cases.append(replace(one, image=image, label=mask))
+        cases.append(replace(one, image=image, labels=(mask,)))
     files = table(*cases, root=tmp_path)
     made = split(files, labeled=Labeled(domain="a", count=1))
     save_split(tmp_path / "split.json", made, files)
@@ -306,7 +305,7 @@ def stored(root: Path, name: str, content: bytes, patient: str | None) -> Case:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)
     one = case(name, patient=patient, split="train")
-    return replace(one, image=root / f"{name}.png", label=root / "mask" / f"{name}.png")
+    return replace(one, image=root / f"{name}.png", labels=(root / "mask" / f"{name}.png",))
 
 
 def run_of(root: Path, **contents: bytes) -> Path:

@@ -160,7 +160,7 @@ def test_every_slice_of_a_volume_is_seen_once_per_round(tmp_path: Path) -> None:
     np.save(folder / "volume.npy", np.zeros((4, 9, 9), np.uint8))
     for i in range(2):
         Image.fromarray(np.zeros((9, 9), np.uint8)).save(folder / f"p{i}.png")
-    items = module.Items([Case(f.stem, f, None) for f in sorted(folder.iterdir())], 0)
+    items = module.Items([Case(f.stem, f) for f in sorted(folder.iterdir())], 0)
     seen = Counter(items[i][0].id for i in range(len(items)))
     assert seen == {"p0": 1, "p1": 1, "volume": 4}
     assert [items[i][1] for i in range(len(items))] == [0, 0, 0, 1, 2, 3]

@@ -370,7 +370,7 @@ def test_other_data_of_class_indices_are_not_taken_for_published_ones(
 
 
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
+    bare = tuple(replace(case, labels=()) for case in load_split(RunFolder(run).split).test)
     monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), bare))
     with pytest.raises(UserError, match="no test case has a label"):
         evaluate(run)
@@ -414,7 +414,7 @@ def test_images_without_any_label_are_still_estimated(
     run: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calibrated(run)
-    bare = tuple(replace(case, label=None) for case in load_split(RunFolder(run).split).test)
+    bare = tuple(replace(case, labels=()) for case in load_split(RunFolder(run).split).test)
     monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), bare))
     found = evaluate(run)
     assert found["branches"] == {} and found["cases"] == 0

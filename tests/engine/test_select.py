@@ -165,7 +165,7 @@ def table(tmp_path: Path) -> CaseTable:
 
 def load(table: CaseTable, monitor: Sequence[Case] = ()) -> Probe:
     """Three of five images, without their labels but for those of `monitor`."""
-    bare = [replace(case, label=None) for case in table.cases]
+    bare = [replace(case, labels=()) for case in table.cases]
     return load_probe(table, table.cases, bare, monitor, count=3, side=4, channels=1, slice_axis=0)
 
 

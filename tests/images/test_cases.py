@@ -51,8 +51,8 @@ def test_domains_splits_images_and_labels_of_folders(tmp_path: Path) -> None:
     assert ids(table)[:4] == ["a/train/1", "a/train/2", "a/test/1", "a/test/2"]
     first, second = table.cases[:2]
     assert (first.domain, first.split) == ("a", "train")
-    assert first.label == tmp_path / "a/train/mask/1.png"
-    assert second.label is None
+    assert first.labels == (tmp_path / "a/train/mask/1.png",)
+    assert second.labels == ()
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def test_other_spellings_of_the_layout(tmp_path: Path, image: str, label: str, n
     picture(tmp_path / label)
     (case,) = load(tmp_path).cases
     assert case.id == name
-    assert (case.image, case.label) == (tmp_path / image, tmp_path / label)
+    assert (case.image, case.labels) == (tmp_path / image, (tmp_path / label,))
 
 
 def test_a_flat_folder_is_all_unlabeled(tmp_path: Path) -> None:
@@ -96,9 +96,9 @@ def test_nnunets_raw_folders(tmp_path: Path) -> None:
     picture(tmp_path / "a" / "labelsTs" / "x_1.png")
     cases = {case.id: case for case in load(tmp_path).cases}
     assert list(cases) == ["a/train/x_1", "a/test/x_1", "b/x_1", "imagesTs/b/x_1"]
-    assert cases["a/test/x_1"].label == tmp_path / "a/labelsTs/x_1.png"
-    assert cases["b/x_1"].label == tmp_path / "b/labelsTr/x_1.png"
-    assert cases["imagesTs/b/x_1"].label is None
+    assert cases["a/test/x_1"].labels == (tmp_path / "a/labelsTs/x_1.png",)
+    assert cases["b/x_1"].labels == (tmp_path / "b/labelsTr/x_1.png",)
+    assert cases["imagesTs/b/x_1"].labels == ()
 
 
 def test_nnunets_second_channel_is_told(tmp_path: Path) -> None:
@@ -114,7 +114,7 @@ def test_other_folders_beside_image_are_left_alone(tmp_path: Path) -> None:
     picture(tmp_path / "a/val/image/1.png")
     table = load(tmp_path)
     assert ids(table) == ["a/train/1"]
-    assert table.cases[0].label is None
+    assert table.cases[0].labels == ()
     assert any("val is not read" in notice for notice in table.notices)
 
 
@@ -180,8 +180,8 @@ def test_a_label_that_only_lies_beside_its_image_is_paired_and_told(tmp_path: Pa
         picture(tmp_path / patient / "Seg.png")
     table = load(tmp_path)
     assert ids(table) == ["sub-01/T1", "sub-02/T1"]
-    assert [case.label for case in table.cases] == [
-        tmp_path / patient / "Seg.png" for patient in ("sub-01", "sub-02")
+    assert [case.labels for case in table.cases] == [
+        (tmp_path / patient / "Seg.png",) for patient in ("sub-01", "sub-02")
     ]
     told = f"the label of the one image beside them: 2, e.g. {tmp_path / 'sub-01/Seg.png'}"
     assert any(told in notice for notice in table.notices)
@@ -291,7 +291,7 @@ def test_a_csv_as_a_spreadsheet_saves_it(tmp_path: Path) -> None:
     assert (third.domain, third.split, third.patient) == (None, "test", None)
     assert first.labels == (tmp_path / "m/1.png", tmp_path / "m/1b.png")
     assert (first.patient, first.spacing) == ("p 1", (0.0, 0.5, 0.4))
-    assert second.label is None
+    assert second.labels == ()
     assert load_image(first).spacing == (0.0, 0.5, 0.4)
     assert load_label(first, table).spacing == (0.0, 0.5, 0.4)
 
@@ -307,7 +307,7 @@ def test_accents_may_be_one_character_or_two(tmp_path: Path) -> None:
     for table in (load(tmp_path), load(tmp_path / "list.csv")):
         (case,) = table.cases
         assert case.image == tmp_path / two / "image" / f"{two}.png"
-        assert case.label == tmp_path / two / "mask" / f"{one}.png"
+        assert case.labels == (tmp_path / two / "mask" / f"{one}.png",)
 
 
 def test_quotation_marks_that_do_not_end_are_told(tmp_path: Path) -> None:

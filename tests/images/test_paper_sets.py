@@ -125,7 +125,7 @@ def test_the_oddity_of_i2cvb_is_a_notice(published: Path) -> None:
     table = load_cases(Data(path=published / "ProstateSlice"))
     (notice,) = [notice for notice in table.notices if "without an image" in notice]
     assert "00_00.png" in notice
-    assert next(c for c in table.cases if c.id == "I2CVB/train/00_01").label is None
+    assert next(c for c in table.cases if c.id == "I2CVB/train/00_01").labels == ()
 
 
 def test_the_second_lesion_of_benign_4_is_merged(published: Path) -> None:
@@ -133,7 +133,9 @@ def test_the_second_lesion_of_benign_4_is_merged(published: Path) -> None:
     table = load_cases(Data(path=published / "Dataset_BUSI_with_GT"))
     case = next(c for c in table.cases if c.id.endswith("benign (4)"))
     assert [path.name for path in case.labels] == ["benign (4)_mask.png", "benign (4)_mask_1.png"]
-    each = [load_label(type(case)(case.id, case.image, path), table).pixels for path in case.labels]
+    each = [
+        load_label(type(case)(case.id, case.image, (path,)), table).pixels for path in case.labels
+    ]
     merged = load_label(case, table).pixels
     assert merged.sum() == (each[0] | each[1]).sum() > each[0].sum()
 
@@ -166,5 +168,5 @@ def test_only_codes_that_leave_the_border_bright_are_the_published_ones(
     codes = np.full((4, 4), border, np.uint8)
     codes[1:3, 1:3] = middle
     Image.fromarray(codes).save(tmp_path / "m.png")
-    case = Case("x", tmp_path / "x.png", tmp_path / "m.png")
+    case = Case("x", tmp_path / "x.png", (tmp_path / "m.png",))
     assert published_codes([case], PROSTATE) is published

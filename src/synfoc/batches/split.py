@@ -33,7 +33,7 @@ class Split:
 
     labeled: tuple[Case, ...]
     unlabeled: tuple[Case, ...]
-    """Each with `label=None`."""
+    """Each with `labels=()`."""
     test: tuple[Case, ...]
     """Never seen in training; one without a label can be estimated, not scored."""
     monitor: tuple[Case, ...] = ()
@@ -62,7 +62,7 @@ def make_split(table: CaseTable, data: Data) -> Split:
     rest = [case for case in training if case.id not in chosen]
     return Split(
         labeled=tuple(labeled),
-        unlabeled=tuple(replace(case, label=None) for case in rest),
+        unlabeled=tuple(replace(case, labels=()) for case in rest),
         test=tuple(test),
         monitor=tuple(case for case in rest if case.labels) if data.monitor else (),
     )
@@ -294,11 +294,10 @@ def _to_json(case: Case, root: Path) -> dict[str, Any]:
 
 
 def _from_json(entry: dict[str, Any], root: Path) -> Case:
-    labels = tuple(root / path for path in entry["label"])
     return Case(
         id=entry["id"],
         image=root / entry["image"],
-        label=labels if len(labels) > 1 else labels[0] if labels else None,
+        labels=tuple(root / path for path in entry["label"]),
         domain=entry["domain"],
         patient=entry["patient"],
         split=entry["split"],

@@ -155,7 +155,6 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
         raise _refused(path, f"line {number} without an image", "fill in the cell or delete it")
     names = (name.strip() for name in row.get("label", "").split("|"))
     labels = tuple(path.parent / name for name in names if name)
-    label = labels if len(labels) > 1 else labels[0] if labels else None
     image = path.parent / row["image"]
     if _plain(image) in map(_plain, labels):
         found = f"line {number} with the image as its own label: {row['image']}"
@@ -163,7 +162,7 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
     return Case(
         id=_id(image, path.parent),
         image=image,
-        label=label,
+        labels=labels,
         domain=row.get("domain") or None,
         patient=row["patient"] or None if "patient" in row else guess_patient(stem(image)),
         split=_split(path, number, row.get("split", "")),
@@ -256,12 +255,10 @@ def _as_on_disk(cases: list[Case]) -> list[Case]:
         folder, by_name = folders[path.parent]
         return folder / by_name.get(path.name, by_name.get(composed(path.name), path.name))
 
-    def label(case: Case) -> Path | tuple[Path, ...] | None:
-        if isinstance(case.label, tuple):
-            return tuple(map(stored, case.label))
-        return case.label and stored(case.label)
-
-    return [replace(case, image=stored(case.image), label=label(case)) for case in cases]
+    return [
+        replace(case, image=stored(case.image), labels=tuple(map(stored, case.labels)))
+        for case in cases
+    ]
 
 
 def _refused(path: Path, found: str, fix: str) -> UserError:

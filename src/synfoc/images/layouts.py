@@ -49,26 +49,19 @@ PATIENT = re.compile(r"(patient|subject|subj|sub|pat)[-_ ]?\d+", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Case:
-    """One image file, with its label file where it has one."""
+    """One image file, with its label files where it has any."""
 
     id: str
     """Unique in the set, path-like: "ACDC/train/patient003_f15_s02"."""
     image: Path
-    label: Path | tuple[Path, ...] | None = None
-    """Several files are merged by the largest class index (BUSI's extra lesions)."""
+    labels: tuple[Path, ...] = ()
+    """None, one, or several that are merged by the largest class index (BUSI's extra lesions)."""
     domain: str | None = None
     patient: str | None = None
     """Unique within the domain only: two hospitals may both have a patient 1."""
     split: Side | None = None
     spacing: tuple[float, float, float] | None = None
     """mm between slices, rows, columns, where a CSV states it; it goes before the file's own."""
-
-    @property
-    def labels(self) -> tuple[Path, ...]:
-        """The label files: none, one or several."""
-        if self.label is None:
-            return ()
-        return self.label if isinstance(self.label, tuple) else (self.label,)
 
     @property
     def group(self) -> tuple[str | None, str]:
@@ -348,9 +341,8 @@ def labels_among(named: Mapping[str, Path]) -> tuple[dict[str, list[Path]], list
 def _case(
     name: str, path: Path, labels: list[Path], domain: str | None, split: Side | None
 ) -> Case:
-    label = tuple(labels) if len(labels) > 1 else labels[0] if labels else None
     parts = [part for part in (domain, split, name) if part]
-    return Case("/".join(parts), path, label, domain, guess_patient(name), split)
+    return Case("/".join(parts), path, tuple(labels), domain, guess_patient(name), split)
 
 
 def _by_stem(paths: tuple[Path, ...]) -> dict[str, Path]:

@@ -32,7 +32,7 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
             for number, case in enumerate(cases):
                 side: Side = "train" if number < cut else "test"
                 found.cases.append(
-                    Case(f"{domain}/{side}/{stem(case.image)}", case.image, case.label, domain,
+                    Case(f"{domain}/{side}/{stem(case.image)}", case.image, case.labels, domain,
                          split=side)
                 )  # fmt: skip
         else:
@@ -93,4 +93,4 @@ def _with_paper_patient(case: Case, known: PaperSet) -> Case:
         patient = f"{case.split} {name.split('_')[0]}"
     if known.name == "mnms" and re.fullmatch(r"\d{6}", name):
         patient = name[:3]
-    return Case(case.id, case.image, case.label, case.domain, patient, case.split)
+    return Case(case.id, case.image, case.labels, case.domain, patient, case.split)
