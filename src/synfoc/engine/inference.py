@@ -1,8 +1,9 @@
 """Networks of a run -> label maps: which forwards are needed, in batches of slices, at any size.
 
-An answer is a branch (unet, medsam, or fused: both, weighted image by image as in training) and a
-role (student or teacher). Networks answer at their own sides; probabilities are resized, then the
-most probable class is taken. How far two answers agree tells how far an image can be trusted.
+An answer is a branch (unet, medsam, or fused: both, weighted image by image by Eq. 4-6, whatever
+`method.fusion` was) and a role (student or teacher). Networks answer at their own sides;
+probabilities are resized, then the most probable class is taken. How far two answers agree tells
+how far an image can be trusted.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from synfoc.batches.resize import (
 from synfoc.engine.evidence import tally
 from synfoc.engine.machine import DTYPES
 from synfoc.errors import UserError
-from synfoc.methods.confidence import dice_agreement, unet_share
-from synfoc.methods.mixing import most_probable, nearest
+from synfoc.methods.confidence import confidences, dice_agreement, unet_share
+from synfoc.methods.mixing import most_probable
 from synfoc.methods.synfoc import fuse
 from synfoc.models.folding import for_inference
 
@@ -272,13 +273,11 @@ class Segmenter:
         return logits.float().softmax(1)  # type: ignore[no-any-return]
 
     def _alpha(self, P: dict[Answer, Tensor]) -> Tensor:
-        """The U-Net's share per image, as in training [Eq. 4-6]."""
+        """The U-Net's share per image by Eq. 4-6, whatever `method.fusion` was."""
         Q_UT, Q_UT_hat = most_probable(P["unet", "student"]), most_probable(P["unet", "teacher"])
         Q_MS_hat = most_probable(P["medsam", "teacher"])
-        phi_self = dice_agreement(Q_UT, Q_UT_hat, self.classes, nested=self.nested)
-        Q_UT_L = nearest(Q_UT_hat, Q_MS_hat.shape[-1])
-        phi_mut = dice_agreement(Q_UT_L, Q_MS_hat, self.classes, nested=self.nested)
-        return unet_share("smc", phi_self, phi_mut)
+        found = confidences(Q_UT, Q_UT_hat, Q_MS_hat, self.classes, nested=self.nested)
+        return unet_share("smc", *found)
 
     def _finish(self, draft: _Draft) -> Segmentation:
         each: NDArray[np.float32] | None = None

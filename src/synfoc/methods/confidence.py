@@ -8,6 +8,8 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from synfoc.methods.mixing import nearest
+
 Fusion: TypeAlias = Literal["smc", "constant", "linear", "self", "mutual", "cps"]
 
 
@@ -25,6 +27,31 @@ def parts(
     c = torch.arange(1, classes + 1, device=Q.device).view(1, -1, 1, 1)
     Q = Q[:, None]
     return ((Q > 0) & (c >= Q)) if nested else (c == Q)
+
+
+def confidences(
+    Q_UT: Int[Tensor, "B p p"],
+    Q_UT_hat: Int[Tensor, "B p p"],
+    Q_MS_hat: Int[Tensor, "B l l"],
+    classes: int,
+    *,
+    nested: bool = False,
+) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
+    """How steady the U-Net is, phi_self [Eq. 4], and how alike both teachers are, phi_mut [Eq. 5].
+
+    Args:
+        Q_UT: class indices 0..C of the U-Net student on the weak view, at P.
+        Q_UT_hat: those of its teacher.
+        Q_MS_hat: those of MedSAM's teacher, at L, where the teachers are compared.
+        classes: C.
+        nested: see `parts`.
+
+    Returns:
+        Two numbers in [0, 1] per image.
+    """
+    phi_self = dice_agreement(Q_UT, Q_UT_hat, classes, nested=nested)
+    Q_UT_hat_L = nearest(Q_UT_hat, Q_MS_hat.shape[-1])
+    return phi_self, dice_agreement(Q_UT_hat_L, Q_MS_hat, classes, nested=nested)
 
 
 def dice_agreement(

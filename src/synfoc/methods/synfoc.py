@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.confidence import Fusion, dice_agreement, unet_share
+from synfoc.methods.confidence import Fusion, confidences, unet_share
 from synfoc.methods.losses import ce_dice, consensus_loss, divergence_loss
 from synfoc.methods.mixing import bilinear, most_probable, nearest, paste
 from synfoc.methods.models import Models, Release, Step, keep
@@ -73,8 +73,7 @@ def synfoc_step(
             most_probable(P_w_MS_hat),
         )
         C = P_w_UT_hat.shape[1] - 1
-        phi_self = dice_agreement(Q_w_UT, Q_w_UT_hat, C, nested=nested)  # Eq. 4
-        phi_mut = dice_agreement(nearest(Q_w_UT_hat, side_L), Q_w_MS_hat, C, nested=nested)  # Eq. 5
+        phi_self, phi_mut = confidences(Q_w_UT, Q_w_UT_hat, Q_w_MS_hat, C, nested=nested)  # Eq. 4-5
         if fusion == "cps":  # each teacher labels for the other student
             weight = torch.full_like(phi_self, torch.nan)
             P_EN_P, P_EN_L = bilinear(P_w_MS_hat, side_P), bilinear(P_w_UT_hat, side_L)
