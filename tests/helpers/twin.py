@@ -86,13 +86,15 @@ def agreement(a: Map, b: Map, classes: int, nested: bool) -> float:
     return sum(scores) / len(scores)
 
 
-def unet_weight(fusion: str, selves: float, mutual: float, alpha: float, progress: float) -> float:
+def unet_weight(
+    fusion: str, selves: float, mutual: float, constant: float, progress: float
+) -> float:
     return {
         "smc": selves * mutual,
         "self": selves,
         "mutual": mutual,
-        "constant": alpha,
-        "linear": alpha * progress,
+        "constant": constant,
+        "linear": constant * progress,
     }[fusion]
 
 
@@ -172,7 +174,7 @@ def twin_step(
     tau: float = 0.95,
     nested: bool = False,
     fusion: str = "smc",
-    alpha: float = 0.5,
+    constant: float = 0.5,
     progress: float = 1.0,
     consistency: str = "cdcr",
 ) -> dict[str, float]:
@@ -200,7 +202,7 @@ def twin_step(
             p_P = p_s_P
             p_L = np.stack([by_bilinear(p_u[k], L) for k in range(K)])
         else:
-            a = unet_weight(fusion, selves[n], mutuals[n], alpha, progress)
+            a = unet_weight(fusion, selves[n], mutuals[n], constant, progress)
             weights.append(a)
             p_P = (1 - a) * p_s_P + a * p_u
             p_L = np.stack([by_bilinear(p_P[k], L) for k in range(K)])

@@ -45,8 +45,8 @@ def test_the_paper_s_step_equals_its_twin(
 
 @pytest.mark.parametrize("fusion", ["constant", "linear", "self", "mutual", "cps"])
 def test_other_fusions_equal_their_twin(fusion: str) -> None:
-    assert_twins(11, 3, OTHER, fusion=fusion, alpha=0.7, progress=0.4)
-    assert_twins(12, 4, SAME, fusion=fusion, alpha=0.2, progress=0.9)
+    assert_twins(11, 3, OTHER, fusion=fusion, constant=0.7, progress=0.4)
+    assert_twins(12, 4, SAME, fusion=fusion, constant=0.2, progress=0.9)
 
 
 @pytest.mark.parametrize("consistency", ["mse", "none"])
@@ -120,12 +120,12 @@ def test_one_branch_alone_is_the_step_that_believes_only_its_teacher() -> None:
     """alpha 1 is the U-Net's own teacher; alpha 0 MedSAM's, where both work at one side."""
     nets, batch = make_case(51, 3, SAME)
     f, b = Models(**nets), tensors(batch)
-    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", alpha=1.0))
+    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", constant=1.0))
     alone = numbers(single_step(Models(UT=f.UT, UT_hat=f.UT_hat), b, lam=0.3))
     assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
     assert alone["loss"] == pytest.approx(alone["L_x_UT"] + 0.3 * alone["L_u_UT"])
 
-    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", alpha=0.0))
+    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", constant=0.0))
     alone = numbers(single_step(Models(MS=f.MS, MS_hat=f.MS_hat), b, lam=0.3))
     assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
     assert alone["loss"] == pytest.approx(alone["L_x_MS"] + 0.3 * alone["L_u_MS"])

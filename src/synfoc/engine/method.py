@@ -54,7 +54,7 @@ def _synfoc(config: Config, f: Models, b: Batch, k: int, release: Release) -> St
         tau=m.tau,
         nested=config.data.nested,
         fusion=m.fusion,
-        alpha=m.alpha,
+        constant=m.alpha,
         progress=k / config.train.steps,
         consistency=m.consistency,
         release=release,

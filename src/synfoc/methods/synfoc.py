@@ -40,7 +40,7 @@ def synfoc_step(
     tau: float = 0.95,
     nested: bool = False,
     fusion: Fusion = "smc",
-    alpha: float = 0.5,
+    constant: float = 0.5,
     progress: float = 1.0,
     consistency: Consistency = "cdcr",
     release: Release = keep,
@@ -54,7 +54,7 @@ def synfoc_step(
         tau: a fused probability above it is trusted.
         nested: classes lie inside each other (see `confidence.parts`).
         fusion: how the teachers' labels are joined; smc is the paper's.
-        alpha: weight for the fusions that have a fixed one.
+        constant: alpha of `fusion: constant`, and the end of `linear`.
         progress: share of the run that is done, for `fusion: linear`.
         consistency: cdcr is the paper's Eq. 8-10; mse ties all pixels; none drops the term.
         release: is given the U-Net's labeled loss as soon as it is there.
@@ -75,11 +75,11 @@ def synfoc_step(
         C = P_w_UT_hat.shape[1] - 1
         phi_self, phi_mut = confidences(Q_w_UT, Q_w_UT_hat, Q_w_MS_hat, C, nested=nested)  # Eq. 4-5
         if fusion == "cps":  # each teacher labels for the other student
-            weight = torch.full_like(phi_self, torch.nan)
+            alpha = torch.full_like(phi_self, torch.nan)
             P_EN_P, P_EN_L = bilinear(P_w_MS_hat, side_P), bilinear(P_w_UT_hat, side_L)
         else:
-            weight = unet_share(fusion, phi_self, phi_mut, constant=alpha, progress=progress)
-            P_EN_P = fuse(P_w_MS_hat, P_w_UT_hat, weight)  # Eq. 3
+            alpha = unet_share(fusion, phi_self, phi_mut, constant=constant, progress=progress)
+            P_EN_P = fuse(P_w_MS_hat, P_w_UT_hat, alpha)  # Eq. 3
             P_EN_L = bilinear(P_EN_P, side_L)
         largest_P, Q_EN_P = P_EN_P.max(1)
         largest_L, Q_EN_L = P_EN_L.max(1)
@@ -110,7 +110,7 @@ def synfoc_step(
         L_u_MS=L_u_MS,
         L_c=L_c,
         L_d=L_d,
-        alpha=weight.mean(),
+        alpha=alpha.mean(),
         phi_self=phi_self.mean(),
         phi_mut=phi_mut.mean(),
         trusted=W_P.float().mean(),
