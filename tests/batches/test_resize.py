@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.nn import functional
 
-from synfoc.batches.resize import nearest, resize_images, resize_labels, to_gray
+from synfoc.batches.resize import center_indices, resize_images, resize_labels, to_gray
 
 
 def test_a_fine_checkerboard_shrinks_to_gray() -> None:
@@ -29,9 +29,9 @@ def test_nearest_by_hand() -> None:
 
     2 of 3 pixels: centres at .75 and 2.25 lie in pixels 0 and 2. 4 of 2: each pixel twice.
     """
-    assert nearest(8, 4).tolist() == [1, 3, 5, 7]
-    assert nearest(3, 2).tolist() == [0, 2]
-    assert nearest(2, 4).tolist() == [0, 0, 1, 1]
+    assert center_indices(8, 4).tolist() == [1, 3, 5, 7]
+    assert center_indices(3, 2).tolist() == [0, 2]
+    assert center_indices(2, 4).tolist() == [0, 0, 1, 1]
 
 
 @pytest.mark.parametrize("length", [17, 96, 384, 512])
@@ -40,7 +40,7 @@ def test_nearest_is_what_torch_calls_exact(length: int, side: int) -> None:
     """Reference: interpolate(mode="nearest-exact")."""
     row = torch.arange(length).float().view(1, 1, length)
     expected = functional.interpolate(row, size=side, mode="nearest-exact").flatten()
-    assert nearest(length, side).tolist() == expected.long().tolist()
+    assert center_indices(length, side).tolist() == expected.long().tolist()
 
 
 def test_labels_keep_their_classes_and_squash_to_a_square() -> None:

@@ -17,7 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from synfoc.batches.batch import to_device
-from synfoc.batches.resize import nearest, to_gray
+from synfoc.batches.resize import center_indices, to_gray
 from synfoc.config import Augment, Interval
 from synfoc.errors import UserError
 
@@ -145,7 +145,7 @@ def warp_labels(
         Class indices as int64, ready for a cross entropy.
     """
     if side != grids.shape[-1]:
-        index = nearest(grids.shape[-1], side, grids.device)
+        index = center_indices(grids.shape[-1], side, grids.device)
         grids = grids[:, :, index[:, None], index]
     places = grids.permute(0, 2, 3, 1)
     sampled = functional.grid_sample(

@@ -48,7 +48,7 @@ def resize_images(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, 
     return functional.interpolate(images, size=(side, side), mode="bilinear", antialias=True)
 
 
-def nearest(length: int, side: int, device: torch.device | None = None) -> Tensor:
+def center_indices(length: int, side: int, device: torch.device | None = None) -> Tensor:
     """Index of the pixel of a row of `length` that lies under each pixel centre of a row of `side`.
 
     Of two equally near pixels the later one. Both rows cover the same ground.
@@ -62,7 +62,7 @@ def resize_labels(labels: Shaped[Tensor, "*n h w"], side: int) -> Shaped[Tensor,
     h, w = labels.shape[-2:]
     if (h, w) == (side, side):
         return labels
-    rows, columns = nearest(h, side, labels.device), nearest(w, side, labels.device)
+    rows, columns = (center_indices(length, side, labels.device) for length in (h, w))
     return labels.index_select(-2, rows).index_select(-1, columns)
 
 
