@@ -121,7 +121,7 @@ def asd(prediction: Mask, label: Mask, spacing: Spacing = None) -> float:
     Arguments and errors as in `surface_distances`. Source: the symmetric average surface distance
     of MONAI; MedPy's assd is the mean of the two directions' means.
     """
-    return float(np.concatenate(surface_distances(prediction, label, spacing)).mean())
+    return _asd(*surface_distances(prediction, label, spacing))
 
 
 def asd_one_sided(prediction: Mask, label: Mask, spacing: Spacing = None) -> float:
@@ -129,7 +129,7 @@ def asd_one_sided(prediction: Mask, label: Mask, spacing: Spacing = None) -> flo
 
     Arguments and errors as in `surface_distances`. Source: MedPy's asd, which the paper reports.
     """
-    return float(surface_distances(prediction, label, spacing)[0].mean())
+    return _asd_one_sided(*surface_distances(prediction, label, spacing))
 
 
 def score(
@@ -147,8 +147,8 @@ def score(
     has_prediction, has_label = bool(prediction.any()), bool(label.any())
     if has_prediction and has_label:
         there, back = surface_distances(prediction, label, spacing)
-        mean = there.mean() if protocol == "paper" else np.concatenate([there, back]).mean()
-        return Scores(*overlap, _hd95(there, back), float(mean))
+        mean = _asd_one_sided if protocol == "paper" else _asd
+        return Scores(*overlap, _hd95(there, back), mean(there, back))
     if protocol == "paper":
         worst = PAPER_DISTANCE
     elif has_prediction or has_label:
@@ -205,6 +205,14 @@ def interval95(means: NDArray[np.float64]) -> tuple[float, float]:
 
 def _hd95(there: NDArray[np.float64], back: NDArray[np.float64]) -> float:
     return float(np.percentile(np.concatenate([there, back]), 95))
+
+
+def _asd(there: NDArray[np.float64], back: NDArray[np.float64]) -> float:
+    return float(np.concatenate([there, back]).mean())
+
+
+def _asd_one_sided(there: NDArray[np.float64], back: NDArray[np.float64]) -> float:
+    return float(there.mean())
 
 
 def _distances(surface: Mask, other: Mask, spacing: Spacing) -> NDArray[np.float64]:
