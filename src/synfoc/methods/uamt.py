@@ -32,7 +32,6 @@ def uamt_step(
     *,
     lam: float,
     draws: torch.Generator,
-    passes: int = PASSES,
     release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch.
@@ -44,7 +43,6 @@ def uamt_step(
         b: a batch with its unlabeled half; the strong view and the region are not used.
         lam: the ramp exp(-5 (1 - t/t_max)^2), of the weight and of the threshold.
         draws: noise of this step, on the CPU.
-        passes: T.
         release: is given the labeled loss as soon as it is there.
 
     Source: the paper's Sec. 2; noise, weights and ramps follow the authors' code.
@@ -52,7 +50,7 @@ def uamt_step(
     n = only_branch(f, b)
     with torch.no_grad():
         P_hat = n.f_hat(noisy(n.U_w, draws)).softmax(1)
-        u = uncertainty(n.f_hat, n.U_w, passes, draws)
+        u = uncertainty(n.f_hat, n.U_w, PASSES, draws)
         W = u < (0.75 + 0.25 * lam) * math.log(P_hat.shape[1])
     L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
     L_u = consistency(n.f(n.U_w).softmax(1), P_hat, W)
