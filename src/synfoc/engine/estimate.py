@@ -29,7 +29,7 @@ from torch import Tensor
 
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels
-from synfoc.engine.evidence import agreement, expected_dice
+from synfoc.engine.evidence import agreement, compared, expected_dice
 from synfoc.methods.confidence import dice_of_parts
 from synfoc.methods.mixing import most_probable
 
@@ -118,11 +118,10 @@ def fit(tallies: NDArray[np.float64], dice: NDArray[np.floating]) -> Calibration
     """Learn from evidence (n, C, 5) and the Dice that was found, (n, C)."""
     e, a = expected_dice(tallies), agreement(tallies)
     empty = np.isnan(e)
-    compared = bool(tallies[..., 4].any())
-    evidence = np.stack([np.ones_like(e), e, a if compared else np.zeros_like(a)], -1)[~empty]
+    evidence = np.stack([np.ones_like(e), e, a], -1)[~empty]
     # All parts without a mask: nothing but the two points is left.
     weight = np.sqrt(ANCHOR * max(1, len(evidence)))
-    anchors = weight * np.array([[1, 1, compared], [1, 0, 0]])
+    anchors = weight * np.array([[1, 1, compared(tallies)], [1, 0, 0]])
     line = lsq_linear(
         np.concatenate([evidence, anchors]),
         np.concatenate([dice[~empty], [weight, 0]]),

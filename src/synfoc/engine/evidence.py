@@ -66,6 +66,11 @@ def expected_dice(tallies: NDArray[np.float64]) -> NDArray[np.float64]:
     return np.where(mask > 0, 2 * inside / size, np.nan)
 
 
+def compared(tallies: NDArray[np.float64]) -> bool:
+    """Whether two networks are compared in (..., C, 5), and one of them drew anything."""
+    return bool(tallies[..., 4].any())
+
+
 def agreement(tallies: NDArray[np.float64]) -> NDArray[np.float64]:
     """Dice of the pair in every part, (..., C, 5) -> (..., C); 0 where both are empty."""
     shared, size = tallies[..., 3], tallies[..., 4]
