@@ -218,4 +218,4 @@ def _row(
 
 def _failure(path: Path, error: Exception) -> Prediction:
     told = f"{error.what}: found {error.found}" if isinstance(error, UserError) else str(error)
-    return Prediction(str(path), "", None, None, None, None, None, told)
+    return Prediction(image=str(path), note=told)

@@ -21,21 +21,21 @@ class Prediction:
     """One image's row of predictions.csv."""
 
     image: str
-    mask: str
+    mask: str = ""
     """Relative to the folder of masks; empty where the image could not be read."""
-    confidence: float | None
+    confidence: float | None = None
     """Agreement of the branches in [0, 1] (mean Dice over classes; a volume is one image); of
     student and teacher where there is one branch; the certainty where there is one network."""
-    certainty: float | None
+    certainty: float | None = None
     """Largest probability in [0, 1], mean over pixels. High where most is background."""
-    estimated_dice: float | None
+    estimated_dice: float | None = None
     """Dice in [0, 1] as estimated without a label (`estimate`); a volume is one image. None where
     the run was not calibrated, or another checkpoint than `best` answers."""
-    foreground: float | None
+    foreground: float | None = None
     """Share of the pixels that are not background."""
-    slice: int | None
+    slice: int | None = None
     """Slice of a volume on which the branches agree least."""
-    note: str
+    note: str = ""
     """Why to look at it: what could not be read, or an empty mask."""
 
     @property
