@@ -406,6 +406,7 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
 PRACTICAL = {
     ("data", "path"),
     ("data", "cache_gib"),
+    ("medsam", "recompute"),
     ("train", "device"),
     ("train", "keep"),
     ("train", "tensorboard"),
@@ -413,6 +414,26 @@ PRACTICAL = {
 """Settings that say how a machine does the work, not what is learned: a run, or a cell of a suite,
 may go on with others. `data.path` is one of them, since the stored hashes tell whether the data
 are the same."""
+
+
+class Difference(NamedTuple):
+    """A setting by which two runs would learn something else."""
+
+    key: str
+    """`section.key`."""
+    old: object
+    new: object
+
+
+def differences(old: Config, new: Config) -> list[Difference]:
+    """All settings that differ, those in `PRACTICAL` left out."""
+    before, now = old.model_dump(), new.model_dump()
+    return [
+        Difference(f"{section}.{key}", before[section][key], value)
+        for section, keys in now.items()
+        for key, value in keys.items()
+        if value != before[section][key] and (section, key) not in PRACTICAL
+    ]
 
 
 def parse_config(

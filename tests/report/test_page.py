@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from synfoc.config import parse_config
+from synfoc.config import load_config, parse_config
 from synfoc.errors import UserError
 from synfoc.report import view
 from synfoc.report.facts import repeat_html
@@ -160,7 +160,7 @@ def test_changes_are_none_for_the_papers_own_setting() -> None:
     tree = {
         "data": {"path": "x", "set": "prostate", "labeled": {"domain": "RUNMC", "count": 20}},
         "unet": {"side": 384},
-        "medsam": {"weights": "medsam", "side": 512},
+        "medsam": {"weights": "medsam", "side": 512, "tokens": "checkpoint"},
         "train": {"steps": 60_000, "rule": "paper"},
     }
     assert changes(parse_config(tree)) == []
@@ -169,6 +169,16 @@ def test_changes_are_none_for_the_papers_own_setting() -> None:
         ("method.tau", "0.9", "0.95"),
         ("train.steps", "30,000", "60,000"),
     ]
+
+
+@pytest.mark.parametrize("name", ["prostate", "fundus", "mnms", "busi"])
+def test_the_papers_configs_differ_from_it_by_the_rule_alone(name: str) -> None:
+    """And what is ours, or how a machine does the work, is told as such."""
+    path = Path(__file__).resolve().parents[2] / "configs" / f"{name}.yaml"
+    assert {c.key for c in changes(load_config(path))} == {"train.rule"}
+    ours = load_config(path, ("medsam.tokens=object", "medsam.recompute=true", "train.keep=3"))
+    assert {c.key: c.paper for c in changes(ours)}["medsam.tokens"] == "checkpoint"
+    assert {c.key for c in changes(ours)} == {"train.rule", "medsam.tokens"}
 
 
 def test_every_key_that_the_report_knows_is_one_of_the_config() -> None:

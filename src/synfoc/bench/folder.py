@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
 from synfoc.bench.suite import Cell, Protocol, Suite, cells_of, load_suite
-from synfoc.config import PRACTICAL, parse_config
+from synfoc.config import differences, parse_config
 from synfoc.errors import UserError
 from synfoc.runs import RunFolder
 from synfoc.storage import last_line, read_json, write_json, write_text
@@ -76,19 +76,17 @@ class CellFolder:
         """
         if not self.done.is_file():
             return
-        new = self.config.model_dump(mode="json")
+        new = self.config.model_dump()
         stored = read_json(self.done, "what a cell was run with")["settings"]
         both = {s: {k: v for k, v in stored[s].items() if k in new[s]} for s in new if s in stored}
-        old = parse_config(both, source=str(self.done)).model_dump(mode="json")
-        for section, keys in new.items():
-            for key, value in keys.items():
-                if (section, key) not in PRACTICAL and old[section][key] != value:
-                    raise UserError(
-                        f"cell {self.name} was run with other settings",
-                        found=f"{section}.{key} = {value} in the suite",
-                        expected=f"{section}.{key} = {old[section][key]}, as it was run",
-                        fix=f"choose another --out, or delete {self.run.path}",
-                    )
+        if changed := differences(parse_config(both, source=str(self.done)), self.config):
+            key, before, now = changed[0]
+            raise UserError(
+                f"cell {self.name} was run with other settings",
+                found=f"{key} = {now} in the suite",
+                expected=f"{key} = {before}, as it was run",
+                fix=f"choose another --out, or delete {self.run.path}",
+            )
 
 
 class SuiteFolder:

@@ -9,13 +9,15 @@ from pathlib import Path
 import numpy as np
 
 from synfoc.batches.split import Split, load_split, make_split
-from synfoc.config import PRACTICAL, Config, load_config
+from synfoc.config import Config, differences, load_config
 from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
 from synfoc.runs import RunFolder
 
+RESOLVED = ("set", "classes", "nested", "channels")
+"""What the data decide of section `data` where the user left it open."""
 FEW = 50
 """So many labels are read before the first step, to see which classes they show."""
 
@@ -50,14 +52,14 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     _check_watched(config, split)
     supervised = config.method.name == "supervised" or not split.unlabeled
     paper = table.paper
-    data = {
-        "path": config.data.path.absolute(),
-        "set": paper.name if paper else None,
-        "classes": table.classes,
-        "nested": table.nested,
-        "channels": config.data.channels or (paper.channels if paper else _channels(split)),
-    }
-    resolved = config.with_settings(data=data)
+    found = (
+        paper.name if paper else None,
+        table.classes,
+        table.nested,
+        config.data.channels or (paper.channels if paper else _channels(split)),
+    )
+    data = dict(zip(RESOLVED, found, strict=True))
+    resolved = config.with_settings(data={"path": config.data.path.absolute(), **data})
     if supervised:
         resolved = resolved.with_settings(method={"name": "supervised"})
     notices = [*table.notices]
@@ -120,11 +122,12 @@ def _channels(split: Split) -> int:
 
 
 def stored_config(folder: RunFolder, config: Config | None) -> Config:
-    """The config that a run was begun with.
+    """The config that a run goes on with.
 
     Args:
         folder: a run.
-        config: None, or what the user gives again; it must say the same.
+        config: None, or what the user gives again; only settings in `PRACTICAL` may be others, and
+            are then those that count.
 
     Raises:
         UserError: config.yaml was edited since, or the given config differs; the run cannot go on.
@@ -140,24 +143,22 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
             fix="restore checkpoints/last.safetensors, or train again in another --out",
         ) from None
     _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
-    if config is not None:
-        # What `prepare` filled in, and its choice where nothing unlabeled was found.
-        data = {k: getattr(stored.data, k) for k in ("set", "classes", "nested", "channels")}
-        method = {} if load_split(folder.split).unlabeled else {"name": stored.method.name}
-        same = config.with_settings(data=data, method=method)
-        _refuse_change(begun, same, f"{folder.path} was begun with other settings")
-    return stored
+    if config is None:
+        return stored
+    # `prepare` chose it where nothing unlabeled was found.
+    method = {} if load_split(folder.split).unlabeled else {"name": stored.method.name}
+    resolved = {key: getattr(stored.data, key) for key in RESOLVED}
+    given = config.with_settings(data=resolved, method=method)
+    _refuse_change(begun, given, f"{folder.path} was begun with other settings")
+    return given
 
 
 def _refuse_change(begun: Config, now: Config, what: str) -> None:
-    old, new = begun.model_dump(), now.model_dump()
-    changed = [(s, k) for s in old for k in old[s] if old[s][k] != new[s][k]]
-    changed = [key for key in changed if key not in PRACTICAL]
-    if changed:
-        section, key = changed[0]
+    if changed := differences(begun, now):
+        key, old, new = changed[0]
         raise UserError(
             what,
-            found=f"{section}.{key} = {new[section][key]} ({len(changed)} differ)",
-            expected=f"{section}.{key} = {old[section][key]}",
+            found=f"{key} = {new} ({len(changed)} differ)",
+            expected=f"{key} = {old}",
             fix="go on with the settings of the run, or start a new one in another --out",
         )

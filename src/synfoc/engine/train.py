@@ -64,14 +64,18 @@ ASK_EVERY = 10
 """Steps between two questions whether any of several processes was told to stop."""
 
 
-@full_gpu_told(fix="--set medsam.recompute=true, or a smaller method.batch")
+@full_gpu_told(
+    fix="--set medsam.recompute=true (a run that was begun: in its config.yaml), or a smaller "
+    "method.batch in a new run"
+)
 def train(
     config: Config | None, out: AnyPath, *, resume: bool = False, console: Console | None = None
 ) -> Path:
     """Train one run.
 
     Args:
-        config: settings; with `resume` None, or the very settings of the run.
+        config: settings; with `resume` None, or those of the run, of which only the practical ones
+            (`config.PRACTICAL`: device, cache, recompute, ...) may be others.
         out: the run folder; new, or with `resume` the one to go on with.
         resume: go on from the last checkpoint; the result equals that of an unbroken run, bit for
             bit on the CPU in fp32.

@@ -12,8 +12,9 @@ from synfoc.runs import MIN_PATIENTS
 
 FEW_PATIENTS = 20
 PROTOCOLS = {
-    "honest": "no test label was used for training or for choosing the checkpoint",
-    "paper": "scored as in the paper's tables, to be compared with them and with nothing else",
+    "honest": "scored at the original size, in mm where spacing is known, a volume as one case",
+    "paper": "scored slice by slice in pixels, as in the paper's tables, to be compared with them "
+    "and with nothing else",
 }
 RULES = {
     "honest": "chosen without labels outside the labeled images: agreement and stability of the "

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synfoc.answers import BRANCH_NAMES, BRANCHES, Answer, Branch, Role, recommended_answer
-from synfoc.config import Config, load_config
+from synfoc.config import PRACTICAL, Config, load_config
 from synfoc.errors import UserError
 from synfoc.images.paper_sets import PAPER_SETS
 from synfoc.runs import RunFolder
@@ -23,6 +23,7 @@ PAPER: dict[str, tuple[Any, ...]] = {
     "medsam.weights": ("medsam", "wanglab/medsam-vit-base"),
     "medsam.side": (512,),
     "medsam.lr": (1e-4, 1.2e-4),
+    "medsam.tokens": ("checkpoint",),
     "train.steps": tuple(sorted({known.steps for known in PAPER_SETS})),
     "train.rule": ("paper",),
 }
@@ -37,17 +38,15 @@ PAPER_BY_SET: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 PAPER_BY_SET["mnms"]["method.batch"] = (4, 2)
 _NOT_OF_THE_METHOD = {
+    *(f"{section}.{key}" for section, key in PRACTICAL if section != "data"),
     "train.seed",
     "train.precision",
-    "train.device",
     "train.devices",
     "train.log_every",
     "train.evaluate_every",
     "train.evaluate_images",
     "train.checkpoint_every",
-    "train.keep",
     "train.watch_test",
-    "train.tensorboard",
 }
 """Keys that say how a run was carried out, not what it computed."""
 _OF_GUIDE = {"medsam.weights", "medsam.side"}
@@ -217,12 +216,13 @@ def changes(config: Config) -> list[Change]:
     skip = set(_NOT_OF_THE_METHOD)
     if config.method.name == "supervised":
         skip |= _UNLABELED_ONLY
+    branches = config.method.branches
+    trained = {"unet": branches != "medsam", "medsam": branches != "unet"}
     found = []
     for key, value in ours.items():
         section = key.partition(".")[0]
-        unused = {"unet": "medsam", "medsam": "unet"}.get(section) == config.method.branches
-        unused &= not (config.method.has_guide and key in _OF_GUIDE)
-        if section == "data" or key in skip or unused:
+        asked = trained.get(section, True) or (config.method.has_guide and key in _OF_GUIDE)
+        if section == "data" or key in skip or not asked:
             continue
         allowed = accepted.get(key, (default[key],))
         if value not in allowed:
