@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from synfoc.errors import UserError
-from synfoc.runs import RunFolder, save_example
+from synfoc.runs import Example, RunFolder, save_example
 
 
 def test_a_new_run_gets_its_folders_and_missing_parents(tmp_path: Path) -> None:
@@ -97,15 +97,16 @@ def test_an_example_survives_the_disk(tmp_path: Path) -> None:
     image = np.arange(12, dtype=np.uint8).reshape(3, 4)
     label = (image > 5).astype(np.uint8)
     for domain, kind in [("B/2", "worst"), ("B/2", "best"), (None, "median")]:
-        info = {"case": "c", "domain": domain, "kind": kind, "dice": {"unet": np.float64(0.5)}}
-        save_example(run.example(domain, kind), image, label, {"unet": 1 - label}, info)
+        masks, dice = {"unet": 1 - label}, {"unet": np.float64(0.5)}
+        example = Example("c", domain, kind, image, label, masks, dice)
+        save_example(run.example(domain, kind), example)
     found = run.read_examples()
-    assert [(e.info["domain"], e.info["kind"]) for e in found] == [
+    assert [(e.domain, e.kind) for e in found] == [
         (None, "median"),
         ("B/2", "best"),
         ("B/2", "worst"),
     ]
-    assert found[0].info["dice"] == {"unet": 0.5}
+    assert found[0].dice == {"unet": 0.5}
     assert np.array_equal(found[1].image, image)
     assert np.array_equal(found[1].masks["unet"], 1 - label)
     assert set(found[1].masks) == {"unet"}

@@ -53,7 +53,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from synfoc.answers import BRANCHES, Branch
 from synfoc.errors import UserError
@@ -66,7 +66,8 @@ if TYPE_CHECKING:
 METRICS = ("dice", "jaccard", "hd95", "asd")
 CASE_COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty")
 """Of evaluation/cases.csv: one line per case, class and answer."""
-KINDS = ("best", "median", "worst")
+Kind: TypeAlias = Literal["best", "median", "worst"]
+KINDS: tuple[Kind, ...] = ("best", "median", "worst")
 MIN_PATIENTS = 3
 """Of a domain that gets an interval: fewer, drawn again, tell next to nothing about others."""
 
@@ -220,54 +221,59 @@ class RunFolder:
     def read_examples(self) -> list[Example]:
         """All example pictures, by domain, then best, median, worst."""
         found = [load_example(p) for p in sorted(self.example_folder.glob("*.npz"))]
-        order = {kind: i for i, kind in enumerate(KINDS)}
-        return sorted(found, key=lambda e: (e.info["domain"] or "", order[e.info["kind"]]))
+        return sorted(found, key=lambda e: (e.domain or "", KINDS.index(e.kind)))
 
 
 @dataclass(frozen=True)
 class Example:
-    """One test case to look at. Class indices 0..C; masks has one entry per branch."""
+    """One test case to look at: best, median or worst of its domain, or the only one.
 
+    The order is by the mean Dice over classes of the recommended branch. A volume gives the slice
+    with the most label pixels.
+    """
+
+    case: str
+    domain: str | None
+    kind: Kind
     image: NDArray[np.uint8]
+    """(h, w) or (h, w, 3), as shown to a person: 0..255."""
     label: NDArray[np.uint8]
-    masks: dict[Branch, NDArray[np.uint8]]
-    info: dict[str, Any]
+    """(h, w), class indices 0..C."""
+    masks: Mapping[Branch, NDArray[np.uint8]]
+    """Those of the branches that the run has: (h, w), class indices 0..C."""
+    dice: Mapping[Branch, float | None]
+    """Of the whole case, mean over classes, in [0, 1]; None where it does not exist."""
+    spacing: tuple[float, float] | None = None
+    """mm between rows and between columns, so that pixels that are not square are shown true."""
 
 
-def save_example(
-    path: Path,
-    image: NDArray[np.uint8],
-    label: NDArray[np.uint8],
-    masks: Mapping[Branch, NDArray[np.uint8]],
-    info: Mapping[str, Any],
-) -> None:
+def save_example(path: Path, example: Example) -> None:
     """Save one test case for the report's pictures.
 
-    Best, median and worst are by the mean Dice over classes of the recommended branch, within a
-    domain. A volume gives the slice with the most label pixels.
+    An .npz with the arrays `image`, `label` and one per branch, and as JSON in `info` what else is
+    known: {case, domain, kind, dice, spacing?}.
 
     Args:
         path: `RunFolder.example(domain, kind)`.
-        image: (h, w) or (h, w, 3), as shown to a person: 0..255.
-        label: (h, w), class indices.
-        masks: branch (unet, medsam, fused; those that the run has) -> (h, w), class indices.
-        info: {case: str, domain: str | None, kind: best|median|worst, dice: {branch: 0..1 or
-            None}, spacing?: (rows, columns) in mm}. Its Dice is that of the whole case, mean over
-            classes; the spacing is there so that pixels that are not square are shown true.
+        example: image, label and masks of one size.
 
     Raises:
         UserError: the disk is full or the folder cannot be written.
     """
     import numpy as np
 
-    if any(mask.shape != label.shape for mask in masks.values()):
+    if any(mask.shape != example.label.shape for mask in example.masks.values()):
         raise ValueError("label and masks of an example must have one shape")
-    if image.shape[:2] != label.shape:
+    if example.image.shape[:2] != example.label.shape:
         raise ValueError("an example needs an image of its label's size")
+    info: dict[str, Any] = {"case": example.case, "domain": example.domain, "kind": example.kind}
+    info["dice"] = example.dice
+    if example.spacing:
+        info["spacing"] = example.spacing
     with replacing(path) as part, part.open("wb") as file:
         text = np.array(json.dumps(plain(info), ensure_ascii=False))
-        arrays: dict[str, Any] = {"image": image, "label": label, "info": text}
-        arrays.update((str(branch), mask) for branch, mask in masks.items())
+        arrays: dict[str, Any] = {"image": example.image, "label": example.label, "info": text}
+        arrays.update((str(branch), mask) for branch, mask in example.masks.items())
         np.savez_compressed(file, **arrays)
 
 
@@ -281,9 +287,18 @@ def load_example(path: Path) -> Example:
 
     try:
         with np.load(path, allow_pickle=False) as file:
-            masks = {branch: file[branch] for branch in BRANCHES if branch in file}
             info = json.loads(str(file["info"]))
-            return Example(file["image"], file["label"], masks, info)
+            spacing = info.get("spacing")
+            return Example(
+                case=info["case"],
+                domain=info["domain"],
+                kind=info["kind"],
+                image=file["image"],
+                label=file["label"],
+                masks={branch: file[branch] for branch in BRANCHES if branch in file},
+                dice=info.get("dice", {}),
+                spacing=(spacing[0], spacing[1]) if spacing else None,
+            )
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(
             f"{path} is not an example picture",

@@ -152,7 +152,7 @@ def test_cases_csv_has_a_row_per_case_class_branch_and_role(run: Path) -> None:
 def test_examples_are_the_best_median_and_worst_of_each_domain(run: Path) -> None:
     evaluate(run)
     examples = RunFolder(run).read_examples()
-    assert [(e.info["domain"], e.info["kind"]) for e in examples] == [
+    assert [(e.domain, e.kind) for e in examples] == [
         ("A", "best"), ("A", "median"), ("A", "worst"), ("B", "median"),
     ]  # fmt: skip
     b = examples[-1]
@@ -160,7 +160,7 @@ def test_examples_are_the_best_median_and_worst_of_each_domain(run: Path) -> Non
     assert {branch: int(mask.sum()) for branch, mask in b.masks.items()} == {
         "unet": 128, "medsam": 64, "fused": int(b.masks["fused"].sum()),
     }  # fmt: skip
-    assert b.info["dice"]["medsam"] == pytest.approx(2 / 3)
+    assert b.dice["medsam"] == pytest.approx(2 / 3)
 
 
 def test_branches_can_be_chosen_and_must_exist(run: Path) -> None:
@@ -218,7 +218,7 @@ def test_examples_of_an_earlier_evaluation_are_replaced(run: Path, data: Path) -
     """Domain B by itself has one labeled test image."""
     evaluate(run)
     evaluate(run, data=data / "B")
-    shown = [(e.info["domain"], e.info["kind"]) for e in RunFolder(run).read_examples()]
+    shown = [(e.domain, e.kind) for e in RunFolder(run).read_examples()]
     assert shown == [(None, "median")]
 
 

@@ -12,7 +12,7 @@ import pytest
 
 from synfoc.config import parse_config
 from synfoc.environment import environment
-from synfoc.runs import RunFolder, save_example
+from synfoc.runs import Example, RunFolder, save_example
 from synfoc.storage import append_line, read_json, write_json
 
 DOMAINS = ("Vendor A", "Vendor B", "Klinik Süd", "site<4>")
@@ -64,9 +64,9 @@ def write_example(run: RunFolder, domain: str, kind: str, dice: dict[str, float]
         masks[branch] = (disc(side, x + shift, y, 0.28) * 2).astype(np.uint8)
         masks[branch][disc(side, x + shift, y + shift / 2, 0.18)] = 1
     case = f"{domain}/test/patient{int(rng.integers(99)):03d}_s07"
-    info = {"case": case, "domain": domain or None, "kind": kind, "dice": dice}
     picture = image.clip(0, 255).astype(np.uint8)
-    save_example(run.example(domain, kind), picture, label, masks, info)
+    example = Example(case, domain or None, kind, picture, label, masks, dice)
+    save_example(run.example(domain, kind), example)
 
 
 def write_log(run: RunFolder, branches: tuple[str, ...], *, monitor: bool) -> None:

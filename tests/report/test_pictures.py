@@ -42,11 +42,10 @@ def test_an_empty_label_has_no_contour() -> None:
     assert list(contours(np.zeros((4, 4), np.uint8))) == []
 
 
-def example(side: int, **info: object) -> Example:
+def example(side: int, spacing: tuple[float, float] | None = None) -> Example:
     image = np.full((side, side // 2), 90, np.uint8)
     label = np.ones_like(image)
-    about = {"case": "a<b", "domain": "A", "kind": "best", "dice": {"unet": 0.5}, **info}
-    return Example(image, label, {"unet": label}, about)
+    return Example("a<b", "A", "best", image, label, {"unet": label}, {"unet": 0.5}, spacing)
 
 
 def test_a_large_image_is_shrunk_and_a_noisy_one_becomes_jpeg() -> None:
@@ -58,8 +57,8 @@ def test_a_large_image_is_shrunk_and_a_noisy_one_becomes_jpeg() -> None:
     assert "data:image/png" in html
     color = np.random.default_rng(0).integers(0, 255, (300, 300, 3), np.uint8)
     label = np.zeros((300, 300), np.uint8)
-    info = {"case": "c", "domain": None, "kind": "worst", "dice": {"unet": None}}
-    html = example_html(Example(color, label, {"unet": label}, info), "k", ["unet"])
+    noisy = Example("c", None, "worst", color, label, {"unet": label}, {"unet": None})
+    html = example_html(noisy, "k", ["unet"])
     assert "data:image/jpeg" in html
     assert "U-Net <b>–</b>" in html
 

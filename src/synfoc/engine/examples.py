@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from synfoc.answers import Answer
+from synfoc.answers import Answer, Branch
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.scores import CaseScore
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import to_unit
-from synfoc.runs import Example, RunFolder, save_example
+from synfoc.runs import Example, Kind, RunFolder, save_example
 
 
 def make_examples(
@@ -40,17 +39,21 @@ def make_examples(
     """
     shown = _shown([row.answer for row in rows], recommended)
     dice = _mean_dice(rows, shown)
-    branch = recommended[0] if recommended else ""
-    rank = {file: found.get(branch, sum(found.values())) for file, found in dice.items()}
+    first = recommended[0] if recommended else None
+    rank = {
+        file: found[first] if first in found else sum(found.values())
+        for file, found in dice.items()
+    }
     by_domain: dict[str | None, list[Case]] = {}
     for case in cases:
         by_domain.setdefault(case.domain, []).append(case)
     made = []
-    for domain, members in by_domain.items():
+    for members in by_domain.values():
         members.sort(key=lambda case: (rank[case.id], case.id))
         for kind, case in _pick(members).items():
-            info = {"case": case.id, "domain": domain, "kind": kind, "dice": dice[case.id]}
-            made.append(_example(segmenter, shown, table, case, info, slice_axis=slice_axis))
+            made.append(
+                _example(segmenter, shown, table, case, kind, dice[case.id], slice_axis=slice_axis)
+            )
     return made
 
 
@@ -62,16 +65,16 @@ def replace_examples(folder: RunFolder, examples: Sequence[Example]) -> None:
     """
     before = set(folder.example_folder.glob("*.npz"))
     for example in examples:
-        path = folder.example(example.info["domain"], example.info["kind"])
-        save_example(path, example.image, example.label, example.masks, example.info)
+        path = folder.example(example.domain, example.kind)
+        save_example(path, example)
         before.discard(path)
     for old in before:
         old.unlink()
 
 
-def _pick(members: Sequence[Case]) -> dict[str, Case]:
+def _pick(members: Sequence[Case]) -> dict[Kind, Case]:
     """Three different cases where there are three; sorted from worst to best."""
-    picked = {"median": members[len(members) // 2]}
+    picked: dict[Kind, Case] = {"median": members[len(members) // 2]}
     if len(members) > 1:
         picked["worst"] = members[0]
     if len(members) > 2:
@@ -86,9 +89,11 @@ def _shown(answers: Sequence[Answer], recommended: Answer | None) -> list[Answer
     return [(branch, chosen.get(branch, "student")) for branch in branches]
 
 
-def _mean_dice(rows: Sequence[CaseScore], shown: Sequence[Answer]) -> dict[str, dict[str, float]]:
+def _mean_dice(
+    rows: Sequence[CaseScore], shown: Sequence[Answer]
+) -> dict[str, dict[Branch, float]]:
     """File id -> branch -> mean Dice over classes (and slices)."""
-    found: dict[str, dict[str, list[float]]] = {}
+    found: dict[str, dict[Branch, list[float]]] = {}
     for row in rows:
         if row.answer in shown:
             found.setdefault(row.file, {}).setdefault(row.answer[0], []).append(row.scores.dice)
@@ -100,7 +105,8 @@ def _example(
     wanted: Sequence[Answer],
     table: CaseTable,
     case: Case,
-    info: dict[str, Any],
+    kind: Kind,
+    dice: Mapping[Branch, float],
     *,
     slice_axis: int | None,
 ) -> Example:
@@ -109,12 +115,14 @@ def _example(
     most = int(np.count_nonzero(label, axis=(1, 2)).argmax())
     pixels = to_unit(image)[most : most + 1]
     masks = segmenter.segment(pixels, wanted).labels
-    if image.spacing:
-        info = info | {"spacing": image.spacing[1:]}
     picture = np.rint(pixels[0] * 255).astype(np.uint8)
     return Example(
-        picture[..., 0] if picture.shape[-1] == 1 else picture,
-        label[most].copy(),  # not with all other slices of its volume
-        {branch: mask[0] for (branch, _), mask in masks.items()},
-        info,
+        case=case.id,
+        domain=case.domain,
+        kind=kind,
+        image=picture[..., 0] if picture.shape[-1] == 1 else picture,
+        label=label[most].copy(),  # not with all other slices of its volume
+        masks={branch: mask[0] for (branch, _), mask in masks.items()},
+        dice=dice,
+        spacing=image.spacing and image.spacing[1:],
     )

@@ -163,13 +163,13 @@ def _cases(view: RunView, number: int, *, opened: bool) -> str:
     if not examples:
         return ""
     parts = [legend_html(view.metrics.get("classes") or ())] if opened else []
-    found = {example.info["domain"] for example in examples}
+    found = {example.domain for example in examples}
     order = list(view.scores(view.branches[0]).get("domains", {})) if view.branches else []
     for domain in sorted(found, key=lambda d: order.index(d) if d in order else len(order)):
         rows = "".join(
             example_html(example, f"image-{number}-{i}", view.branches or BRANCHES)
             for i, example in enumerate(examples)
-            if example.info["domain"] == domain
+            if example.domain == domain
         )
         standing = f" ({view.standing(domain)})" if domain else ""
         parts.append(f"<h3>{escape((domain or 'All cases') + standing)}</h3>{rows}")
@@ -184,8 +184,10 @@ def _curves(view: RunView, *, opened: bool) -> str:
     figure = curves_figure(view)
     if not figure:
         return ""
-    text = "Dotted line: the step of the checkpoint that was kept. "
-    text += "λ weighs the unlabeled losses; α is the U-Net's share of the fused pseudo-label, "
-    text += "α = φ self × φ mutual."
+    text = "Dotted line: the step of the checkpoint that was kept. λ weighs the unlabeled losses."
+    method = view.config.method
+    if method.name == "synfoc" and method.branches == "both":
+        text += " α is the U-Net's share of the fused pseudo-label"
+        text += ", α = φ self × φ mutual." if method.fusion == "smc" else f" ({method.fusion})."
     body = f'<figure>{figure}</figure><p class="note">{escape(text)}</p>'
     return section(f"Learning: {view.name}", body if opened else fold("Show these curves", body))

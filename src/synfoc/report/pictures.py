@@ -13,6 +13,7 @@ import base64
 import io
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from html import escape
 from pathlib import Path
 
@@ -49,7 +50,7 @@ def example_html(example: Example, key: str, branches: Sequence[Branch]) -> str:
     frame = f'viewBox="0 0 {w} {h}"'
     if (tall := _pixel_height(example)) != 1:
         frame += f' preserveAspectRatio="none" style="aspect-ratio: {w / (h * tall):.3f}"'
-    case, kind = escape(str(example.info["case"])), escape(str(example.info["kind"]))
+    case, kind = escape(example.case), escape(example.kind)
     # Image and label stand once in the page; every branch's panel refers to them.
     image = f'<image id="{key}" width="{w}" height="{h}" href="{_data_uri(small.image)}"/>'
     label = f'<defs><g id="{key}-label">{_paths(small.label, "label")}</g></defs>'
@@ -59,7 +60,7 @@ def example_html(example: Example, key: str, branches: Sequence[Branch]) -> str:
         if branch in small.masks:
             lines = _paths(small.masks[branch], "prediction")
             drawn = f'{both}<g class="prediction-lines">{lines}</g>'
-            name, dice = BRANCH_NAMES[branch], example.info.get("dice", {}).get(branch)
+            name, dice = BRANCH_NAMES[branch], example.dice.get(branch)
             score = "–" if dice is None else f"{100 * dice:.1f}"
             alt = f"{case}: {name}, Dice {score} percent"
             panels.append(_panel(drawn, frame, alt, f"{name} <b>{score}</b>"))
@@ -98,12 +99,12 @@ def write_pictures(run: RunFolder) -> list[Path]:
     examples = run.read_examples()
     if not examples:
         return []
-    domains = list(dict.fromkeys(e.info["domain"] for e in examples))
-    medians = [e for e in examples if e.info["kind"] == "median"] or examples[:1]
+    domains = list(dict.fromkeys(e.domain for e in examples))
+    medians = [e for e in examples if e.kind == "median"] or examples[:1]
     made = [_write_png(run.pictures / "overview.png", medians)]
     for domain in domains:
         path = run.pictures / run.example(domain, "cases").with_suffix(".png").name
-        made.append(_write_png(path, [e for e in examples if e.info["domain"] == domain]))
+        made.append(_write_png(path, [e for e in examples if e.domain == domain]))
     return made
 
 
@@ -153,8 +154,8 @@ def _dash(i: int) -> str:
 
 def _pixel_height(example: Example) -> float:
     """Height of a pixel over its width, 1 where no spacing is known."""
-    rows, columns = example.info.get("spacing") or (1, 1)
-    return float(rows / columns)
+    rows, columns = example.spacing or (1.0, 1.0)
+    return rows / columns
 
 
 def _shrink(example: Example) -> Example:
@@ -170,7 +171,7 @@ def _shrink(example: Example) -> Example:
 
     image = Image.fromarray(example.image).resize(size, Image.Resampling.LANCZOS)
     masks = {branch: nearest(mask) for branch, mask in example.masks.items()}
-    return Example(np.asarray(image), nearest(example.label), masks, example.info)
+    return replace(example, image=np.asarray(image), label=nearest(example.label), masks=masks)
 
 
 def _data_uri(image: NDArray[np.uint8]) -> str:
@@ -216,10 +217,10 @@ def _draw(axes: Axes, example: Example, branch: Branch | None) -> None:
     axes.set_yticks([])
     axes.spines[:].set_visible(False)
     if branch is None:
-        domain = example.info["domain"] or "all cases"
-        axes.set_title(f"{domain}, {example.info['kind']}", fontsize=9, parse_math=False)
+        domain = example.domain or "all cases"
+        axes.set_title(f"{domain}, {example.kind}", fontsize=9, parse_math=False)
         return
-    dice = example.info.get("dice", {}).get(branch)
+    dice = example.dice.get(branch)
     score = "–" if dice is None else f"{100 * dice:.1f}"
     axes.set_title(f"{BRANCH_NAMES[branch]}: Dice {score} %", fontsize=9)
     if branch not in example.masks:
