@@ -69,25 +69,59 @@ class About:
     """What `method.branches` may be: anything; one network; the U-Net alone."""
     passes: Passes
     """What a step of it costs."""
-    teacher: bool
+    beside_unet: Passes | None = None
+    """What a step costs MedSAM where a U-Net learns beside it, if that is something else."""
+    unlabeled: bool = True
+    """Whether it learns from images without a label."""
+    teacher: bool = True
     """Whether a moving average of the student is asked in training; else none is kept."""
     guide: bool = False
     """Whether training asks a foundation model that does not learn (section medsam)."""
     ramp: bool = True
     """Whether lambda is ramped up; else it is 1 throughout."""
+    halves: bool = False
+    """Whether it mixes the halves of a batch, which must then be even on each process."""
 
 
 METHODS: Mapping[MethodName, About] = {
-    # The U-Net's student labels too, MedSAM's does not.
-    "synfoc": About("SynFoC", "any", Passes(2, 1.5, 1, 1), teacher=True),
-    "supervised": About("Supervised", "any", Passes(1, 0, 1, 1), teacher=False),
-    "fixmatch": About("FixMatch", "one", Passes(2, 1, 1, 1), teacher=False, ramp=False),
-    "unimatch": About("UniMatch", "one", Passes(4, 1, 3, 3), teacher=False, ramp=False),
-    "uamt": About("UA-MT", "one", Passes(2, 9, 1, 1), teacher=True),
-    "symgd": About("SymGD", "one", Passes(4, 3, 3, 3), teacher=True),
+    "synfoc": About(
+        "SynFoC",
+        "any",
+        # The U-Net's student labels too, MedSAM's does not.
+        Passes(learning=2, looking=1.5, kept=1, graphs=1),
+        # Both of MedSAM's views share one forward (docs/departures.md, D13).
+        beside_unet=Passes(learning=2, looking=1.5, kept=2, graphs=1),
+    ),
+    "supervised": About(
+        "Supervised",
+        "any",
+        Passes(learning=1, looking=0, kept=1, graphs=1),
+        unlabeled=False,
+        teacher=False,
+    ),
+    "fixmatch": About(
+        "FixMatch",
+        "one",
+        Passes(learning=2, looking=1, kept=1, graphs=1),
+        teacher=False,
+        ramp=False,
+    ),
+    "unimatch": About(
+        "UniMatch",
+        "one",
+        Passes(learning=4, looking=1, kept=3, graphs=3),
+        teacher=False,
+        ramp=False,
+    ),
+    "uamt": About("UA-MT", "one", Passes(learning=2, looking=9, kept=1, graphs=1)),
+    "symgd": About("SymGD", "one", Passes(learning=4, looking=3, kept=3, graphs=3)),
     # Both mixtures are half a batch.
-    "bcp": About("BCP", "one", Passes(1, 1, 1, 2), teacher=True, ramp=False),
-    "semisam": About("SemiSAM", "unet", Passes(2, 1, 1, 1), teacher=True, guide=True),
+    "bcp": About(
+        "BCP", "one", Passes(learning=1, looking=1, kept=1, graphs=2), ramp=False, halves=True
+    ),
+    "semisam": About(
+        "SemiSAM", "unet", Passes(learning=2, looking=1, kept=1, graphs=1), guide=True
+    ),
 }
 """All that is known of a method outside its page. How the page is called: `engine.method.PAGES`."""
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
@@ -327,10 +361,10 @@ class Config(Section):
     @model_validator(mode="after")
     def _halves_of_a_batch(self) -> Config:
         pairs = 2 * self.train.devices
-        if self.method.name == "bcp" and self.method.batch % pairs:
+        if self.method.about.halves and self.method.batch % pairs:
             raise ValueError(
-                f"bcp mixes the halves of a batch: method.batch must be a multiple of {pairs} "
-                f"with train.devices = {self.train.devices}, not {self.method.batch}"
+                f"{self.method.name} mixes the halves of a batch: method.batch must be a multiple "
+                f"of {pairs} with train.devices = {self.train.devices}, not {self.method.batch}"
             )
         return self
 
@@ -384,7 +418,7 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
             f"no {what} at {path}",
             found=error.strerror or "cannot be read",
             expected=f"a YAML file, e.g. {example}",
-            fix="check the path; `synfoc train --data DIR` needs no config",
+            fix="check the path" + ("; `synfoc train --data DIR` needs none" * (what == "config")),
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(

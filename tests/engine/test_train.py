@@ -20,6 +20,7 @@ from synfoc.engine import checkpoint
 from synfoc.engine import train as module
 from synfoc.engine.checkpoint import load_run, network_state, read_progress
 from synfoc.engine.evaluate import evaluate
+from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Release, Step
@@ -201,6 +202,17 @@ def test_resume_refuses_other_settings(settings: Settings, tmp_path: Path) -> No
     with pytest.raises(UserError, match=r"train.steps = 9") as told:
         train(settings("train.steps=9"), run, resume=True)
     assert "expected  train.steps = 2" in str(told.value)
+
+
+def test_a_run_goes_on_with_the_practical_settings_of_today(
+    settings: Settings, tmp_path: Path
+) -> None:
+    """Activations computed again take less memory and change nothing of what is learned."""
+    run = train(settings("train.steps=1"), tmp_path / "run")
+    again = stored_config(RunFolder(run), settings("train.steps=1", "medsam.recompute=true"))
+    assert again.medsam.recompute
+    assert again.data.classes == load_config(run / "config.yaml").data.classes
+    assert not stored_config(RunFolder(run), None).medsam.recompute
 
 
 def test_resume_refuses_a_config_that_was_edited(settings: Settings, tmp_path: Path) -> None:

@@ -11,17 +11,13 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from synfoc.config import Config, Passes
+from synfoc.config import Config
 from synfoc.engine.machine import DTYPES, Precision, free_memory_gib
 
 if TYPE_CHECKING:
     from synfoc.models.build import Networks
 
 QUICK = 1.0  # seconds; what takes less is measured on a whole batch
-
-
-BOTH_VIEWS = Passes(2, 1.5, 2, 1)
-"""Of MedSAM beside a U-Net: both of its views share one forward (docs/departures.md, D13)."""
 
 
 @dataclass(frozen=True)
@@ -63,9 +59,10 @@ def estimate_step(
     ):
         if network is None:
             continue
-        passes = config.method.about.passes
-        if config.method.name == "synfoc" and networks.unet and network is networks.medsam:
-            passes = BOTH_VIEWS
+        about = config.method.about
+        passes = about.passes
+        if networks.unet is not None and network is networks.medsam:
+            passes = about.beside_unet or passes
         found = _measure(network, batch, channels, side, device, precision)
         seconds += batch * (passes.learning * found.both + passes.looking * found.forward)
         parameters = sum(p.numel() * p.element_size() for p in network.parameters())

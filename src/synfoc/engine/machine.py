@@ -165,7 +165,8 @@ def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dic
 
     Args:
         device: where the run will be.
-        size: side of the images in pixels for both networks; None: 512 and 256 on a GPU, 128 else.
+        size: side of the images in pixels for both networks; None: MedSAM at
+            512 and the U-Net at 256 on a GPU of 16 GB, both at 256 on a smaller one, else at 128.
         labeled: how many labeled images there are; few of them make small batches.
 
     Returns:

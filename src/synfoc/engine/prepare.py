@@ -50,7 +50,6 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
         split = load_split(stored_split, verify=True, root=table.root)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
     _check_watched(config, split)
-    supervised = config.method.name == "supervised" or not split.unlabeled
     paper = table.paper
     found = (
         paper.name if paper else None,
@@ -60,10 +59,9 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     )
     data = dict(zip(RESOLVED, found, strict=True))
     resolved = config.with_settings(data={"path": config.data.path.absolute(), **data})
-    if supervised:
-        resolved = resolved.with_settings(method={"name": "supervised"})
     notices = [*table.notices]
-    if supervised and config.method.name != "supervised":
+    if config.method.about.unlabeled and not split.unlabeled:
+        resolved = resolved.with_settings(method={"name": "supervised"})
         notices.append(
             "no unlabeled image was found: training is supervised only "
             "(images without label go into the same folders, see docs/data.md)"

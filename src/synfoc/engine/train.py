@@ -181,7 +181,7 @@ class Trainer:
             device=fabric.device,
             slice_axis=data.slice_axis,
             cache_gib=data.cache_gib,
-            supervised=config.method.name == "supervised",
+            supervised=not config.method.about.unlabeled,
         )
         segmenter = Segmenter(
             self.networks,
@@ -333,7 +333,7 @@ class Trainer:
             if due.save or due.stop:
                 self.journal.save("last", progress, self.optimizers)
             if due.save and self.config.train.keep:
-                self.journal.save(f"step_{progress.step:06d}", progress)
+                self.journal.save(self.folder.step_name(progress.step), progress)
                 self.journal.forget(self.config.train.keep)
             if line and is_last and 2 * (bad := self.skips.in_a_row()) > progress.step:
                 # A short run, which learned from less than half of its steps.

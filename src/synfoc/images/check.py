@@ -270,7 +270,7 @@ def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
         yield f"images without pixel spacing: {unknown}; their distances are in pixels"
     bare = sum(case.split == "test" and not case.labels for case in table.cases)
     if bare:
-        yield f"test images without a label: {bare}; they cannot be scored and are left out"
+        yield f"test images without a label: {bare}; not scored; their Dice is estimated"
     if len(table.domains) < 2:
         yield "one domain only: nothing can be said about images from other scanners"
     if all(case.labels for case in table.cases if case.split != "test"):

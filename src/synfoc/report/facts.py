@@ -15,7 +15,7 @@ from synfoc.report.view import RunView, changes, show
 def facts(view: RunView) -> dict[str, str]:
     """Name -> text of everything a reader must know of one run; "" where it is not known."""
     config, summary, metrics = view.config, view.summary, view.metrics
-    data, supervised = config.data, config.method.name == "supervised"
+    data, supervised = config.data, not config.method.about.unlabeled
     batch = f"{config.method.batch}" + ("" if supervised else f" + {config.method.batch}")
     steps = summary.get("steps", config.train.steps)
     step = metrics.get("step") or summary.get("best_step")

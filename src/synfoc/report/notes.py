@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from synfoc.answers import BRANCH_NAMES
+from synfoc.answers import BRANCH_NAMES, deployed_by_paper
 from synfoc.report.tables import Row, row_name, score_table
 from synfoc.report.view import LABELED, RunView
 from synfoc.runs import MIN_PATIENTS
@@ -63,9 +63,10 @@ def _estimated_headline(view: RunView) -> str:
 
 
 def _deployed(rows: Sequence[Row]) -> Row:
-    """The recommended branch; without a recommendation the paper's choice, MedSAM."""
+    """The recommended branch; without a recommendation the paper's choice, or what was scored."""
     first = [row for row in rows if row.recommended]
-    return (first or [row for row in rows if row.answer[0] == "medsam"] or list(rows))[0]
+    paper = deployed_by_paper([row.answer[0] for row in rows])
+    return (first or [row for row in rows if row.answer[0] == paper] or list(rows))[0]
 
 
 def checks(views: Sequence[RunView]) -> list[str]:

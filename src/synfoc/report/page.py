@@ -185,9 +185,9 @@ def _curves(view: RunView, *, opened: bool) -> str:
     if not figure:
         return ""
     text = "Dotted line: the step of the checkpoint that was kept. λ weighs the unlabeled losses."
-    method = view.config.method
-    if method.name == "synfoc" and method.branches == "both":
-        text += " α is the U-Net's share of the fused pseudo-label"
-        text += ", α = φ self × φ mutual." if method.fusion == "smc" else f" ({method.fusion})."
+    if any(line.get("alpha") is not None for line in view.steps):
+        fusion = view.config.method.fusion
+        rule = "α = φ self × φ mutual" if fusion == "smc" else f"by method.fusion = {fusion}"
+        text += f" α is the U-Net's share of the fused pseudo-label, {rule}."
     body = f'<figure>{figure}</figure><p class="note">{escape(text)}</p>'
     return section(f"Learning: {view.name}", body if opened else fold("Show these curves", body))

@@ -141,7 +141,7 @@ class RunView:
             return LABELED
         if self.config.data.labeled.domain == domain:
             return LABELED
-        supervised = self.config.method.name == "supervised"
+        supervised = not self.config.method.about.unlabeled
         unlabeled = self.counts.get("unlabeled", {})
         if supervised or (unlabeled and domain not in unlabeled):
             return UNSEEN
@@ -214,7 +214,7 @@ def changes(config: Config) -> list[Change]:
     accepted = PAPER | PAPER_BY_SET.get(config.data.set or "", {})
     ours, default = _flat(config), _flat(Config(data=config.data))
     skip = set(_NOT_OF_THE_METHOD)
-    if config.method.name == "supervised":
+    if not config.method.about.unlabeled:
         skip |= _UNLABELED_ONLY
     branches = config.method.branches
     trained = {"unet": branches != "medsam", "medsam": branches != "unet"}
@@ -267,7 +267,7 @@ def _name(config: Config) -> str:
     if branches == "both":
         return about.title
     one = BRANCH_NAMES[branches]
-    if config.method.name == "supervised":
+    if not about.unlabeled:
         return f"{about.title} {one}"
     return f"{about.title}, {one}" + (" alone" if about.networks == "any" else "")
 
