@@ -1,7 +1,5 @@
 """Dice without labels: by hand, by what sampled labels give, and on networks that are too sure."""
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
@@ -19,6 +17,7 @@ from synfoc.engine.estimate import (
 )
 from synfoc.engine.evidence import agreement, expected_dice, tally
 from synfoc.engine.inference import Segmenter
+from synfoc.models.build import Networks
 
 SIDE = 16
 STILL = Augment(brightness=(1, 1), contrast=(1, 1), blur=(0.1, 0.1))
@@ -154,7 +153,7 @@ class Side(nn.Module):
 def two(**networks: nn.Module) -> Segmenter:
     names = ("unet", "unet_teacher", "medsam", "medsam_teacher")
     found = {name: networks.get(name) for name in names}
-    return Segmenter(SimpleNamespace(**found, sides=Sides(SIDE, SIDE, SIDE)), classes=1)  # type: ignore[arg-type]
+    return Segmenter(Networks(**found, sides=Sides(SIDE, SIDE, SIDE)), classes=1)  # type: ignore[arg-type]
 
 
 class Upside(nn.Module):

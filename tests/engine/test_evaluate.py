@@ -27,6 +27,7 @@ from synfoc.engine.evaluate import evaluate, evaluate_networks, score_cases
 from synfoc.engine.inference import Segmenter
 from synfoc.errors import UserError
 from synfoc.images.cases import load_cases
+from synfoc.models.build import Networks
 from synfoc.runs import RunFolder
 
 UNET, MEDSAM = ("unet", "student"), ("medsam", "student")
@@ -47,10 +48,7 @@ class Bright(nn.Module):
 def segmenter(side: int = 16) -> Segmenter:
     """A U-Net that sees all above 0.25 and a MedSAM that sees all above 0.75."""
     unet, medsam = Bright(0.25), Bright(0.75)
-    networks = SimpleNamespace(
-        unet=unet, unet_teacher=unet, medsam=medsam, medsam_teacher=medsam,
-        sides=Sides(side, side, side),
-    )  # fmt: skip
+    networks = Networks(unet, unet, medsam, medsam, Sides(side, side, side))  # type: ignore[arg-type]
     return Segmenter(networks, classes=1)
 
 
@@ -165,8 +163,8 @@ def test_examples_are_the_best_median_and_worst_of_each_domain(run: Path) -> Non
 
 def test_branches_can_be_chosen_and_must_exist(run: Path) -> None:
     assert list(evaluate(run, branches=["medsam"])["branches"]) == ["medsam"]
-    networks = module.load_run(run).networks
-    networks.unet = None
+    loaded = module.load_run(run)
+    loaded.networks = replace(loaded.networks, unet=None)
     with pytest.raises(UserError, match="cannot answer as fused"):
         evaluate(run, branches=["fused"])
 

@@ -11,6 +11,7 @@ from synfoc.batches.batch import Sides
 from synfoc.engine import inference as module
 from synfoc.engine.inference import Segmenter
 from synfoc.errors import UserError
+from synfoc.models.build import Networks
 
 SIDES = Sides(medsam=32, logits=8, unet=16)
 ALL = [(b, r) for b in ("unet", "medsam", "fused") for r in ("student", "teacher")]
@@ -33,8 +34,8 @@ class Bright(nn.Module):
         return torch.cat([torch.zeros_like(z), z], 1)
 
 
-@dataclass
-class Fakes:
+@dataclass(frozen=True)
+class Fakes(Networks):
     unet: nn.Module | None = field(default_factory=lambda: Bright(0.5))
     unet_teacher: nn.Module | None = field(default_factory=lambda: Bright(0.5))
     medsam: nn.Module | None = field(default_factory=lambda: Bright(0.5, side=8))

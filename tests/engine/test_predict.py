@@ -24,6 +24,7 @@ from synfoc.engine.overlay import COLORS, draw_overlay
 from synfoc.engine.predict import deployed_answer, predict
 from synfoc.engine.prediction_table import Prediction, urgency
 from synfoc.errors import UserError
+from synfoc.models.build import Networks
 
 
 class Bright(nn.Module):
@@ -42,9 +43,7 @@ class Bright(nn.Module):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose U-Net sees all above 0.25 and whose MedSAM all above 0.75."""
     unet, medsam = Bright(0.25), Bright(0.75)
-    networks = SimpleNamespace(
-        unet=unet, unet_teacher=unet, medsam=medsam, medsam_teacher=medsam, sides=Sides(16, 16, 16)
-    )
+    networks = Networks(unet, unet, medsam, medsam, Sides(16, 16, 16))  # type: ignore[arg-type]
     loaded = SimpleNamespace(
         networks=networks,
         config=SimpleNamespace(data=SimpleNamespace(nested=False, slice_axis=None)),
@@ -84,7 +83,7 @@ def test_what_training_recommends_is_asked(run: Path) -> None:
     assert asked(recommended="unet") == ("unet", "student")
     assert asked(recommended="medsam", recommended_role="teacher") == ("medsam", "teacher")
     assert asked() == ("medsam", "student"), "of a run that has not ended: the paper's choice"
-    alone = replace(segmenter, networks=SimpleNamespace(medsam=None))
+    alone = replace(segmenter, networks=replace(segmenter.networks, medsam=None))
     assert deployed_answer({}, alone) == ("unet", "student"), "the only network there is"
     with pytest.raises(UserError, match="recommends no branch"):
         asked(recommended="both")

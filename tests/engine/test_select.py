@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,19 +18,9 @@ from synfoc.config import Augment, Data
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.select import Judge, Probe, _dice, assess, load_probe, recommend
 from synfoc.images.cases import Case, CaseTable, load_cases
+from synfoc.models.build import Networks
 
 SIDE = 16
-
-
-@dataclass
-class Four:
-    """Networks by name, as `models.build.Networks` has them."""
-
-    unet: nn.Module | None = None
-    unet_teacher: nn.Module | None = None
-    medsam: nn.Module | None = None
-    medsam_teacher: nn.Module | None = None
-    sides: Sides = field(default_factory=lambda: Sides(SIDE, SIDE, SIDE))
 
 
 class Threshold(nn.Module):
@@ -46,8 +36,9 @@ class Threshold(nn.Module):
 
 
 def segmenter(**networks: nn.Module) -> Segmenter:
-    found: Any = Four(**networks)
-    return Segmenter(found, classes=1)
+    none = dict.fromkeys(("unet", "unet_teacher", "medsam", "medsam_teacher"))
+    found: dict[str, Any] = none | networks
+    return Segmenter(Networks(**found, sides=Sides(SIDE, SIDE, SIDE)), classes=1)
 
 
 @pytest.fixture

@@ -309,16 +309,10 @@ class Segmenter:
         return None
 
     def _can(self, answer: Answer) -> bool:
-        return all(self._find(part) is not None for part in _needs(answer))
-
-    def _find(self, answer: Answer) -> nn.Module | None:
-        branch, role = answer
-        name = branch if role == "student" else f"{branch}_teacher"
-        network: nn.Module | None = getattr(self.networks, name)
-        return network
+        return all(self.networks.find(*part) is not None for part in _needs(answer))
 
     def _network(self, answer: Answer) -> nn.Module:
-        network = self._find(answer)
+        network = self.networks.find(*answer)
         assert network is not None
         return network
 

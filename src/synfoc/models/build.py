@@ -17,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from synfoc.answers import Branch, Role
 from synfoc.batches.batch import Sides
 from synfoc.config import Config, FoundationModel
 from synfoc.errors import UserError
@@ -67,15 +68,21 @@ class Networks:
     guide: BoxSam | None = None
     """Only where the method asks one; it is the same in every checkpoint, so in none."""
 
+    def find(self, branch: Branch, role: Role) -> UNet | PromptFreeSam | None:
+        """The network of a branch in a role; None where there is none."""
+        return self._named().get(f"{branch}.{role}")
+
     def present(self) -> dict[str, UNet | PromptFreeSam]:
         """Those that there are, by name: unet.student, unet.teacher, medsam.student, ..."""
-        named = {
+        return {name: network for name, network in self._named().items() if network is not None}
+
+    def _named(self) -> dict[str, UNet | PromptFreeSam | None]:
+        return {
             "unet.student": self.unet,
             "unet.teacher": self.unet_teacher,
             "medsam.student": self.medsam,
             "medsam.teacher": self.medsam_teacher,
         }
-        return {name: network for name, network in named.items() if network is not None}
 
     def to(self, device: torch.device) -> Networks:
         """The same networks, moved in place."""
