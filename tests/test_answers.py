@@ -7,6 +7,7 @@ from synfoc.answers import (
     answer_name,
     answer_title,
     as_answer,
+    deployed_by_paper,
     recommended_answer,
 )
 from synfoc.errors import UserError
@@ -26,6 +27,11 @@ def test_a_student_is_named_by_its_branch_alone() -> None:
     ]
     assert answer_title(("medsam", "student")) == "MedSAM"
     assert answer_title(("fused", "teacher")) == "Fused (teacher)"
+
+
+def test_the_paper_deploys_medsam_or_the_only_network() -> None:
+    assert deployed_by_paper(["unet", "medsam", "fused"]) == "medsam"
+    assert deployed_by_paper({"unet": "U-Net alone"}) == "unet"
 
 
 def test_a_record_recommends_an_answer_or_nothing() -> None:

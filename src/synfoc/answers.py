@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Literal, TypeAlias
 
 from synfoc.errors import UserError
@@ -40,6 +40,15 @@ def answer_title(answer: Answer) -> str:
     """`MedSAM`, `MedSAM (teacher)`."""
     branch, role = answer
     return BRANCH_NAMES[branch] + ("" if role == "student" else f" ({role})")
+
+
+def deployed_by_paper(had: Collection[str]) -> Branch:
+    """The branch whose student the paper deploys: MedSAM, or the only network there is.
+
+    Args:
+        had: the branches there are.
+    """
+    return "medsam" if "medsam" in had else "unet"
 
 
 def recommended_answer(record: Mapping[str, Any]) -> Answer | None:

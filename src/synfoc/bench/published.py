@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from importlib.resources import files
 from typing import TypeAlias
 
+from synfoc.answers import deployed_by_paper
 from synfoc.bench.suite import Answering, DataSet, MethodRow
 from synfoc.config import Labeled
 from synfoc.images.paper_sets import PAPER_SETS
@@ -65,12 +66,12 @@ class Published:
     ) -> dict[tuple[str, str], dict[str, float]]:
         """What is printed for one row; {} where the paper has no such row.
 
-        `recommended` stands beside MedSAM, which the paper deploys, or the only network there is.
+        `recommended` stands beside what the paper deploys.
         """
         names = method.published
         name = names.get(branch)
         if branch == "recommended" and name is None:
-            name = names.get("medsam", names.get("unet"))
+            name = names.get(deployed_by_paper(names))
         return self.tables.get((str(data.published), labels, str(name)), {})
 
 

@@ -15,7 +15,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.answers import Answer, as_answer, recommended_answer
+from synfoc.answers import Answer, as_answer, deployed_by_paper, recommended_answer
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.suite import Answering, Protocol
 from synfoc.errors import UserError
@@ -114,15 +114,15 @@ def answering(
 
     Args:
         branch: what the suite shows.
-        recommended: the run's own choice; None under the protocol `paper`, which deploys the
-            foundation model or the only network there is.
+        recommended: the run's own choice; None under the protocol `paper`, see
+            `deployed_by_paper`.
         had: the answers that the run has.
     """
     if branch != "recommended":
         return branch, "student"
     if recommended is not None and recommended in had:
         return recommended
-    return ("medsam", "student") if ("medsam", "student") in had else ("unet", "student")
+    return deployed_by_paper([branch for branch, role in had if role == "student"]), "student"
 
 
 def _answers(

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from synfoc.answers import answer_name
+from synfoc.answers import deployed_by_paper as deployed_of
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels, to_channels, working_images, working_side
 from synfoc.engine.estimate import Calibration, calibrate
@@ -261,8 +262,8 @@ def recommend(
 
 
 def deployed_by_paper(segmenter: Segmenter) -> Branch:
-    """The branch whose student the paper keeps: MedSAM, or the only network there is."""
-    return "unet" if segmenter.networks.medsam is None else "medsam"
+    """As `answers.deployed_by_paper`, of the networks of a run."""
+    return deployed_of(trained_branches(segmenter))
 
 
 def trained_branches(segmenter: Segmenter) -> list[Branch]:
