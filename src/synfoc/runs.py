@@ -1,9 +1,13 @@
 """The run folder: names and schemas of its files; no torch.
 
     config.yaml            the resolved config, which repeats the run
-    environment.json       versions, machine, commit, command line: `environment()`, the device,
-                           name of the GPU and version of CUDA
-    split.json             labeled, unlabeled and test cases with sha256
+    environment.json       {versions: {package: version}, python, platform, cpus, memory_gib,
+                            commit, command, started, device, gpu?, cuda? (both on a GPU),
+                            processes, precision, notices: what the user was told at the start}
+    split.json             {root, classes, nested, labeled: [CASE], unlabeled: [CASE],
+                            test: [CASE], monitor: [CASE], files: {path: {size, time, sha256}}}
+                           CASE: {id, image, label: [paths], domain, patient, split, spacing};
+                           paths are relative to the root, where they lie below it
     metrics.jsonl          one line per `train.log_every` steps and per evaluation:
                            {step, loss, L_x_UT, L_x_MS, L_u_UT, L_u_MS, L_c, L_d, lam, alpha,
                             phi_self, phi_mut, trusted, seconds of training so far,
@@ -22,8 +26,11 @@
                             classes, cases, skipped_without_label, seen_in_training, recommended,
                             recommended_role, estimate, branches: {unet|medsam|fused:
                              {student|teacher: {mean_over_domains: SCORES, domains: {name: {cases,
-                              patients, SCORES, classes: {name: SCORES}}}}}}}
-                           SCORES: dice, jaccard, hd95, asd, dice_ci95: [low, high];
+                              patients, unit, SCORES, classes: {name: SCORES}}}}}},
+                            steps?: {branch: step}, where each branch was scored at the step at
+                             which it was best on the test set (paper's protocol of a suite)}
+                           unit: mm, px or mixed, of hd95 and asd
+                           SCORES: dice, jaccard, hd95, asd, but for classes dice_ci95: [low, high];
                            null: an interval from fewer than 3 patients, a mean of px and mm
                            estimate: null or {cases, branches: as above with estimated dice alone,
                            of all test cases, labeled or not}
@@ -90,6 +97,7 @@ class RunFolder:
         self.example_folder = path / "evaluation" / "pictures"
         self.pictures = path / "pictures"
         self.report = path / "report.html"
+        self.tensorboard = path / "tensorboard"
         self.lock = path / ".lock"
 
     @classmethod
@@ -172,6 +180,20 @@ class RunFolder:
                 fix="give the folder that `synfoc train` printed last (its --out)",
             )
         return run
+
+    def checkpoint(self, name: str) -> Path:
+        """Path of a checkpoint: `last`, `best`, `best_on_test_unet`, `step_000500`, ..."""
+        return self.checkpoints / f"{name}.safetensors"
+
+    @staticmethod
+    def step_name(step: int) -> str:
+        """Name of the checkpoint that is kept of a step, beside `last` and `best`."""
+        return f"step_{step:06d}"
+
+    def numbered_checkpoints(self) -> list[Path]:
+        """Checkpoints that are kept of single steps, the oldest first."""
+        found = self.checkpoints.glob("step_*.safetensors")
+        return sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
 
     def example(self, domain: str | None, kind: str) -> Path:
         """Path of one example picture's arrays; kind is best, median or worst."""

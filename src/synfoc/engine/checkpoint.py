@@ -225,7 +225,7 @@ def find_checkpoint(folder: RunFolder, name: str) -> Path:
     Raises:
         UserError: it is not there; names those that are.
     """
-    path = folder.checkpoints / f"{name}.safetensors"
+    path = folder.checkpoint(name)
     if not path.is_file():
         names = sorted(p.stem for p in folder.checkpoints.glob("[!.]*.safetensors"))
         raise UserError(

@@ -86,7 +86,7 @@ class Journal:
             return
         append_line(self.folder.log, line)
         if self._make_curves is not None:
-            self._curves = self._curves or self._make_curves(str(self.folder.path / "tensorboard"))
+            self._curves = self._curves or self._make_curves(str(self.folder.tensorboard))
             for name, value in line.items():
                 if isinstance(value, float):
                     self._curves.add_scalar(name, value, line["step"])
@@ -99,14 +99,13 @@ class Journal:
         if self.writes:
             # The loss scale of fp16; nothing in other precisions.
             progress.extra = dict(self.fabric.strategy.precision.state_dict())
-            path = self.folder.checkpoints / f"{name}.safetensors"
+            path = self.folder.checkpoint(name)
             save_checkpoint(path, self.networks, optimizers or {}, progress, self.prepared.config)
 
     def forget(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep`."""
         if self.writes:
-            found = self.folder.checkpoints.glob("step_*.safetensors")
-            numbered = sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
+            numbered = self.folder.numbered_checkpoints()
             for path in numbered[: max(0, len(numbered) - keep)]:
                 path.unlink()
 
