@@ -36,6 +36,7 @@ __all__ = [
     "Geometry",
     "Stack",
     "is_image",
+    "nifti_bytes",
     "read_codes",
     "read_geometry",
     "read_image",
@@ -228,20 +229,32 @@ def _write_array(path: Path, data: NDArray[Any], origin: Geometry | None) -> Pat
         with replacing(path) as part, part.open("wb") as file:
             np.save(file, data, allow_pickle=False)
         return path
+    path = path.with_name(stem(path) + (".nii" if suffix(path) == ".nii" else ".nii.gz"))
+    content = nifti_bytes(data, origin, packed=path.suffix != ".nii")
+    with replacing(path) as part:
+        part.write_bytes(content)
+    return path
+
+
+def nifti_bytes(data: NDArray[Any], like: Geometry | Source, *, packed: bool) -> bytes:
+    """A NIfTI file with the affine, units and version of another; the same data, the same bytes.
+
+    Args:
+        data: (x, y, z) or (x, y, z, K), stored as they are.
+        like: what the header of the other file says.
+        packed: as in .nii.gz.
+    """
     import nibabel as nib
 
-    header = origin.header.copy()
+    header = like.header.copy()
     header.set_data_dtype(data.dtype)
-    # The intensity window of the image would hide a label of 0..C in a viewer.
+    # The scale of the image would bend numbers, its window hide a label of 0..C in a viewer.
+    header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"] = header["cal_max"] = 0
     kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    content = kind(data, origin.affine, header).to_bytes()
-    path = path.with_name(stem(path) + (".nii" if suffix(path) == ".nii" else ".nii.gz"))
-    # No clock in the gzip header: the same mask is the same file.
-    packed = content if path.suffix == ".nii" else gzip.compress(content, 6, mtime=0)
-    with replacing(path) as part:
-        part.write_bytes(packed)
-    return path
+    content: bytes = kind(data, like.affine, header).to_bytes()
+    # No clock in the gzip header.
+    return gzip.compress(content, 6, mtime=0) if packed else content
 
 
 def _window(pixels: NDArray[Any]) -> tuple[float, float]:

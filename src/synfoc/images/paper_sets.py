@@ -1,7 +1,12 @@
 """The paper's four data sets as values: classes, gray codes, sizes, domains. Nothing is read here.
 
-A fifth set in a published layout of its own is one more value. Sources: the paper (Sec. 4.1 and
-4.2) and the authors' code; the layouts are described in docs/data.md.
+Sources: the paper (Sec. 4.1 and 4.2) and the authors' code; the layouts are described in
+docs/data.md.
+
+A fifth set is one more value here, and its name in `Name` and in `config.Data.set`. Where it is to
+be imported, `imports/dataset.py:FINDERS` and `cli.Published` have it, too. What is a set's own goes
+by its name or value elsewhere: folders, patients and who tests in published.py and
+imports/splits.py, labels in colors in cases.py, settings of the paper in report/view.py.
 """
 
 from __future__ import annotations
@@ -174,6 +179,15 @@ BUSI = PaperSet(
     labels=(64, 129),
     steps=30_000,
 )
+
+
+def busi_training(count: int) -> int:
+    """So many of a sorted list of `count` images of a domain train: the last fifth tests.
+
+    BUSI is published without a split; this is the authors' rule.
+    """
+    return count - count // 5
+
 
 PAPER_SETS = (PROSTATE, FUNDUS, MNMS, BUSI)
 

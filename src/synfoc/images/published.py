@@ -10,7 +10,7 @@ from synfoc.errors import UserError
 from synfoc.images.formats import stem
 from synfoc.images.layouts import Case, Found, Side, first_named, flat_cases, paired_cases
 from synfoc.images.listing import list_folder
-from synfoc.images.paper_sets import PaperSet
+from synfoc.images.paper_sets import PaperSet, busi_training
 
 
 def find_paper_cases(root: Path, known: PaperSet) -> Found:
@@ -27,8 +27,7 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
             found.notices.append(f"domain {domain} of the {known.name} set is not there")
         elif known.name == "busi":
             cases = flat_cases(list_folder(names[domain]), domain, None, found)
-            # The authors' rule: the last fifth of the sorted list is the test set.
-            cut = len(cases) - len(cases) // 5
+            cut = busi_training(len(cases))
             for number, case in enumerate(cases):
                 side: Side = "train" if number < cut else "test"
                 found.cases.append(

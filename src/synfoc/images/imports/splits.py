@@ -11,7 +11,7 @@ import numpy as np
 
 from synfoc.images.imports.exams import Exam
 from synfoc.images.layouts import Side
-from synfoc.images.paper_sets import BUSI, PaperSet
+from synfoc.images.paper_sets import BUSI, PaperSet, busi_training
 
 Rule = Literal["paper", "patient"]
 
@@ -54,7 +54,7 @@ def sides(exams: Sequence[Exam], known: PaperSet, rule: Rule, seed: int) -> list
 
 
 def _training(count: int, known: PaperSet) -> int:
-    return count - count // 5 if known == BUSI else round((1 - TEST_SHARE) * count)
+    return busi_training(count) if known == BUSI else round((1 - TEST_SHARE) * count)
 
 
 def _patient(exam: Exam) -> str:

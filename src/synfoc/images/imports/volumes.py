@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import zlib
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from nibabel.spatialimages import HeaderDataError
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
+from synfoc.images.files import nifti_bytes
 from synfoc.images.formats import Source, voxel_size
 
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
@@ -61,14 +61,7 @@ def write_volume(path: Path, data: NDArray[Any], source: Source) -> None:
     Raises:
         OSError: the disk does not take it.
     """
-    header = source.header.copy()
-    # Numbers are stored as they are; the old scale and window would bend them.
-    header.set_data_dtype(data.dtype)
-    header["scl_slope"], header["scl_inter"] = 1, 0
-    header["cal_min"] = header["cal_max"] = 0
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    content = kind(data, source.affine, header).to_bytes()
-    path.write_bytes(gzip.compress(content, 6, mtime=0))
+    path.write_bytes(nifti_bytes(data, source, packed=True))
 
 
 def _refused(path: Path, found: str, expected: str) -> UserError:
