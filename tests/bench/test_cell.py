@@ -68,6 +68,9 @@ def test_under_protocol_paper_every_network_has_its_own_best_step(
     answers = read_cell(cell.scores("paper"))
     assert {branch for branch, _ in answers} == {"unet", "medsam", "fused"}
     assert cell.run.read_metrics() == paper
+    assert cell.scores("paper").read_bytes() == cell.run.cases.read_bytes()
+    assert paper["estimate"] is None
+    assert len(cell.run.estimates.read_text().splitlines()) == 1, "names of columns alone"
 
     cell.done.unlink()
     for path in cell.run.checkpoints.glob("best_on_test_*"):

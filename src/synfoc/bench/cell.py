@@ -20,7 +20,6 @@ import time
 import traceback
 import warnings
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -28,13 +27,13 @@ from synfoc.answers import BRANCHES
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
 from synfoc.engine.checkpoint import on_test
-from synfoc.engine.evaluate import evaluate
+from synfoc.engine.evaluate import Evaluation, score_run, write_evaluation
 from synfoc.engine.parallel import rank_of_process
 from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
 from synfoc.runs import RunFolder
-from synfoc.storage import read_json, replacing, write_json, write_text
+from synfoc.storage import read_json, replacing, write_json
 
 LOCK_SECONDS = 120
 """So long a cell may still be busy saving itself after its parent was killed."""
@@ -85,7 +84,7 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
     run = cell.run
     config = cell.config.with_settings(train={"device": device})
     if not run.summary.is_file():
-        resume = (run.checkpoints / "last.safetensors").is_file()
+        resume = run.checkpoint("last").is_file()
         if not resume and run.path.exists():
             shutil.rmtree(run.path)  # killed before its first checkpoint
         if cell.config.train.devices > 1:
@@ -97,23 +96,26 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
     # Backwards, so that metrics.json of the run is of the protocol that is named first.
     for protocol in reversed(protocols):
         if protocol == "paper":
-            metrics = _score_on_test(run, device)
+            found = _score_on_test(run, device)
         else:
-            metrics = evaluate(run.path, protocol=protocol, device=device)
+            found = score_run(run.path, protocol=protocol, device=device)
+        write_evaluation(run, found)
         with replacing(cell.scores(protocol)) as part:
             shutil.copyfile(run.cases, part)
-        write_json(cell.metrics(protocol), metrics)
+        write_json(cell.metrics(protocol), found.metrics)
     settings = cell.config.model_dump(mode="json")
     seconds = float(run.read_summary()["seconds"]) + time.perf_counter() - start
     write_json(cell.done, {"settings": settings, "seconds": seconds})
     _word(cell).unlink(missing_ok=True)
 
 
-def _score_on_test(run: RunFolder, device: str) -> dict[str, Any]:
-    """Score every branch at the step at which it was best on the test set, as the authors do."""
-    metrics: dict[str, Any] = {}
-    lines: list[str] = []
-    kept = [b for b in BRANCHES if (run.checkpoints / f"{on_test(b)}.safetensors").is_file()]
+def _score_on_test(run: RunFolder, device: str) -> Evaluation:
+    """Score every branch at the step at which it was best on the test set, as the authors do.
+
+    Examples are those of the last branch, the fused one where there are two networks. Nothing is
+    estimated: what was calibrated is the checkpoint `best`.
+    """
+    kept = [b for b in BRANCHES if run.checkpoint(on_test(b)).is_file()]
     if not kept:
         raise UserError(
             f"{run.path} has no checkpoint that was best on the test set",
@@ -121,19 +123,19 @@ def _score_on_test(run: RunFolder, device: str) -> dict[str, Any]:
             expected="one per network, as a run keeps them that watches its test set",
             fix=f"delete {run.path} and run the suite again",
         )
-    for branch in kept:
-        found = evaluate(
-            run.path, branches=[branch], protocol="paper", checkpoint=on_test(branch), device=device
-        )
-        head, *rows = run.cases.read_text(encoding="utf-8").splitlines()
-        lines = [head, *lines[1:], *rows]
-        scored = metrics.get("branches", {}) | found["branches"]
-        steps = metrics.get("steps", {}) | {branch: found["step"]}
-        metrics = {**found, "branches": scored, "steps": steps, "estimate": None}
-    metrics |= {"checkpoint": "best_on_test", "step": run.read_summary()["test_step"]}
-    write_text(run.cases, "\n".join([*lines, ""]))
-    write_json(run.metrics, metrics)
-    return metrics
+    found = [
+        score_run(run.path, branches=b, protocol="paper", checkpoint=on_test(b), device=device)
+        for b in kept
+    ]
+    metrics = found[-1].metrics | {
+        "checkpoint": "best_on_test",
+        "step": run.read_summary()["test_step"],
+        "branches": {b: roles for each in found for b, roles in each.metrics["branches"].items()},
+        "estimate": None,
+        "steps": {b: each.metrics["step"] for b, each in zip(kept, found, strict=True)},
+    }
+    rows = [row for each in found for row in each.rows]
+    return Evaluation(metrics, rows, estimates=(), examples=found[-1].examples)
 
 
 def _train_along(cell: CellFolder, device: str) -> int:

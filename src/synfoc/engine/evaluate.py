@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -42,14 +42,27 @@ from synfoc.engine.scores import (
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import Stack, to_unit
-from synfoc.runs import CASE_COLUMNS, METRICS, RunFolder
+from synfoc.runs import CASE_COLUMNS, METRICS, Example, RunFolder
 from synfoc.storage import AnyPath, write_json, write_table
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 ONE_DOMAIN = "all"
 
 
-@full_gpu_told(fix="--device cpu, or end what else uses the GPU")
+@dataclass(frozen=True)
+class Evaluation:
+    """What was found of a run, by file of its folder; nothing is written yet."""
+
+    metrics: dict[str, Any]
+    """metrics.json."""
+    rows: Sequence[CaseScore]
+    """evaluation/cases.csv."""
+    estimates: Sequence[CaseEstimate]
+    """evaluation/estimates.csv."""
+    examples: Sequence[Example]
+    """evaluation/pictures/."""
+
+
 def evaluate(
     run: AnyPath,
     *,
@@ -86,6 +99,27 @@ def evaluate(
             that cannot estimate (not at its best checkpoint, or an older one). Earlier scores stay
             then.
     """
+    found = score_run(
+        run, data=data, changes=changes, branches=branches, protocol=protocol,
+        checkpoint=checkpoint, device=device, progress=progress,
+    )  # fmt: skip
+    write_evaluation(RunFolder(Path(run)), found)
+    return found.metrics
+
+
+@full_gpu_told(fix="--device cpu, or end what else uses the GPU")
+def score_run(
+    run: AnyPath,
+    *,
+    data: AnyPath | None = None,
+    changes: str | Sequence[str] = (),
+    branches: Branch | Sequence[Branch] | None = None,
+    protocol: Protocol | None = None,
+    checkpoint: str = "best",
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Evaluation:
+    """Score a run on its test cases and write nothing. Arguments and errors as in `evaluate`."""
     asked, changes = _asked(branches), listed(changes)
     if protocol is not None:
         check_word("protocol", protocol, tuple(EMPTY_POLICY))
@@ -128,11 +162,19 @@ def evaluate(
     examples = make_examples(
         segmenter, table, labeled, rows, recommended=recommended, slice_axis=config.data.slice_axis
     )
-    write_cases(folder.cases, rows)
-    write_estimates(folder.estimates, estimates)
-    replace_examples(folder, examples)
-    write_json(folder.metrics, metrics)
-    return metrics
+    return Evaluation(metrics, rows, estimates, examples)
+
+
+def write_evaluation(folder: RunFolder, found: Evaluation) -> None:
+    """Put scores, estimates and examples in the place of earlier ones.
+
+    Raises:
+        UserError: the disk is full, or the folder cannot be written.
+    """
+    write_cases(folder.cases, found.rows)
+    write_estimates(folder.estimates, found.estimates)
+    replace_examples(folder, found.examples)
+    write_json(folder.metrics, found.metrics)
 
 
 def _asked(branches: Branch | Sequence[Branch] | None) -> Sequence[Branch] | None:
