@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synfoc.methods.confidence import Fusion, dice_agreement, parts, unet_share
+from synfoc.methods.confidence import Fusion, confidences, dice_agreement, parts, unet_share
 from synfoc.methods.synfoc import fuse
 
 
@@ -35,6 +35,21 @@ def test_dice_agreement_by_hand() -> None:
     """|A| = 2, |B| = 1, |A & B| = 1: (2 + 1) / (3 + 1.001) = .7498."""
     phi = dice_agreement(label_map(1, 1, 0), label_map(1, 0, 0), 1)
     assert float(phi) == pytest.approx(3 / 4.001)
+
+
+def test_the_unet_is_compared_at_its_side_and_the_teachers_at_l() -> None:
+    """At P = 4 the student misses one of the teacher's two pixels: (2 + 1) / (3 + 1.001) = .7498.
+
+    At L = 2 every second row and column is left, and with them one of the two, which MedSAM has,
+    too: (2 + 1) / (2 + 1.001).
+    """
+    Q_UT_hat = torch.zeros(1, 4, 4, dtype=torch.int64)
+    Q_UT_hat[0, 0, 0] = Q_UT_hat[0, 1, 1] = 1
+    Q_UT = Q_UT_hat.clone()
+    Q_UT[0, 1, 1] = 0
+    phi_self, phi_mut = confidences(Q_UT, Q_UT_hat, Q_UT_hat[:, ::2, ::2], 1)
+    assert phi_self.tolist() == pytest.approx([3 / 4.001])
+    assert phi_mut.tolist() == pytest.approx([3 / 3.001])
 
 
 def test_dice_agreement_is_the_mean_over_parts() -> None:
