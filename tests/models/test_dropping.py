@@ -5,7 +5,7 @@ import torch
 
 from synfoc.models.checkpoints import Decoder, Source, Vit
 from synfoc.models.dropping import drop_channels
-from synfoc.models.fitting import sam_from_source
+from synfoc.models.fitting import EVERYTHING, sam_from_source
 from synfoc.models.unet import UNet
 
 SEEDS = torch.tensor([3, 2**61, 5, 8])
@@ -52,7 +52,13 @@ def test_a_sam_drops_its_embedding() -> None:
     shape = Vit(32, 2, 2, 64, 3, (1,), 32), Decoder(2, 64, 32)
     generator = torch.Generator().manual_seed(1)
     sam = sam_from_source(
-        Source({}, *shape), classes=2, side=32, rank=2, generator=generator, where="", fresh=""
+        Source({}, *shape),
+        classes=2,
+        side=32,
+        rank=2,
+        generator=generator,
+        where="",
+        fresh=EVERYTHING,
     )
     x = torch.rand(4, 1, 32, 32)
     with torch.no_grad():

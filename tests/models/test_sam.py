@@ -14,7 +14,7 @@ from synfoc.config import parse_config
 from synfoc.errors import UserError
 from synfoc.models.build import build_networks
 from synfoc.models.checkpoints import Vit, read_source, source_of, to_original, to_transformers
-from synfoc.models.fitting import sam_from_source
+from synfoc.models.fitting import EVERYTHING, sam_from_source
 from synfoc.models.sam import PromptFreeSam
 
 
@@ -42,7 +42,7 @@ def original_checkpoint(side: int, classes: int = 4) -> dict[str, Tensor]:
         rank=1,
         generator=torch.Generator().manual_seed(3),
         where="nothing",
-        fresh="",
+        fresh=EVERYTHING,
     )
     named = original_names(network)
     return {

@@ -33,7 +33,7 @@ from synfoc.models.checkpoints import (
     to_original,
     to_transformers,
 )
-from synfoc.models.fitting import sam_from_source
+from synfoc.models.fitting import AROUND_ENCODER, EVERYTHING, sam_from_source
 from synfoc.models.prompted import BoxSam
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.tokens import TOKENS
@@ -216,7 +216,7 @@ def _foundation_model(
         rank=settings.rank,
         generator=generator,
         where=str(base or settings.weights),
-        fresh="prompt_encoder|mask_decoder" if base else fresh,
+        fresh=AROUND_ENCODER if base else fresh,
         tokens="checkpoint" if base else settings.tokens,
     )
 
@@ -242,7 +242,7 @@ def _source(settings: FoundationModel, base: Path | None) -> tuple[Source, str |
     if base:
         return _read_base(base, settings.side), None
     if settings.weights.startswith("random:"):
-        return _random_source(settings.weights), ""
+        return _random_source(settings.weights), EVERYTHING
     return read_source(locate(settings.weights)), None
 
 

@@ -34,6 +34,10 @@ from synfoc.models.vit import VitEncoder
 PER_CLASS = r"mask_decoder\.(mask_tokens|iou_prediction_head\.layers\.2)\."
 MASK_MLP = r"mask_decoder\.output_hypernetworks_mlps\.(\d+)\."
 POSITIONS = r"(pos_embed|rel_pos_[hw])$"
+EVERYTHING = r""
+"""As `fresh`: all may be drawn that the source does not have, as for a network without a file."""
+AROUND_ENCODER = r"prompt_encoder|mask_decoder"
+"""As `fresh`: what a run folder keeps in its checkpoints, not in base.safetensors."""
 EMBEDDING = r"(_tokens?|_embed|point_embeddings\.\d)\.weight$|gaussian_matrix$"
 
 
@@ -57,7 +61,8 @@ def sam_from_source(
         rank: of LoRA.
         generator: draws what is fresh, then A of LoRA.
         where: names the checkpoint in an error.
-        fresh: pattern for the beginning of names that may be drawn; None: see `fit`.
+        fresh: pattern for the beginning of names that may be drawn, such as EVERYTHING; None: see
+            `fit`.
         tokens: `object` starts every class from the trained token (see tokens.py), `checkpoint`
             class k from token k.
 

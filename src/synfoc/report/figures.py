@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import matplotlib as mpl
 import matplotlib.ticker
@@ -33,7 +33,9 @@ MARKERS = "osD^v"
 # Stand-ins that become the page's own colors in the SVG.
 INK, FAINT = "#010203", "#040506"
 POINTS = 250
-PSEUDO, SPEED = "Dice of the pseudo-labels", "Seconds per step"
+Source: TypeAlias = Literal["steps", "evaluations", "pseudo-labels", "speed"]
+"""What of metrics.jsonl a panel draws: lines of steps, of evaluations, the Dice of pseudo-labels in
+those, or the pace, which the log has as seconds since the start."""
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -85,10 +87,10 @@ class Panel:
 
     title: str
     series: tuple[tuple[str, str, str], ...]
-    """(key of the line in metrics.jsonl, name, color)."""
+    """(key in the source, name, color)."""
     unit: bool = False
     """The values are shares in [0, 1]."""
-    evaluation: bool = False
+    source: Source = "steps"
 
 
 @dataclass(frozen=True)
@@ -123,10 +125,10 @@ PANELS = (
         unit=True,
     ),
     Panel(
-        PSEUDO,
+        "Dice of the pseudo-labels",
         (("unet", "U-Net", BLUE), ("medsam", "MedSAM", ORANGE), ("fused", "fused", GREEN)),
         unit=True,
-        evaluation=True,
+        source="pseudo-labels",
     ),
     Panel(
         "Choice of the checkpoint",
@@ -138,9 +140,9 @@ PANELS = (
             ("test_dice", "Dice on test", PURPLE),
         ),
         unit=True,
-        evaluation=True,
+        source="evaluations",
     ),
-    Panel(SPEED, (("seconds_per_step", "seconds", BLUE),)),
+    Panel("Seconds per step", (("seconds_per_step", "seconds", BLUE),), source="speed"),
 )
 
 
@@ -237,20 +239,28 @@ def _dots(axes: Axes, cells: Sequence[Cell], shift: float, look: Look) -> None:
 
 def _lines(view: RunView, panel: Panel) -> list[Line]:
     """The lines of a panel that the run has."""
-    source = view.evaluations if panel.evaluation else view.steps
-    if panel.title == SPEED:
-        source = _speed(view.steps)
-    pseudo, found = panel.title == PSEUDO, []
+    logged, found = _logged(view, panel.source), []
     for key, name, color in panel.series:
-        pairs = []
-        for line in source:
-            values: Mapping[str, Any] = line.get("pseudo_dice") or {} if pseudo else line
-            if values.get(key) is not None and "step" in line:
-                pairs.append((line["step"], values[key]))
+        pairs = [
+            (line["step"], line[key])
+            for line in logged
+            if line.get(key) is not None and "step" in line
+        ]
         if pairs:
             steps, numbers = np.array(pairs, dtype=float).T
             found.append(Line(name, color, *_thin(steps, numbers)))
     return found
+
+
+def _logged(view: RunView, source: Source) -> Sequence[Mapping[str, Any]]:
+    """The lines that a panel of this source draws."""
+    if source == "evaluations":
+        return view.evaluations
+    if source == "pseudo-labels":
+        return [line | (line.get("pseudo_dice") or {}) for line in view.evaluations]
+    if source == "speed":
+        return _speed(view.steps)
+    return view.steps
 
 
 def _speed(lines: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
