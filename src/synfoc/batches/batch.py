@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -37,10 +37,6 @@ class Batch:
     U_s_MS: Float[Tensor, "Bu c S S"]
     U_s_UT: Float[Tensor, "Bu c P P"]
     M: Bool[Tensor, "Bu P P"]
-
-    def to(self, device: torch.device) -> Batch:
-        """Copy of the batch on another device."""
-        return Batch(**{f.name: getattr(self, f.name).to(device) for f in fields(self)})
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:

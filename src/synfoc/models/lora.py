@@ -42,7 +42,6 @@ class LoRA(nn.Module):
 
     def __init__(self, layers: QkvLayers, rank: int, generator: torch.Generator) -> None:
         super().__init__()
-        self.rank = rank
         for linear, _ in layers:
             if rank > linear.in_features:
                 raise UserError(

@@ -89,11 +89,6 @@ class PromptFreeSam(nn.Module):
         self.train(self.training)
 
     @property
-    def classes(self) -> int:
-        """K: foreground classes + 1."""
-        return int(self.mask_decoder.mask_tokens.num_embeddings)
-
-    @property
     def logits_side(self) -> int:
         """L: the decoder quadruples the side of the embedding."""
         return 4 * self.side // self.encoder.stride
