@@ -24,6 +24,7 @@ from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.formats import stem
+from synfoc.images.layouts import CaseGroup
 from synfoc.storage import read_json, write_json
 
 
@@ -141,11 +142,11 @@ def load_split(path: Path, *, verify: bool = False, root: Path | None = None) ->
 
 def _hold_out(cases: tuple[Case, ...], fraction: float, seed: int) -> tuple[list[Case], list[Case]]:
     """Test and training cases. A held-out patient gives training nothing, labeled or not."""
-    by_domain: dict[str, list[tuple[str | None, str]]] = {}
+    by_domain: dict[str, list[CaseGroup]] = {}
     for case in cases:
         if case.labels:
             by_domain.setdefault(case.domain or "", []).append(case.group)
-    held: set[tuple[str | None, str]] = set()
+    held: set[CaseGroup] = set()
     for domain, repeated in by_domain.items():
         groups = list(dict.fromkeys(repeated))
         count = min(max(1, round(fraction * len(groups))), len(groups) - 1) if fraction else 0

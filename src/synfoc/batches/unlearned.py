@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from synfoc.images.cases import Case
+from synfoc.images.layouts import CaseGroup, group_of
 from synfoc.storage import read_json, sha256
 
 
@@ -76,7 +77,7 @@ class _Image:
     """What an image was in a run, or several equal ones."""
 
     roles: set[str] = field(default_factory=set)
-    groups: set[tuple[str | None, str]] = field(default_factory=set)
+    groups: set[CaseGroup] = field(default_factory=set)
     patients: set[str] = field(default_factory=set)
 
     @property
@@ -86,7 +87,7 @@ class _Image:
 
     def add(self, role: str, entry: Mapping[str, Any]) -> None:
         self.roles.add(role)
-        self.groups.add((entry["domain"], entry["patient"] or f"image {entry['id']}"))
+        self.groups.add(group_of(entry["id"], entry["domain"], entry["patient"]))
         if entry["patient"]:
             self.patients.add(entry["patient"])
 

@@ -22,6 +22,7 @@ from synfoc.images.codes import class_gap, outside, told_inferred
 from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
+from synfoc.images.layouts import CaseGroup
 
 THREADS = 4
 SHOWN = 3
@@ -203,7 +204,7 @@ def _duplicates(seen: list[Seen]) -> tuple[tuple[tuple[str, ...], ...], int]:
 
 
 def _both_sides(cases: tuple[Case, ...]) -> tuple[str, ...]:
-    sides: dict[tuple[str | None, str], set[bool]] = defaultdict(set)
+    sides: dict[CaseGroup, set[bool]] = defaultdict(set)
     for case in cases:
         if case.patient:
             sides[case.group].add(case.split == "test")

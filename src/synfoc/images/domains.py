@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from synfoc.images.codes import some
-from synfoc.images.layouts import Case
+from synfoc.images.layouts import Case, CaseGroup
 
 
 def alike(cases: Sequence[Case]) -> list[str]:
@@ -30,7 +30,7 @@ def untested(cases: Sequence[Case], fraction: float) -> list[str]:
     """
     if not fraction or any(case.split for case in cases):
         return []
-    groups: dict[str, set[tuple[str | None, str]]] = {}
+    groups: dict[str, set[CaseGroup]] = {}
     for case in cases:
         if case.labels:
             groups.setdefault(case.domain or "", set()).add(case.group)

@@ -22,7 +22,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from synfoc.errors import UserError
 from synfoc.images.formats import stem, suffix
@@ -46,6 +46,14 @@ LABEL_ENDING = re.compile(r"_(mask|label|seg)(_\d+)?$", re.IGNORECASE)
 CHANNEL = re.compile(r"_(\d{4})$")
 PATIENT = re.compile(r"(patient|subject|subj|sub|pat)[-_ ]?\d+", re.IGNORECASE)
 
+CaseGroup: TypeAlias = tuple[str | None, str]
+"""Domain, and the patient within it; the image by itself where its patient is unknown."""
+
+
+def group_of(id: str, domain: str | None, patient: str | None) -> CaseGroup:
+    """The group of a case, in memory or in a split.json."""
+    return domain, patient or f"image {id}"
+
 
 @dataclass(frozen=True)
 class Case:
@@ -64,9 +72,9 @@ class Case:
     """mm between slices, rows, columns, where a CSV states it; it goes before the file's own."""
 
     @property
-    def group(self) -> tuple[str | None, str]:
-        """What must stay on one side of a split: the patient, or the image where unknown."""
-        return (self.domain, self.patient or f"image {self.id}")
+    def group(self) -> CaseGroup:
+        """What must stay on one side of a split."""
+        return group_of(self.id, self.domain, self.patient)
 
 
 @dataclass
