@@ -150,7 +150,7 @@ BAD = {
         ("train", "--data", ".", "--set", "train.stesp=3"),
         "did you mean train.steps",
     ),
-    "wrong type": (("train", "--data", ".", "--set", "train.steps=many"), "valid integer"),
+    "wrong type": (("train", "--data", ".", "--set", "train.steps=many"), "a whole number"),
     "odd side": (("train", "--data", ".", "--size", 100), "multiple of 16"),
     "no config": (("train", "absent.yaml"), "no config at absent.yaml"),
     "no run": (("evaluate", "absent"), "not a run folder"),

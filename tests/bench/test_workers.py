@@ -63,37 +63,53 @@ def test_every_cell_is_run_once_and_not_again(
 
 
 @pytest.mark.parametrize(
-    ("gpus", "devices", "seen"),
+    ("gpus", "held", "count", "dealt"),
     [
-        (("3", "5"), 1, ["3", "5", "3"]),
-        (("3", "5"), 2, ["3,5"] * 3),
-        (("0", "1", "2", "3"), 2, ["0,1", "2,3", "0,1"]),
-        (("GPU-ab",), 1, ["GPU-ab"] * 3),
-        ((), 1, ["7"] * 3),
+        (("3", "5"), [], 1, ("3",)),
+        (("3", "5"), [("3",)], 1, ("5",)),
+        (("3", "5"), [("3",), ("5",)], 1, ("3",)),
+        (("3", "5"), [("3", "5")], 2, ("3", "5")),
+        (("0", "1", "2", "3"), [("0", "1"), ("2",)], 1, ("3",)),
+        (("0", "1", "2", "3"), [("2",)], 2, ("0", "1")),
+        (("0", "1"), [], 3, ("0", "1")),
+        ((), [()], 1, ()),
     ],
 )
-def test_gpus_are_dealt_out_among_workers(
+def test_gpus_are_dealt_that_fewest_cells_have(
+    gpus: tuple[str, ...], held: list[tuple[str, ...]], count: int, dealt: tuple[str, ...]
+) -> None:
+    assert module.deal(gpus, held, count) == dealt
+
+
+@pytest.mark.parametrize(
+    ("gpus", "devices", "seen"),
+    [(("3", "5"), 2, "3,5 2"), (("GPU-ab",), 1, "GPU-ab 4"), ((), 1, "7 4")],
+)
+def test_a_cell_sees_its_gpus_and_its_part_of_the_cores(
     suite_file: SuiteFile,
     squares: Path,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     gpus: tuple[str, ...],
     devices: int,
-    seen: list[str],
+    seen: str,
 ) -> None:
-    """Only those that this process was given, by their names; as many as a cell has devices."""
+    """Of twelve cores and three workers; GPUs by the names that this process was given."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: range(12), raising=False)
+    monkeypatch.setattr(os, "cpu_count", lambda: 12)
     told = tmp_path / "told"
-    report = f"import os; open({str(told)!r}, 'a').write(os.environ['CUDA_VISIBLE_DEVICES'] + ' ')"
-    scripted(monkeypatch, report)
+    names = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS")
+    said = f"' '.join(os.environ[name] for name in {names})"
+    scripted(monkeypatch, f"import os; open({str(told)!r}, 'w').write({said})")
     suite = load_suite(suite_file(), (f"train.devices={devices}",))
     folder = SuiteFolder.begin(tmp_path / "out", suite, squares)
-    for number, cell in enumerate(folder.cells[:3]):
-        worker = module._start(folder, cell, number, 3, "cpu", gpus)
-        worker.process.wait()
-        worker.stop()
-        worker.log.close()
-    assert told.read_text().split() == seen
+    worker = module._start(folder, folder.cells[0], 3, "cpu", gpus)
+    worker.process.wait()
+    worker.stop()
+    worker.log.close()
+    assert told.read_text() == seen
 
 
 def test_a_cell_that_dies_ends_alone(folder: SuiteFolder, monkeypatch: pytest.MonkeyPatch) -> None:

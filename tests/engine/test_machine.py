@@ -76,6 +76,33 @@ def test_memory_that_torch_holds_in_reserve_is_free(monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
+    ("built", "capability", "runs"),
+    [
+        ("sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120", (7, 0), False),  # V100, CUDA 13
+        ("sm_75 sm_80 sm_86 sm_90 sm_100 sm_120 compute_120", (8, 9), True),
+        ("sm_70 sm_75 sm_80", (9, 0), False),
+        ("sm_70 sm_80 compute_80", (9, 0), True),
+        ("sm_80 sm_90a", (9, 0), False),
+        ("gfx90a gfx942", (9, 4), True),  # AMD: other names, nothing to compare
+    ],
+)
+def test_a_gpu_that_this_torch_was_not_built_for_is_told(
+    monkeypatch: pytest.MonkeyPatch, built: str, capability: tuple[int, int], runs: bool
+) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", built.split)
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: capability)
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda index: "Some GPU")
+    if runs:
+        assert choose_device("auto").type == "cuda"
+        return
+    with pytest.raises(UserError, match="nothing for Some GPU") as told:
+        choose_device("auto")
+    assert f"compute capability {capability[0]}.{capability[1]}" in told.value.found
+
+
+@pytest.mark.parametrize(
     ("sizes", "weights"),
     [((24.0, 24.0), "medsam"), ((14.7,), "medsam"), ((24.0, 11.0), "litemedsam")],
 )

@@ -1,10 +1,15 @@
 """Two processes give the losses of one, with the same global batch."""
 
+import atexit
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
+import psutil
 import pytest
 import torch
 from lightning_fabric.plugins.environments import SLURMEnvironment
@@ -20,7 +25,7 @@ from synfoc.engine.parallel import (
     share_batch_norm,
     together,
 )
-from synfoc.errors import UserError
+from synfoc.errors import Interrupted, UserError
 from synfoc.runs import RunFolder
 
 Settings = Callable[..., Config]
@@ -54,6 +59,83 @@ def test_fewer_gpus_than_processes_are_refused(
     with pytest.raises(UserError, match="fewer GPUs than processes: 1") as told:
         make_fabric(settings("train.devices=2"), torch.device("cuda"))
     assert told.value.fix.startswith("--set train.devices=1")
+
+
+@pytest.mark.parametrize("devices", [1, 4])
+def test_torchrun_with_another_number_of_processes_is_refused(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch, devices: int
+) -> None:
+    """Two processes that each take themselves for the only one would write one folder."""
+    as_torchrun(monkeypatch, world=2, local=2)
+    with pytest.raises(UserError, match="torchrun started another number") as told:
+        make_fabric(settings("method.batch=4", f"train.devices={devices}"), torch.device("cpu"))
+    assert told.value.fix == "--set train.devices=2"
+
+
+def test_torchrun_may_start_processes_on_several_machines(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Four processes, two on each of two machines with two GPUs; this is the first of the second,
+    which must not write."""
+    as_torchrun(monkeypatch, world=4, local=2, rank=2)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    config = settings("method.batch=4", "train.devices=4")
+    fabric = make_fabric(config, torch.device("cpu"))
+    assert (fabric.world_size, fabric.global_rank, rank_of_process(4)) == (4, 2, 2)
+
+
+def as_torchrun(monkeypatch: pytest.MonkeyPatch, *, world: int, local: int, rank: int = 0) -> None:
+    """The variables by which torchrun tells a process its place."""
+    told = {
+        "WORLD_SIZE": world,
+        "LOCAL_WORLD_SIZE": local,
+        "RANK": rank,
+        "LOCAL_RANK": rank % local,
+    }
+    for name, value in (told | {"GROUP_RANK": rank // local}).items():
+        monkeypatch.setenv(name, str(value))
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "run")
+
+
+def test_a_process_ends_with_the_one_that_started_it(tmp_path: Path) -> None:
+    """Whatever it waits for: here a sleep, on a GPU a kernel that waits for the other."""
+    script = """
+import os, sys, time
+from pathlib import Path
+from types import SimpleNamespace
+from synfoc.engine.parallel import launched
+
+fabric = SimpleNamespace(world_size=2, launch=lambda: None)
+with launched(fabric):
+    if child := os.fork():
+        Path(sys.argv[1]).write_text(str(child))
+        os._exit(1)
+    with launched(fabric):
+        time.sleep(600)
+"""
+    told = tmp_path / "pid"
+    subprocess.run([sys.executable, "-c", script, str(told)], timeout=60, check=False)
+    child, end = int(told.read_text()), time.monotonic() + 20
+    while psutil.pid_exists(child) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(child)
+
+
+def test_a_process_that_fails_does_not_say_farewell_to_those_that_wait(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Fabric's farewell waits for all processes; one stopped with the others may say it."""
+    left: list[object] = []
+    monkeypatch.setattr(atexit, "unregister", left.append)
+    monkeypatch.delenv(parallel.PARENT, raising=False)
+    fabric = SimpleNamespace(world_size=1, launch=lambda: None)
+    with pytest.raises(Interrupted), parallel.launched(fabric):
+        raise Interrupted("all of them")
+    assert left == []
+    with pytest.raises(ZeroDivisionError), parallel.launched(fabric):
+        raise ZeroDivisionError
+    assert left == [parallel._destroy_dist_connection]
+    assert parallel.PARENT not in os.environ, "a run of one process starts no other"
 
 
 def test_slurm_is_asked_only_for_runs_that_srun_started(
@@ -114,3 +196,45 @@ def test_two_processes_give_the_losses_of_one(
     one, two = losses_on(config, 1), losses_on(config, 2)
     assert len(one) == 6
     assert one == pytest.approx(two, abs=1e-4)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [0, 1])
+def test_where_one_process_fails_in_a_step_the_other_ends_soon(
+    settings: Settings, tmp_path: Path, failing: int
+) -> None:
+    """Whoever it is; the reason is told once."""
+    config = tmp_path / "config.yaml"
+    config.write_text(settings("train.devices=2", "train.device=cpu").to_yaml())
+    script = tmp_path / "train.py"
+    script.write_text(
+        f"""
+import os, sys
+from pathlib import Path
+from synfoc import load_config, train
+from synfoc.engine import train as module
+
+def step(*args, **kwargs):
+    if os.environ["LOCAL_RANK"] == "{failing}":
+        raise ZeroDivisionError("this one")
+    return learn(*args, **kwargs)
+
+learn, module.learn = module.learn, step
+Path(sys.argv[1] + os.environ.get("LOCAL_RANK", "0")).write_text(str(os.getpid()))
+train(load_config({str(config)!r}), {str(tmp_path / "run")!r})
+"""
+    )
+    pids = tmp_path / "pid"
+    done = subprocess.run(
+        [sys.executable, str(script), str(pids)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert done.stderr.count("ZeroDivisionError: this one") == 1
+    other, end = int(Path(f"{pids}{1 - failing}").read_text()), time.monotonic() + 20
+    while psutil.pid_exists(other) and time.monotonic() < end:
+        time.sleep(0.1)
+    assert not psutil.pid_exists(other)

@@ -54,8 +54,15 @@ def parameters_of(options: Mapping[str, Any], devices: int, device: str) -> dict
     """What submitit is told for cells of so many processes (`train.devices`): a task for each.
 
     Raises:
-        UserError: the processes cannot be divided among the nodes.
+        UserError: the processes cannot be divided among the nodes, or would not see each other's
+            GPUs.
     """
+    if devices > 1 and "gpus_per_task" in options:
+        raise _wrong(
+            f"gpus_per_task={options['gpus_per_task']}",
+            f"GPUs that all {devices} processes of a cell see: a process chooses its own",
+            "--slurm gpus_per_node=..., as many as the cell has processes on a node",
+        )
     nodes = options.get("nodes", 1) if devices > 1 else 1
     if devices % nodes:
         raise UserError(

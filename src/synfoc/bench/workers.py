@@ -1,7 +1,8 @@
 """Cells on this machine: each in a process of its own, so many at a time; no torch here.
 
-A cell that runs out of memory or crashes ends alone. Cores are divided among the workers, GPUs
-dealt out in turn. When this process ends, however it ends, the cells save themselves and stop.
+A cell that runs out of memory or crashes ends alone. Cores are divided among the processes, and a
+cell gets the GPUs that fewest others have. When this process ends, however it ends, the cells save
+themselves and stop.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ LOOK_SECONDS = 0.5
 
 @dataclass
 class Worker:
-    """A place for one process."""
+    """A cell that is running."""
 
-    number: int
     cell: CellFolder
+    gpus: tuple[str, ...]
     process: subprocess.Popen[bytes]
     log: IO[bytes]
 
@@ -71,10 +72,10 @@ def run_here(
                 waiting = []
             if interruption:
                 _stop(running)
-            free = sorted(set(range(workers)) - {w.number for w in running})
-            for number, cell in zip(free, list(waiting), strict=False):
-                waiting.remove(cell)
-                running.append(_start(folder, cell, number, workers, device, gpus))
+            while waiting and len(running) < workers:
+                cell = waiting.pop(0)
+                dealt = deal(gpus, [w.gpus for w in running], cell.config.train.devices)
+                running.append(_start(folder, cell, workers, device, dealt))
             time.sleep(LOOK_SECONDS)
             for worker in [w for w in running if w.process.poll() is not None]:
                 running.remove(worker)
@@ -84,22 +85,26 @@ def run_here(
     return not interruption
 
 
+def deal(gpus: Sequence[str], held: Sequence[Sequence[str]], count: int) -> tuple[str, ...]:
+    """So many GPUs, those first that fewest of the running cells have."""
+    taken = [name for names in held for name in names]
+    return tuple(sorted(gpus, key=taken.count)[:count])
+
+
 def _start(
     folder: SuiteFolder,
     cell: CellFolder,
-    number: int,
     workers: int,
     device: str,
-    gpus: Sequence[str],
+    gpus: tuple[str, ...],
 ) -> Worker:
     command = [sys.executable, "-m", "synfoc.bench.cell", str(folder.path), cell.name]
     environment = dict(os.environ)
     cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // workers)))
+    processes = workers * cell.config.train.devices
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores // processes)))
     if gpus:
-        each = cell.config.train.devices
-        dealt = [gpus[(number * each + i) % len(gpus)] for i in range(each)]
-        environment["CUDA_VISIBLE_DEVICES"] = ",".join(dict.fromkeys(dealt))
+        environment["CUDA_VISIBLE_DEVICES"] = ",".join(gpus)
     with told(cell.log):
         cell.log.parent.mkdir(parents=True, exist_ok=True)
         log = cell.log.open("ab")
@@ -111,7 +116,7 @@ def _start(
         env=environment,
         start_new_session=True,  # Ctrl-C is for us; cells are told to stop once
     )
-    return Worker(number, cell, process, log)
+    return Worker(cell, gpus, process, log)
 
 
 def _finish(worker: Worker, interruption: Interruption) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any, Literal
@@ -42,7 +43,32 @@ def choose_device(wanted: str) -> torch.device:
         )
     if wanted == "auto":
         wanted = "cuda" if torch.cuda.is_available() else "cpu"
+    if wanted == "cuda":
+        _check_kernels()
     return torch.device(wanted)
+
+
+def _check_kernels() -> None:
+    """A GPU that is older than torch's build is found, and fails at the first kernel."""
+    # sm_86 runs what was made for sm_80; compute_90 is translated for whatever is newer.
+    built = " ".join(torch.cuda.get_arch_list())
+    found = re.findall(r"\b(sm|compute)_(\d+)(\d)\b", built)
+    known = [(kind, int(major), int(minor)) for kind, major, minor in found]
+    for index in range(torch.cuda.device_count()):
+        major, minor = torch.cuda.get_device_capability(index)
+        if known and not any(
+            (kind == "sm" and major == x and minor >= y)
+            or (kind == "compute" and (major, minor) >= (x, y))
+            for kind, x, y in known
+        ):
+            raise UserError(
+                f"this build of torch has nothing for {torch.cuda.get_device_name(index)}",
+                found=f"compute capability {major}.{minor}; torch {torch.__version__} was built "
+                f"for {built}",
+                expected="a build of torch that knows this GPU",
+                fix="install one (older GPUs: an older torch or CUDA, e.g. make TORCH=2.8.0), "
+                "hide the GPU by CUDA_VISIBLE_DEVICES, or take --device cpu",
+            )
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:

@@ -7,8 +7,11 @@ processes and data-parallel averaging divides them again, so that the gradients 
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
+import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -23,6 +26,7 @@ from lightning_fabric.plugins.environments import (
     TorchElasticEnvironment,
 )
 from lightning_fabric.strategies import DDPStrategy
+from lightning_fabric.utilities.distributed import _destroy_dist_connection
 from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.optim import Optimizer
@@ -30,7 +34,7 @@ from torch.optim import Optimizer
 from synfoc.config import Config
 from synfoc.engine.machine import FABRIC_PRECISION, choose_precision
 from synfoc.engine.optimize import SharedScaler
-from synfoc.errors import UserError
+from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Models
 from synfoc.models.build import Networks
 
@@ -38,13 +42,16 @@ PATIENCE = timedelta(hours=6)
 """For which processes wait for each other. The first one evaluates and reads the hashes of files
 alone, which may take longer than the half hour that is the default; one that was killed is waited
 for as long, so it is not days."""
+PARENT = "SYNFOC_PARENT"
+"""Tells a process which one started it for the same run."""
 
 
 def make_fabric(config: Config, device: torch.device) -> Fabric:
     """Devices, processes and precision of a run.
 
     Raises:
-        UserError: the batch cannot be divided among the processes, or there are fewer GPUs.
+        UserError: the batch cannot be divided among the processes, or there are fewer GPUs, or
+            torchrun started another number of processes.
     """
     devices, batch = config.train.devices, config.method.batch
     if batch % devices:
@@ -56,7 +63,14 @@ def make_fabric(config: Config, device: torch.device) -> Fabric:
         )
     precision = choose_precision(config.train.precision, device)
     fp16 = precision == "fp16"
-    nodes = int(os.environ["SLURM_NNODES"]) if started_by_srun(devices) else 1
+    if TorchElasticEnvironment.detect() and int(os.environ["WORLD_SIZE"]) != devices:
+        raise UserError(
+            "torchrun started another number of processes than the run has",
+            found=f"{os.environ['WORLD_SIZE']} processes, train.devices {devices}",
+            expected="one process per device, on all nodes together",
+            fix=f"--set train.devices={os.environ['WORLD_SIZE']}",
+        )
+    nodes = _nodes(devices)
     gpus = torch.cuda.device_count()
     if device.type == "cuda" and devices // nodes > gpus:
         raise UserError(
@@ -92,7 +106,16 @@ def rank_of_process(devices: int) -> int:
     """Rank of this process in a run, known before Fabric is made; 0 is the one that writes."""
     if devices == 1:
         return 0
+    if TorchElasticEnvironment.detect():
+        return int(os.environ["RANK"])
     return int(os.environ.get("SLURM_PROCID" if started_by_srun(devices) else "LOCAL_RANK", "0"))
+
+
+def _nodes(devices: int) -> int:
+    """Machines that the processes of this run are on."""
+    if TorchElasticEnvironment.detect():
+        return int(os.environ["WORLD_SIZE"]) // int(os.environ["LOCAL_WORLD_SIZE"])
+    return int(os.environ["SLURM_NNODES"]) if started_by_srun(devices) else 1
 
 
 def _environment(devices: int) -> ClusterEnvironment:
@@ -100,6 +123,38 @@ def _environment(devices: int) -> ClusterEnvironment:
     if TorchElasticEnvironment.detect():
         return TorchElasticEnvironment()
     return SLURMEnvironment() if started_by_srun(devices) else LightningEnvironment()
+
+
+@contextmanager
+def launched(fabric: Fabric) -> Iterator[None]:
+    """Start the other processes of a run, none of which outlives one that fails or is killed.
+
+    On GPUs that has to be seen to: a process that waits for another one heeds no signal, and the
+    farewell that Fabric registers waits for all of them.
+    """
+    if fabric.world_size > 1:
+        if os.environ.get(PARENT) == str(os.getppid()):
+            _end_with(os.getppid())
+        os.environ[PARENT] = str(os.getpid())
+    fabric.launch()
+    try:
+        yield
+    except Interrupted:
+        raise  # all of them stop at the same step
+    except BaseException:
+        atexit.unregister(_destroy_dist_connection)
+        raise
+
+
+def _end_with(parent: int) -> None:
+    """End this process when the one that started it is gone, whatever it is waiting for."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def anywhere(fabric: Fabric, here: bool) -> bool:

@@ -45,7 +45,7 @@ from synfoc.engine.machine import (
 )
 from synfoc.engine.method import method_of
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
-from synfoc.engine.parallel import anywhere, make_fabric, set_up, together
+from synfoc.engine.parallel import anywhere, launched, make_fabric, set_up, together
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
 from synfoc.engine.select import Judge, deployed_by_paper
@@ -100,10 +100,9 @@ def train(
     device = choose_device(config.train.device)
     keep_freed_memory(device)
     fabric = make_fabric(config, device)
-    fabric.launch()
-    trainer = Trainer(prepared, folder, fabric)
-    writes = fabric.is_global_zero
-    with ExitStack() as held:
+    with launched(fabric), ExitStack() as held:
+        trainer = Trainer(prepared, folder, fabric)
+        writes = fabric.is_global_zero
         with together(fabric):
             if writes and not resume:
                 RunFolder.create(out)
