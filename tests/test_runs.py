@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from synfoc.errors import UserError
-from synfoc.runs import Example, RunFolder, save_example
+from synfoc.runs import Example, RunFolder, load_example, save_example
 
 
 def test_a_new_run_gets_its_folders_and_missing_parents(tmp_path: Path) -> None:
@@ -110,6 +111,22 @@ def test_an_example_survives_the_disk(tmp_path: Path) -> None:
     assert np.array_equal(found[1].image, image)
     assert np.array_equal(found[1].masks["unet"], 1 - label)
     assert set(found[1].masks) == {"unet"}
+
+
+def test_an_example_of_an_earlier_version_opens(tmp_path: Path) -> None:
+    """What is known of it is JSON in `info`; a key that is not known is left out there."""
+    image = np.zeros((2, 3), np.uint8)
+    info = {"case": "c", "domain": None, "kind": "best", "dice": {"unet": 0.5, "fused": None}}
+    for name, spacing in (("flat", {}), ("volume", {"spacing": [2.0, 1.0]})):
+        arrays = {"image": image, "label": image, "unet": image + 1}
+        np.savez(tmp_path / f"{name}.npz", **arrays, info=json.dumps(info | spacing))
+    flat, volume = (load_example(tmp_path / f"{name}.npz") for name in ("flat", "volume"))
+    assert (flat.case, flat.domain, flat.kind, flat.dice) == tuple(info.values())
+    assert list(flat.masks) == ["unet"] and flat.masks["unet"].all()
+    assert (flat.spacing, volume.spacing) == (None, (2.0, 1.0))
+    save_example(tmp_path / "again.npz", volume)
+    with np.load(tmp_path / "again.npz") as file:
+        assert json.loads(str(file["info"])) == info | {"spacing": [2.0, 1.0]}
 
 
 def test_a_torn_example_is_named(tmp_path: Path) -> None:
