@@ -21,7 +21,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.answers import Answer, Branch, Role, recommended_answer
+from synfoc.answers import Answer, Branch, Role, deployed_by_paper, recommended_answer
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.inference import Segmentation, Segmenter
@@ -36,7 +36,6 @@ from synfoc.engine.mask_names import (
 )
 from synfoc.engine.overlay import write_overlay
 from synfoc.engine.prediction_table import Prediction, earlier_rows, urgency, write_rows
-from synfoc.engine.select import deployed_by_paper
 from synfoc.errors import UserError
 from synfoc.images.files import (
     Stack,
@@ -185,7 +184,10 @@ def deployed_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:
     Raises:
         UserError: the summary is damaged.
     """
-    return recommended_answer(summary) or (deployed_by_paper(segmenter), "student")
+    return recommended_answer(summary) or (
+        deployed_by_paper(segmenter.networks.branches),
+        "student",
+    )
 
 
 def _row(

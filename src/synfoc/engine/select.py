@@ -20,8 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from synfoc.answers import answer_name
-from synfoc.answers import deployed_by_paper as deployed_of
+from synfoc.answers import answer_name, deployed_by_paper
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels, to_channels, working_images, working_side
 from synfoc.engine.estimate import Calibration, calibrate
@@ -32,7 +31,7 @@ from synfoc.methods.confidence import dice_agreement
 from synfoc.methods.mixing import most_probable
 
 if TYPE_CHECKING:
-    from synfoc.answers import Answer, Branch
+    from synfoc.answers import Answer
     from synfoc.config import Augment
     from synfoc.engine.inference import Segmenter
     from synfoc.engine.prepare import Prepared
@@ -94,7 +93,9 @@ class Judge:
         found = assess(self.segmenter, self.probe)
         if self.rule == "paper" or self.prepared.config.train.watch_test:
             found["test"] = self._test_dice()
-            found["test_dice"] = found["test"][deployed_by_paper(self.segmenter)]["student"]
+            found["test_dice"] = found["test"][deployed_by_paper(self.segmenter.networks.branches)][
+                "student"
+            ]
         score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
         return found, float(score[self.rule])
 
@@ -198,7 +199,7 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
         for one branch), stability (mean over branches of student against teacher); of unlabeled
         images; and pseudo_dice {branch: Dice of the pseudo-labels} where monitored.
     """
-    branches = trained_branches(segmenter)
+    branches = segmenter.networks.branches
     answers = segmenter.answers()
     known = _predict(segmenter, probe.labeled, [(b, "student") for b in branches])
     labeled_dice = fmean(_dice(segmenter, Q, probe.labels) for Q in known.values())
@@ -259,16 +260,6 @@ def recommend(
     best = max(answers, key=lambda answer: evidence[answer])
     rows = ", ".join(f"{answer_name(a)} {value:.3f}" for a, value in evidence.items())
     return best, f"labeled Dice x steadiness under strong views: {rows}"
-
-
-def deployed_by_paper(segmenter: Segmenter) -> Branch:
-    """As `answers.deployed_by_paper`, of the networks of a run."""
-    return deployed_of(trained_branches(segmenter))
-
-
-def trained_branches(segmenter: Segmenter) -> list[Branch]:
-    """The networks of the run: unet, medsam or both."""
-    return [b for b, role in segmenter.answers() if b != "fused" and role == "student"]
 
 
 def _spread(cases: Sequence[Case], count: int) -> list[Case]:

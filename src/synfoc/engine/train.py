@@ -22,6 +22,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 
+from synfoc.answers import deployed_by_paper
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import Stream
 from synfoc.config import Config
@@ -48,7 +49,7 @@ from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimize
 from synfoc.engine.parallel import anywhere, launched, make_fabric, set_up, together
 from synfoc.engine.prepare import Prepared, prepare, stored_config
 from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
-from synfoc.engine.select import Judge, deployed_by_paper
+from synfoc.engine.select import Judge
 from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Step
 from synfoc.models.build import build_networks
@@ -272,7 +273,7 @@ class Trainer:
             best = load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
             self.progress.best_step = best.step
             if self.progress.test_step:
-                watched = on_test(deployed_by_paper(self.judge.segmenter))
+                watched = on_test(deployed_by_paper(self.networks.branches))
                 self.progress.test_step = read_progress(find_checkpoint(self.folder, watched)).step
             self.journal.end(
                 self.progress,
@@ -356,7 +357,7 @@ class Trainer:
         for branch, roles in found["test"].items():
             if roles["student"] >= progress.test_scores.get(branch, -math.inf):
                 progress.test_scores[branch] = roles["student"]
-                if branch == deployed_by_paper(self.judge.segmenter):
+                if branch == deployed_by_paper(self.networks.branches):
                     progress.test_step = progress.step
                 self.journal.save(on_test(branch), progress)
 

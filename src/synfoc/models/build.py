@@ -68,6 +68,12 @@ class Networks:
     guide: BoxSam | None = None
     """Only where the method asks one; it is the same in every checkpoint, so in none."""
 
+    @property
+    def branches(self) -> list[Branch]:
+        """Those that are trained: unet, medsam or both."""
+        found: dict[Branch, object] = {"unet": self.unet, "medsam": self.medsam}
+        return [branch for branch, student in found.items() if student is not None]
+
     def find(self, branch: Branch, role: Role) -> UNet | PromptFreeSam | None:
         """The network of a branch in a role; None where there is none."""
         return self._named().get(f"{branch}.{role}")
