@@ -12,14 +12,14 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from synfoc.bench.compare import (
+    Resampled,
     Row,
-    Seen,
     average,
     compare,
     holm,
     minus,
     over_seeds,
-    see,
+    resample,
     sign_flip,
 )
 from synfoc.bench.scores import CaseScores
@@ -43,13 +43,13 @@ def random_scores(seed: int, shift: float = 0.0, cases: int = 20) -> CaseScores:
 
 def test_domains_count_equally() -> None:
     """A: (.2 + .4 + .6) / 3 = .4; B: .8; mean .6. The mean over the four cases would be .5."""
-    seen = see("eyes", {"x": scores({"A": [0.2, 0.4, 0.6], "B": [0.8]})})["x"]
+    seen = resample("eyes", {"x": scores({"A": [0.2, 0.4, 0.6], "B": [0.8]})})["x"]
     assert seen.means.tolist() == pytest.approx([0.6, 0.3, 4.0, 0.4])
 
 
 def test_two_seeds_by_hand() -> None:
     """.60 and .64: mean .62, standard deviation .04 / sqrt 2 = .0283."""
-    seen = see("eyes", {seed: scores({"A": [dice]}) for seed, dice in ((1, 0.60), (2, 0.64))})
+    seen = resample("eyes", {seed: scores({"A": [dice]}) for seed, dice in ((1, 0.60), (2, 0.64))})
     found = over_seeds(seen)
     assert found is not None
     dice = found["dice"]
@@ -64,7 +64,7 @@ def test_two_seeds_by_hand() -> None:
 
 @given(st.integers(0, 1000))
 def test_the_interval_contains_the_mean(seed: int) -> None:
-    found = over_seeds({1: see("eyes", {"x": random_scores(seed)})["x"]})
+    found = over_seeds({1: resample("eyes", {"x": random_scores(seed)})["x"]})
     assert found is not None
     for one in found.values():
         assert one.low <= one.value <= one.high
@@ -82,7 +82,7 @@ def test_slices_of_one_patient_are_drawn_together() -> None:
     }
     width = {}
     for name, part in parts.items():
-        found = over_seeds({1: see("eyes", {name: part})[name]})
+        found = over_seeds({1: resample("eyes", {name: part})[name]})
         assert found is not None
         width[name] = found["dice"].high - found["dice"].low
     assert width["together"] == pytest.approx(width["six"], rel=1e-9)
@@ -91,7 +91,7 @@ def test_slices_of_one_patient_are_drawn_together() -> None:
 
 def test_differences_are_paired() -> None:
     """Hard cases are hard for both: a constant gain of .1 has no interval at all."""
-    seen = see("eyes", {"a": random_scores(1, 0.1), "b": random_scores(1)})
+    seen = resample("eyes", {"a": random_scores(1, 0.1), "b": random_scores(1)})
     gain = minus(seen["a"], seen["b"])
     found = over_seeds({1: gain})
     assert found is not None
@@ -102,25 +102,25 @@ def test_differences_are_paired() -> None:
 
 def test_equal_patients_are_drawn_equally_in_every_call() -> None:
     """Two choices of labeled images share their test patients: their mean is no surer than one."""
-    first = see("eyes", {"x": random_scores(1)})["x"]
-    second = see("eyes", {"y": random_scores(2), "x": random_scores(1)})["x"]
+    first = resample("eyes", {"x": random_scores(1)})["x"]
+    second = resample("eyes", {"y": random_scores(2), "x": random_scores(1)})["x"]
     assert np.allclose(first.draws, second.draws)
-    other_set = see("hearts", {"x": random_scores(1)})["x"]
+    other_set = resample("hearts", {"x": random_scores(1)})["x"]
     assert not np.allclose(first.draws, other_set.draws)
     assert np.allclose(average([first, second]).draws, first.draws)
 
 
 def test_seeds_with_other_test_patients_are_averaged_per_patient() -> None:
     """Where each seed holds out its own patients: p0 in both, p1 in one. Parts are of the mean."""
-    a = see("eyes", {"x": scores({"A": [0.2, 0.4]}, ["p0", "p1"])})["x"]
-    b = see("eyes", {"x": scores({"A": [0.6]}, ["p0"])})["x"]
+    a = resample("eyes", {"x": scores({"A": [0.2, 0.4]}, ["p0", "p1"])})["x"]
+    b = resample("eyes", {"x": scores({"A": [0.6]}, ["p0"])})["x"]
     both = average([a, b])
     parts = {("eyes", "A", "p0"): (0.1 + 0.6) / 2, ("eyes", "A", "p1"): (0.2 + 0) / 2}
     assert both.patients == pytest.approx(parts)
     assert both.means[0] == pytest.approx((0.3 + 0.6) / 2) == pytest.approx(sum(parts.values()))
 
 
-def cells(missing: Sequence[tuple[Row, str, int]] = ()) -> dict[tuple[Row, str, int], Seen]:
+def cells(missing: Sequence[tuple[Row, str, int]] = ()) -> dict[tuple[Row, str, int], Resampled]:
     found = {}
     for column in ("A-2", "B-2"):
         keys = [(row, column, seed) for row in (SUP, OURS) for seed in (1, 2)]
@@ -129,7 +129,7 @@ def cells(missing: Sequence[tuple[Row, str, int]] = ()) -> dict[tuple[Row, str, 
             for key in keys
             if key not in missing
         }
-        found |= see("eyes", parts)
+        found |= resample("eyes", parts)
     return found
 
 
@@ -185,7 +185,7 @@ def test_the_order_of_cells_does_not_matter() -> None:
         (r, "A-2", n): random_scores(n, 0.2 * (r == OURS)) for r in (SUP, OURS) for n in (1, 2)
     }
     backward = dict(reversed(list(parts.items())))
-    found = [compare(see("eyes", p), [OURS, SUP], ["A-2"], SUP)[0] for p in (parts, backward)]
+    found = [compare(resample("eyes", p), [OURS, SUP], ["A-2"], SUP)[0] for p in (parts, backward)]
     a, b = (one.mean for one in found)
     assert a is not None
     assert b is not None
@@ -209,7 +209,7 @@ def test_a_patient_counts_as_in_the_mean() -> None:
         "px",
         ("unet", "student"),
     )
-    seen = see("eyes", {"x": part})["x"]
+    seen = resample("eyes", {"x": part})["x"]
     parts = {name: value for (_, _, name), value in seen.patients.items()}
     assert parts == pytest.approx({"p": 0.9 / 6, "q": 0.9 / 6, "r": 0.5 / 2})
     assert sum(parts.values()) == pytest.approx(seen.means[0])
@@ -280,7 +280,7 @@ def test_domains_are_drawn_apart_though_their_patients_have_the_same_names() -> 
     """Twice as many patients: the mean of two equal domains varies 1 / sqrt 2 as much as one."""
     dice = np.linspace(0.2, 0.8, 20).tolist()
     one, two = (
-        see("eyes", {"x": scores(dict.fromkeys(domains, dice))})["x"].draws[:, 0].std()
+        resample("eyes", {"x": scores(dict.fromkeys(domains, dice))})["x"].draws[:, 0].std()
         for domains in ("A", "AB")
     )
     assert two / one == pytest.approx(0.5**0.5, abs=0.05)

@@ -44,7 +44,7 @@ K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
-class Seen:
+class Resampled:
     """Means of an answer, the same means of resampled patients, and each patient's part in them."""
 
     means: Array
@@ -93,11 +93,11 @@ class Compared:
     """Mean over columns, from the seeds that have all of them."""
     difference: Difference | None
     """To the reference; None for the reference itself."""
-    whole: Mapping[int, Seen] = field(default_factory=dict, repr=False)
+    whole: Mapping[int, Resampled] = field(default_factory=dict, repr=False)
     """Seed -> mean over columns: what a table over data sets is made of."""
 
 
-def see(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Seen]:
+def resample(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Resampled]:
     """Means over domains of each answer, with its draws.
 
     Args:
@@ -124,31 +124,31 @@ def see(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Seen]:
         mean = np.mean(means, axis=0).reshape(shape)
         drawn = np.mean(draws, axis=0).reshape(-1, *shape)
         for i, key in enumerate(keys):
-            found[key] = Seen(mean[i], drawn[:, i], _patients(data, scores[key]))
+            found[key] = Resampled(mean[i], drawn[:, i], _patients(data, scores[key]))
     return found
 
 
-def average(parts: Sequence[Seen]) -> Seen:
+def average(parts: Sequence[Resampled]) -> Resampled:
     """Mean of several; where a patient is not in one of them, its part there is 0."""
     sums: dict[Patient, list[float]] = {}
     for part in parts:
         for patient, dice in part.patients.items():
             sums.setdefault(patient, []).append(dice)
-    return Seen(
+    return Resampled(
         means=np.mean([part.means for part in parts], axis=0),
         draws=np.mean([part.draws for part in parts], axis=0),
         patients={patient: sum(values) / len(parts) for patient, values in sums.items()},
     )
 
 
-def minus(a: Seen, b: Seen) -> Seen:
+def minus(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference of two answers to the same patients."""
     both = dict.fromkeys([*a.patients, *b.patients])
     parts = {p: a.patients.get(p, 0.0) - b.patients.get(p, 0.0) for p in both}
-    return Seen(a.means - b.means, a.draws - b.draws, parts)
+    return Resampled(a.means - b.means, a.draws - b.draws, parts)
 
 
-def over_seeds(seeds: Mapping[int, Seen]) -> dict[str, Mean] | None:
+def over_seeds(seeds: Mapping[int, Resampled]) -> dict[str, Mean] | None:
     """Mean over seeds per metric; None without a seed."""
     if not seeds:
         return None
@@ -204,7 +204,7 @@ def holm(p: Sequence[float]) -> list[float]:
 
 
 def compare(
-    seen: Mapping[tuple[Row, str, int], Seen],
+    seen: Mapping[tuple[Row, str, int], Resampled],
     rows: Sequence[Row],
     columns: Sequence[str],
     reference: Row,
@@ -232,7 +232,7 @@ def compare(
 
 def _with_differences(found: Sequence[Compared], reference: Row) -> tuple[Compared, ...]:
     against = next((c.whole for c in found if c.row == reference), {})
-    paired: dict[Row, tuple[Seen, tuple[int, ...]]] = {}
+    paired: dict[Row, tuple[Resampled, tuple[int, ...]]] = {}
     for one in found:
         seeds = tuple(sorted(one.whole.keys() & against.keys()))
         if seeds and one.row != reference:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from synfoc.bench.compare import Compared, Row, Seen, compare, see
+from synfoc.bench.compare import Compared, Resampled, Row, compare, resample
 from synfoc.bench.folder import State, SuiteFolder
 from synfoc.bench.regret import RunRegret, regrets
 from synfoc.bench.scores import Scores, read_scores
@@ -135,9 +135,9 @@ def _protocol(suite: Suite, protocol: Protocol, scores: Scores) -> list[Comparis
     found = []
     for key, data in suite.data.items():
         here = {at: scored for at, scored in scores.items() if at.data == key}
-        seen = see(key, here)
+        seen = resample(key, here)
         columns = tuple(label_name(labeled) for labeled in data.labeled)
-        by_row: dict[tuple[Row, str, int], Seen] = {
+        by_row: dict[tuple[Row, str, int], Resampled] = {
             ((at.method, at.branch), at.labeled, at.seed): one for at, one in seen.items()
         }
         units = {scored.unit for scored in here.values()}

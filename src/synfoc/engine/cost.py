@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from synfoc.config import Config
-from synfoc.engine.machine import DTYPES, Precision, free_memory_gib
+from synfoc.engine.machine import Precision, autocast, free_memory_gib
 
 if TYPE_CHECKING:
     from synfoc.models.build import Networks
@@ -101,7 +101,7 @@ def _measure(
         return torch.zeros(images, channels, side, side, device=device)
 
     def logits_of(images: Tensor) -> Tensor:
-        with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+        with autocast(device, precision):
             logits: Tensor = network(images)
         return logits
 
@@ -155,7 +155,7 @@ def _look(
     places = torch.zeros(batch, boxes, 4, device=device)
     for _ in range(2 if device.type == "cuda" else 1):  # see `_measure`
         start = _clock(device)
-        with torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32"):
+        with autocast(device, precision):
             guide(view, places)
         seconds = _clock(device) - start
     return seconds

@@ -28,7 +28,7 @@ from synfoc.batches.resize import (
     working_side,
 )
 from synfoc.engine.evidence import tally
-from synfoc.engine.machine import DTYPES
+from synfoc.engine.machine import Precision, autocast
 from synfoc.errors import UserError
 from synfoc.methods.confidence import confidences, dice_agreement, unet_share
 from synfoc.methods.mixing import most_probable
@@ -121,7 +121,7 @@ class Segmenter:
     nested: bool = False
     channels: int = 1
     device: torch.device = torch.device("cpu")  # noqa: RUF009  (immutable)
-    precision: str = "fp32"
+    precision: Precision = "fp32"
     batch: int = 8
 
     @classmethod
@@ -267,8 +267,7 @@ class Segmenter:
             return P
 
     def _softmax(self, answer: Answer, view: Tensor) -> Tensor:
-        dtype, enabled = DTYPES[self.precision], self.precision != "fp32"
-        with torch.autocast(self.device.type, dtype=dtype, enabled=enabled):
+        with autocast(self.device, self.precision):
             logits = self._network(answer)(view)
         return logits.float().softmax(1)  # type: ignore[no-any-return]
 

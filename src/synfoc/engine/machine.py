@@ -113,6 +113,11 @@ def emulated(precision: Precision, device: torch.device) -> tuple[str, ...]:
     )
 
 
+def autocast(device: torch.device, precision: Precision) -> torch.autocast:
+    """Forwards inside are in a precision; in fp32 nothing changes."""
+    return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
+
+
 def keep_freed_memory(device: torch.device) -> None:
     """Let a process on the CPU reuse large blocks instead of returning them to the system.
 

@@ -24,11 +24,11 @@ from synfoc.methods.synfoc import synfoc_step
 from synfoc.methods.uamt import uamt_step
 from synfoc.methods.unimatch import unimatch_step
 
-Method: TypeAlias = Callable[[Models, Batch, int, Release], Step]
+Page: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 """(networks, batch, steps done, release) -> losses."""
 
 
-def method_of(config: Config) -> Method:
+def method_of(config: Config) -> Page:
     """The page of the method that the config names."""
     return partial(PAGES[config.method.name], config)
 

@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.branch import Branch, only_branch
+from synfoc.methods.branch import OneBranch, only_branch
 from synfoc.methods.components import largest_component
 from synfoc.methods.losses import part_dice
 from synfoc.methods.mixing import most_probable, nearest, paste
@@ -67,7 +67,7 @@ def bcp_step(f: Models, b: Batch, *, progress: float, draws: torch.Generator) ->
 
 
 def draw_box(
-    n: Branch, draws: torch.Generator
+    n: OneBranch, draws: torch.Generator
 ) -> tuple[Bool[Tensor, "half s s"], Bool[Tensor, "half l l"]]:
     """One square for the whole batch, 2/3 of the side wide, anywhere; at the sides s and l."""
     half, s = len(n.X_w) // 2, n.X_w.shape[-1]

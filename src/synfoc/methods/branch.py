@@ -18,7 +18,7 @@ from synfoc.methods.models import Dropping, Models, Network, Step, absent
 
 
 @dataclass(frozen=True)
-class Branch:
+class OneBranch:
     """Student f (f_drop: with dropped features), teacher f_hat, and what they see.
 
     Images are of side s, label maps of side l.
@@ -44,7 +44,7 @@ class Branch:
         return Step(loss=loss, L_x_MS=L_x, L_u_MS=L_u, trusted=trusted)
 
 
-def only_branch(f: Models, b: Batch) -> Branch:
+def only_branch(f: Models, b: Batch) -> OneBranch:
     """The network that is there, with its half of the batch.
 
     Raises:
@@ -54,7 +54,7 @@ def only_branch(f: Models, b: Batch) -> Branch:
         raise ValueError("this method trains exactly one network")
     if f.MS is absent:
         unet = f.UT, f.UT_hat, f.UT_drop
-        return Branch("UT", *unet, b.X_w_UT, b.Y_w_UT, b.U_w_UT, b.U_s_UT, b.M, b.M)
+        return OneBranch("UT", *unet, b.X_w_UT, b.Y_w_UT, b.U_w_UT, b.U_s_UT, b.M, b.M)
     medsam = f.MS, f.MS_hat, f.MS_drop
     M_s, M_l = nearest(b.M, b.X_w_MS.shape[-1]), nearest(b.M, b.Y_w_MS.shape[-1])
-    return Branch("MS", *medsam, b.X_w_MS, b.Y_w_MS, b.U_w_MS, b.U_s_MS, M_s, M_l)
+    return OneBranch("MS", *medsam, b.X_w_MS, b.Y_w_MS, b.U_w_MS, b.U_s_MS, M_s, M_l)
