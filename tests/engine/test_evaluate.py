@@ -20,11 +20,12 @@ from synfoc import runs
 from synfoc.batches.batch import Sides
 from synfoc.batches.split import Split, load_split, save_split
 from synfoc.config import Data, parse_config
+from synfoc.engine import cases_to_score
 from synfoc.engine import evaluate as module
-from synfoc.engine import scored_cases
 from synfoc.engine.estimate import Calibration
-from synfoc.engine.evaluate import evaluate, evaluate_networks, score_cases
+from synfoc.engine.evaluate import evaluate
 from synfoc.engine.inference import Segmenter
+from synfoc.engine.score_cases import evaluate_networks, score_cases
 from synfoc.errors import UserError
 from synfoc.images.cases import load_cases
 from synfoc.models.build import Networks
@@ -369,10 +370,10 @@ def test_other_data_of_class_indices_are_not_taken_for_published_ones(
 
 def test_no_labeled_test_case_is_an_error(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bare = tuple(replace(case, labels=()) for case in load_split(RunFolder(run).split).test)
-    monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), bare))
+    monkeypatch.setattr(cases_to_score, "load_split", lambda path, **_: Split((), (), bare))
     with pytest.raises(UserError, match="no test case has a label"):
         evaluate(run)
-    monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), ()))
+    monkeypatch.setattr(cases_to_score, "load_split", lambda path, **_: Split((), (), ()))
     with pytest.raises(UserError, match="no test case"):
         evaluate(run)
 
@@ -413,7 +414,7 @@ def test_images_without_any_label_are_still_estimated(
 ) -> None:
     calibrated(run)
     bare = tuple(replace(case, labels=()) for case in load_split(RunFolder(run).split).test)
-    monkeypatch.setattr(scored_cases, "load_split", lambda path, **_: Split((), (), bare))
+    monkeypatch.setattr(cases_to_score, "load_split", lambda path, **_: Split((), (), bare))
     found = evaluate(run)
     assert found["branches"] == {} and found["cases"] == 0
     assert found["estimate"]["cases"] == 5

@@ -24,7 +24,7 @@ from synfoc.answers import answer_name, deployed_by_paper
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels, to_channels, working_images, working_side
 from synfoc.engine.estimate import Calibration, calibrate
-from synfoc.engine.evaluate import evaluate_networks
+from synfoc.engine.score_cases import evaluate_networks
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
 from synfoc.methods.confidence import dice_agreement
