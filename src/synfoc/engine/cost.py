@@ -67,7 +67,8 @@ def estimate_step(
         seconds += batch * (passes.learning * found.both + passes.looking * found.forward)
         parameters = sum(p.numel() * p.element_size() for p in network.parameters())
         trained = sum(p.numel() * 4 for p in network.parameters() if p.requires_grad)
-        memory += parameters + 4 * trained
+        # Gradients, the optimizer's state, the teacher; of several processes also DDP's buckets.
+        memory += parameters + (4 if config.train.devices == 1 else 5) * trained
         memory += passes.graphs * found.once + passes.kept * batch * found.each
     if networks.guide is not None:
         boxes = len(config.data.classes or (1,))
