@@ -163,6 +163,7 @@ def train(
 ) -> None:
     """Train a pair of networks: from a config, from own data, or go on with a run."""
     from synfoc.engine.own_data import compose_config
+    from synfoc.engine.parallel import rank_of_process
     from synfoc.engine.train import train as run_training
 
     console = None if quiet else _console()
@@ -174,7 +175,7 @@ def train(
         return
     settings = compose_config(config, data, labeled, size, tuple(chosen))
     target = out or _free_folder(Path("runs"), (config or data or Path("run")).stem)
-    if console and data:
+    if console and data and rank_of_process(settings.config.train.devices) == 0:
         console.print(f"settings: {settings.summary}", markup=False, soft_wrap=True)
     _done(run_training(settings.config, target, console=console))
 

@@ -60,6 +60,20 @@ def test_flags_change_a_config_file(tmp_path: Path) -> None:
     assert config.data.classes == ("a",)
 
 
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        ("method.name=synfoc", "litemedsam at 64 px, U-Net of width 16 at 64 px"),
+        ("method.branches=unet", "U-Net of width 16 at 64 px"),
+        ("method.branches=medsam", "litemedsam at 64 px"),
+    ],
+)
+def test_the_summary_names_the_networks_that_there_are(change: str, named: str) -> None:
+    changes = ("train.device=cpu", "train.precision=fp32", "unet.width=16", "train.steps=5", change)
+    found = compose_config(None, Path("x"), None, 64, changes)
+    assert found.summary == f"cpu fp32, {named}, batch 2 + 2, 5 steps"
+
+
 @pytest.mark.parametrize("labeled", ["", "a", "a:", "a:b", "a:-1", "a:0", ":"])
 def test_a_wrong_labeled_is_told(labeled: str) -> None:
     with pytest.raises(UserError, match="cannot read --labeled"):

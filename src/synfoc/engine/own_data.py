@@ -63,12 +63,21 @@ def compose_config(
     tree["train"] |= {"evaluate_every": every, "checkpoint_every": every}
     composed = parse_config(tree, (*flags, *changes), source="command line")
     precision = choose_precision(composed.train.precision, device)
-    summary = (
-        f"{device} {precision}, {composed.medsam.weights} at {composed.medsam.side} px, "
-        f"U-Net of width {composed.unet.width} at {composed.unet.side} px, "
-        f"batch {composed.method.batch} + {composed.method.batch}, {composed.train.steps} steps"
-    )
-    return Composed(composed, summary)
+    parts = [f"{device} {precision}", *_networks(composed)]
+    parts.append(f"batch {composed.method.batch} + {composed.method.batch}")
+    return Composed(composed, ", ".join([*parts, f"{composed.train.steps} steps"]))
+
+
+def _networks(config: Config) -> list[str]:
+    """Those that are trained or asked."""
+    medsam = f"{config.medsam.weights} at {config.medsam.side} px"
+    unet = f"U-Net of width {config.unet.width} at {config.unet.side} px"
+    if config.method.has_guide:
+        return [f"{medsam} as a guide", unet]
+    branches = config.method.branches
+    return [
+        text for name, text in (("medsam", medsam), ("unet", unet)) if branches in ("both", name)
+    ]
 
 
 def _labeled_flags(labeled: str) -> list[str]:
