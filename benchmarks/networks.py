@@ -67,7 +67,7 @@ def build(name: str, side: int) -> nn.Module:
         "medsam": {"side": side, "weights": f"random:{name}"},
     }
     networks = build_networks(
-        parse_config(settings), classes=3, channels=3, generator=torch.Generator().manual_seed(0)
+        parse_config(settings), classes=2, channels=3, generator=torch.Generator().manual_seed(0)
     )
     network = networks.unet if only == "unet" else networks.medsam
     assert network is not None

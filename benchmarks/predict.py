@@ -58,7 +58,7 @@ def rows(
     """One row per branch. Trained and folded networks take turns, so that noise meets both."""
     networks = build_networks(
         setting.config(Path()),
-        classes=setting.classes,
+        classes=setting.classes - 1,
         channels=setting.channels,
         generator=torch.Generator().manual_seed(0),
     ).to(device)

@@ -87,7 +87,7 @@ class Bench:
         self.fabric = make_fabric(config, self.device)
         self.networks = build_networks(
             config,
-            classes=classes,
+            classes=classes - 1,
             channels=channels,
             generator=torch.Generator().manual_seed(0),
         ).to(self.device)

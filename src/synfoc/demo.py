@@ -82,7 +82,7 @@ def seconds_per_step(config: Config) -> float:
     assert config.data.classes is not None
     networks = build_networks(
         config,
-        classes=len(config.data.classes) + 1,
+        classes=len(config.data.classes),
         channels=1,
         generator=torch.Generator().manual_seed(config.train.seed),
     ).to(device)

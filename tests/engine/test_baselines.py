@@ -105,7 +105,7 @@ def test_a_checkpoint_may_hold_a_teacher_that_nobody_asks(
 
     def networks(name: str) -> Networks:
         config = settings(f"method.name={name}", f"method.branches={branch}")
-        return build_networks(config, classes=2, channels=1, generator=torch.Generator())
+        return build_networks(config, classes=1, channels=1, generator=torch.Generator())
 
     for name, file in (("uamt", "with"), ("fixmatch", "without")):
         path = tmp_path / f"{file}.safetensors"

@@ -33,7 +33,7 @@ def config() -> Config:
 
 def networks_of(config: Config) -> Networks:
     generator = torch.Generator().manual_seed(0)
-    return build_networks(config, classes=3, channels=1, generator=generator)
+    return build_networks(config, classes=2, channels=1, generator=generator)
 
 
 def learned(networks: Networks, config: Config, factors: list[float]) -> list[torch.Tensor]:

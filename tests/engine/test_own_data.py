@@ -106,7 +106,7 @@ def test_the_estimate_counts_what_backward_needs() -> None:
     changes = ("train.device=cpu", "medsam.weights=random:vit-tiny", "unet.width=4")
     config = compose_config(None, Path("x"), None, 64, changes).config
     networks = build_networks(
-        config, classes=2, channels=1, generator=torch.Generator().manual_seed(0)
+        config, classes=1, channels=1, generator=torch.Generator().manual_seed(0)
     )
     assert networks.unet is not None
     before = {k: v.clone() for k, v in networks.unet.state_dict().items()}
@@ -154,7 +154,7 @@ def test_what_is_released_takes_no_memory(
     chosen = (f"method.name={method}", f"method.branches={branches}", "method.batch=2")
     config = compose_config(None, Path("x"), None, 64, (*weights, *chosen)).config
     networks = build_networks(
-        config, classes=2, channels=1, generator=torch.Generator().manual_seed(0)
+        config, classes=1, channels=1, generator=torch.Generator().manual_seed(0)
     )
     found = estimate_step(networks, config, torch.device("cpu"), "fp32")
     assert gib < found.memory_gib < gib + 0.1  # weights and their optimizers
@@ -202,7 +202,7 @@ def test_a_guide_is_part_of_the_estimate(monkeypatch: pytest.MonkeyPatch) -> Non
     weights = ("train.device=cpu", "medsam.weights=random:vit-tiny", "unet.width=4")
     config = compose_config(None, Path("x"), None, 64, (*changes, *weights)).config
     generator = torch.Generator().manual_seed(0)
-    networks = build_networks(config, classes=4, channels=1, generator=generator, guide=False)
+    networks = build_networks(config, classes=3, channels=1, generator=generator, guide=False)
     cpu, guided = torch.device("cpu"), replace(networks, guide=SlowGuide())
     without = estimate_step(networks, config, cpu, "fp32")
     with_guide = estimate_step(guided, config, cpu, "fp32")

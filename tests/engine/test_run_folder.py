@@ -45,7 +45,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     table = load_cases(config.data)
     save_split(folder.split, make_split(table, config.data), table)
     generator = torch.Generator().manual_seed(0)
-    networks = build_networks(config, classes=3, channels=3, generator=generator)
+    networks = build_networks(config, classes=2, channels=3, generator=generator)
     save_base(networks, folder.base)
     save_checkpoint(folder.checkpoints / "best.safetensors", networks, {}, Progress(3), config)
     return folder.path

@@ -31,7 +31,7 @@ def sam_from_original(
     source = replace(source, decoder=replace(source.decoder, heads=decoder_heads))
     generator = generator or torch.Generator().manual_seed(0)
     return sam_from_source(
-        source, classes=classes, side=side, rank=rank, generator=generator, where=where
+        source, out_channels=classes, side=side, rank=rank, generator=generator, where=where
     )
 
 

@@ -53,7 +53,7 @@ def test_a_sam_drops_its_embedding() -> None:
     generator = torch.Generator().manual_seed(1)
     sam = sam_from_source(
         Source({}, *shape),
-        classes=2,
+        out_channels=2,
         side=32,
         rank=2,
         generator=generator,

@@ -20,7 +20,7 @@ def trained(weights: str = "random:vit-tiny", side: int = 48) -> Networks:
         }
     )
     generator = torch.Generator().manual_seed(0)
-    networks = build_networks(config, classes=3, channels=1, generator=generator)
+    networks = build_networks(config, classes=2, channels=1, generator=generator)
     for network in (networks.unet, networks.unet_teacher):
         assert network is not None
         for module in network.modules():

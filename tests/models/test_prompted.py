@@ -25,7 +25,7 @@ def config(*changes: str) -> Config:
 
 def networks(*changes: str, seed: int = 0, **options: Any) -> Networks:
     generator = torch.Generator().manual_seed(seed)
-    return build_networks(config(*changes), classes=3, channels=1, generator=generator, **options)
+    return build_networks(config(*changes), classes=2, channels=1, generator=generator, **options)
 
 
 BOXES = torch.tensor([[[3.0, 5, 40, 33], [10, 10, 11, 60]], [[0, 0, 63, 63], [7, 2, 9, 4]]])
@@ -36,7 +36,12 @@ def test_masks_equal_those_of_transformers_sam_with_boxes(hub_sam: tuple[Any, Pa
     reference, folder = hub_sam
     guide = BoxSam(
         sam_from_source(
-            read_source(folder), classes=4, side=64, rank=1, generator=torch.Generator(), where=""
+            read_source(folder),
+            out_channels=4,
+            side=64,
+            rank=1,
+            generator=torch.Generator(),
+            where="",
         )
     )
     x = torch.rand(2, 3, 64, 64)

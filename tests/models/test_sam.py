@@ -37,7 +37,7 @@ def original_checkpoint(side: int, classes: int = 4) -> dict[str, Tensor]:
     source = Source({}, *SHAPES["vit-tiny"])
     network = sam_from_source(
         source,
-        classes=classes,
+        out_channels=classes,
         side=side,
         rank=1,
         generator=torch.Generator().manual_seed(3),
@@ -112,7 +112,7 @@ def test_masks_equal_those_of_transformers_sam_without_a_prompt(
     reference, folder = hub_sam
     source = read_source(folder)
     network = sam_from_source(
-        source, classes=4, side=64, rank=2, generator=torch.Generator(), where="the folder"
+        source, out_channels=4, side=64, rank=2, generator=torch.Generator(), where="the folder"
     )
     assert network.loaded.resized == network.loaded.fresh == network.loaded.unused == ()
     x = torch.rand(2, 3, 64, 64)
@@ -188,7 +188,7 @@ def test_recomputed_activations_give_the_same_gradients_and_keep_less(weights: s
         }
     )
     generator = torch.Generator().manual_seed(0)
-    network = build_networks(config, classes=2, channels=1, generator=generator).medsam
+    network = build_networks(config, classes=1, channels=1, generator=generator).medsam
     assert network is not None
     with torch.no_grad():
         for B in network.lora.B:

@@ -22,7 +22,7 @@ def golden() -> dict[str, Any]:
 
 
 def _golden_net(golden: dict[str, Any]) -> UNet:
-    net = UNet(channels=1, classes=2, width=8)
+    net = UNet(in_channels=1, out_channels=2, width=8)
     net.load_state_dict(golden["state_dict"])
     return net
 
@@ -38,7 +38,7 @@ def test_parameters_by_hand() -> None:
     up = [2_097_664, 524_544, 131_200, 32_832]
     double = [7_079_936, 1_770_496, 442_880, 110_848]
     with torch.device("meta"):
-        net = UNet(channels=1, classes=2)
+        net = UNet(in_channels=1, out_channels=2)
     parameters = sum(p.numel() for p in net.parameters())
     assert parameters == sum(down) + sum(up) + sum(double) + 130 == 31_036_546
 

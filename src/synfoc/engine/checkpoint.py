@@ -192,7 +192,7 @@ def load_run(
         )
     networks = build_networks(
         config,
-        classes=len(classes) + 1,
+        classes=len(classes),
         channels=channels,
         generator=torch.Generator().manual_seed(config.train.seed),
         base=folder.base if folder.base.is_file() else None,

@@ -160,7 +160,7 @@ class Trainer:
         self.precision = choose_precision(config.train.precision, fabric.device)
         self.networks = build_networks(
             config,
-            classes=len(data.classes) + 1,
+            classes=len(data.classes),
             channels=data.channels,
             generator=torch.Generator().manual_seed(config.train.seed),
             base=folder.base if folder.base.is_file() else None,

@@ -90,18 +90,18 @@ def pseudo_labels(f_hat: Network, U: Float[Tensor, "half c s s"]) -> Int[Tensor,
     return torch.from_numpy(kept).to(Q.device)
 
 
-def largest_components(q: Int[np.ndarray, "l l"], classes: int) -> Int[np.ndarray, "l l"]:
+def largest_components(q: Int[np.ndarray, "l l"], K: int) -> Int[np.ndarray, "l l"]:
     """One label map with only the largest component of each foreground class.
 
     Args:
         q: class indices.
-        classes: K, with the background 0.
+        K: classes, with the background 0.
 
     Returns:
         The same map, 0 where a smaller component was [authors' code].
     """
     kept = np.zeros_like(q)
-    for k in range(1, classes):
+    for k in range(1, K):
         kept[largest_component(q == k)] = k
     return kept
 

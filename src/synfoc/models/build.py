@@ -111,7 +111,7 @@ def build_networks(
 
     Args:
         config: reads `method`, `unet` and `medsam`.
-        classes: K, foreground classes + 1.
+        classes: C, foreground classes; each network answers with K = C + 1.
         channels: of the U-Net's images; the foundation model takes 1 or 3.
         generator: on the CPU; draws all that no checkpoint gives.
         base: what is frozen, kept in a run folder (`save_base`). Then `medsam.weights` is not
@@ -124,11 +124,11 @@ def build_networks(
     branches = config.method.branches
     unet = medsam = None
     if branches != "unet":
-        medsam = _foundation_model(config.medsam, classes, generator, base)
+        medsam = _foundation_model(config.medsam, classes + 1, generator, base)
     if branches != "medsam":
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            unet = UNet(channels, classes, config.unet.width)
+            unet = UNet(channels, classes + 1, config.unet.width)
         # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
         unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     P, taught = config.unet.side, config.method.has_teacher
@@ -212,12 +212,12 @@ def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
 
 
 def _foundation_model(
-    settings: FoundationModel, classes: int, generator: torch.Generator, base: Path | None
+    settings: FoundationModel, out_channels: int, generator: torch.Generator, base: Path | None
 ) -> PromptFreeSam:
     source, fresh = _source(settings, base)
     return sam_from_source(
         source,
-        classes=classes,
+        out_channels=out_channels,
         side=settings.side,
         rank=settings.rank,
         generator=generator,
@@ -232,7 +232,7 @@ def _guide(settings: FoundationModel, generator: torch.Generator, base: Path | N
     source, fresh = _source(settings, base)
     sam = sam_from_source(
         source,
-        classes=len(source.tensors[TOKENS]) if TOKENS in source.tensors else MASK_TOKENS,
+        out_channels=len(source.tensors[TOKENS]) if TOKENS in source.tensors else MASK_TOKENS,
         side=settings.side,
         rank=1,
         generator=generator,

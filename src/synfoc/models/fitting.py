@@ -44,7 +44,7 @@ EMBEDDING = r"(_tokens?|_embed|point_embeddings\.\d)\.weight$|gaussian_matrix$"
 def sam_from_source(
     source: Source,
     *,
-    classes: int,
+    out_channels: int,
     side: int,
     rank: int,
     generator: torch.Generator,
@@ -56,7 +56,7 @@ def sam_from_source(
 
     Args:
         source: tensors and shape, from `read_source`.
-        classes: K, foreground classes + 1.
+        out_channels: K, foreground classes + 1.
         side: S, pixels.
         rank: of LoRA.
         generator: draws what is fresh, then A of LoRA.
@@ -69,7 +69,7 @@ def sam_from_source(
     Raises:
         UserError: a tensor is absent or misshapen that must come from the checkpoint.
     """
-    sam = _empty_sam(source.encoder, source.decoder, classes, side)
+    sam = _empty_sam(source.encoder, source.decoder, out_channels, side)
     parts = {"prompt_encoder": sam.prompt_encoder, "mask_decoder": sam.mask_decoder}
     tiny, of_encoder = None, Loaded()
     if isinstance(source.encoder, Vit):
@@ -171,7 +171,7 @@ def draw(name: str, wanted: Mapping[str, torch.Size], generator: torch.Generator
     return torch.empty(size).uniform_(-bound, bound, generator=generator)
 
 
-def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, classes: int, side: int) -> Any:
+def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, out_channels: int, side: int) -> Any:
     """A SamModel without memory for its tensors; its vision encoder is a stub for TinyViT."""
     from transformers import SamConfig, SamModel
 
@@ -198,7 +198,7 @@ def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, classes: int, side: int) -
             "hidden_size": vit.embed,
             "num_attention_heads": decoder.heads,
             "mlp_dim": decoder.mlp,
-            "num_multimask_outputs": classes - 1,
+            "num_multimask_outputs": out_channels - 1,
             "iou_head_hidden_dim": decoder.iou,
             "layer_norm_eps": decoder.eps,
         },

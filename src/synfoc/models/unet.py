@@ -22,16 +22,16 @@ class UNet(nn.Module):
     """Images to logits at the same side; 31,036,546 parameters for 1 channel, K = 2, width 64.
 
     Args:
-        channels: c, channels of an image; 1 gray or 3 color.
-        classes: K, foreground classes + 1; class 0 is background.
+        in_channels: c, of an image; 1 gray or 3 color.
+        out_channels: K, foreground classes + 1; class 0 is background.
         width: channels of the first level; 64 in the paper, 16 for small runs.
 
     Source: the paper's Sec. 4.2 and the authors' code.
     """
 
-    def __init__(self, channels: int, classes: int, width: int = 64) -> None:
+    def __init__(self, in_channels: int, out_channels: int, width: int = 64) -> None:
         super().__init__()
-        self.inc = _DoubleConv(channels, width)
+        self.inc = _DoubleConv(in_channels, width)
         self.down1 = _Down(width)
         self.down2 = _Down(width * 2)
         self.down3 = _Down(width * 4)
@@ -40,7 +40,7 @@ class UNet(nn.Module):
         self.up2 = _Up(width * 8)
         self.up3 = _Up(width * 4)
         self.up4 = _Up(width * 2)
-        self.outc = _Head(width, classes)
+        self.outc = _Head(width, out_channels)
 
     def forward(
         self, x: Float[Tensor, "B c P P"], seeds: Int[Tensor, " B"] | None = None
@@ -126,9 +126,9 @@ class _Up(nn.Module):
 class _Head(nn.Module):
     """Channels to logits, pixel by pixel."""
 
-    def __init__(self, channels: int, classes: int) -> None:
+    def __init__(self, in_channels: int, out_channels: int) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(channels, classes, 1)
+        self.conv = nn.Conv2d(in_channels, out_channels, 1)
 
     def forward(self, x: Float[Tensor, "B c h w"]) -> Float[Tensor, "B K h w"]:
         y: Tensor = self.conv(x)
