@@ -1,4 +1,4 @@
-"""How a step's time and arithmetic grow with side, batch, classes and rank, and over processes.
+"""How a step's time and arithmetic grow with side, batch, classes and rank.
 
     python benchmarks/scaling.py                       # minutes; JSON, docs/images/scaling.png
     python benchmarks/scaling.py --only batch rank --plot ""

@@ -1,7 +1,8 @@
 """The command line: parse, call one function, print what it made. No logic of its own.
 
 Exit status: 0 done; 1 done, but something needs attention (unsound data, unreadable images);
-2 bad input, nothing written; 130 stopped by the user, everything saved.
+2 bad input, or something that stops the work, such as a full disk; 130 stopped by the user. What
+was trained or predicted until then is kept.
 """
 
 from __future__ import annotations

@@ -21,7 +21,7 @@
                             empty, views}}}, device, precision
     checkpoints/           last, best, best_on_test_BRANCH?, step_000500, ...: safetensors, where
                            they stand in the header
-    base.safetensors       the frozen encoder
+    base.safetensors?      what is frozen: the encoder, or the whole guide of SemiSAM
     metrics.json           {protocol, rule, checkpoint, step, data, changes, unit, empty_policy,
                             classes, cases, skipped_without_label, seen_in_training, recommended,
                             recommended_role, estimate, branches: {unet|medsam|fused:
@@ -44,7 +44,7 @@
     .lock                  held by the process that trains the run
 
 Dice and Jaccard are fractions in [0, 1] in files and percent in tables. A number that does not
-exist (a distance to an empty mask, a loss that overflowed) is null. How files are written so that
+exist (a mean of px and mm, a loss that overflowed) is null. How files are written so that
 none is ever half of one: storage.py.
 """
 

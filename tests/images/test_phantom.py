@@ -115,7 +115,7 @@ def test_files_of_a_png_set(tmp_path: Path) -> None:
 def test_a_nifti_volume_keeps_spacing(tmp_path: Path) -> None:
     """Scanner a: 320 mm / 64 pixels = 5 mm; the slices are 3/4 of the ventricle / 3 apart."""
     out = write_phantom(
-        tmp_path / "n",
+        str(tmp_path / "n"),
         train_patients={"scanner_a": 1},
         test_patients=0,
         slices_per_patient=3,

@@ -6,7 +6,8 @@
         bench/PROTOCOL.json          what metrics.json held under this protocol
         bench/cell.json              {settings, seconds}; written last: the cell is done, if
                                      it was scored under each protocol of the suite
-    cells/SET/LABELED/METHOD/seedN.log, .failed.json {error}, .lock
+    cells/SET/LABELED/METHOD/seedN.log, .lock,
+        .failed.json {cell, error, traceback?, log?}
 
 Nothing else remembers what was done, so any number of processes can be killed and begun again.
 """

@@ -1,6 +1,6 @@
 """SUITE.yaml -> what is compared, as cells: data set x labeled images x method x seed.
 
-suites/small.yaml is an example with every key. Every cell's config is built when the suite is
+suites/small.yaml is an example, docs/bench.md names every key. Every cell's config is built when the suite is
 read, so that a wrong setting is told before the first run.
 """
 

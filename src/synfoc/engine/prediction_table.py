@@ -30,7 +30,7 @@ class Prediction:
     """Largest probability in [0, 1], mean over pixels. High where most is background."""
     estimated_dice: float | None = None
     """Dice in [0, 1] as estimated without a label (`estimate`); a volume is one image. None where
-    the run was not calibrated, or another checkpoint than `best` answers."""
+    the run was not calibrated, or the checkpoint is of another step than `best`."""
     foreground: float | None = None
     """Share of the pixels that are not background."""
     slice: int | None = None

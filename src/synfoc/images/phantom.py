@@ -22,13 +22,13 @@ from synfoc.errors import UserError
 from synfoc.images.csv_table import COLUMNS, write_csv
 from synfoc.images.render import render
 from synfoc.images.scanner import SCANNERS, Scanner
-from synfoc.storage import new_folder, refuse_used
+from synfoc.storage import AnyPath, new_folder, refuse_used
 
 Format: TypeAlias = Literal["png", "nifti"]
 
 
 def write_phantom(
-    out: Path,
+    out: AnyPath,
     *,
     train_patients: int | Mapping[str, int] = 8,
     test_patients: int | Mapping[str, int] = 4,
@@ -60,6 +60,7 @@ def write_phantom(
     Raises:
         UserError: a value out of range, `out` not empty, or a disk that does not take the files.
     """
+    out = Path(out)
     patients = list(_patients(_counts("train", train_patients), _counts("test", test_patients)))
     settings = _Settings(slices_per_patient, seed, image_format, side)
     _check(out, len(patients), settings)

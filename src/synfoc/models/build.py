@@ -39,7 +39,7 @@ from synfoc.models.sam import PromptFreeSam
 from synfoc.models.tokens import TOKENS
 from synfoc.models.unet import UNet
 from synfoc.models.weights import locate
-from synfoc.storage import replacing
+from synfoc.storage import AnyPath, replacing
 
 SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
     "vit-b": (Vit(768, 12, 12, 3072, 14, (2, 5, 8, 11), 256), Decoder(8, 2048, 256)),
@@ -172,7 +172,7 @@ def save_base(networks: Networks, path: Path) -> None:
         save_file(plain, part, {"shape": describe(*sam.shape), "side": str(sam.side)})
 
 
-def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
+def load_published(path: AnyPath, networks: Networks) -> tuple[str, ...]:
     """Load a checkpoint of the authors' code into students and teachers.
 
     Args:
@@ -186,6 +186,7 @@ def load_published(path: Path, networks: Networks) -> tuple[str, ...]:
     Raises:
         UserError: no such file, or tensors of another shape.
     """
+    path = Path(path)
     files = sorted(p for p in path.iterdir() if p.is_file()) if path.is_dir() else [path]
     loaded = []
     for file in files:
