@@ -1,7 +1,7 @@
 """SUITE.yaml -> what is compared, as cells: data set x labeled images x method x seed.
 
-suites/small.yaml is an example, docs/bench.md names every key. Every cell's config is built when the suite is
-read, so that a wrong setting is told before the first run.
+suites/small.yaml is an example, docs/bench.md names every key. Every cell's config is built
+when the suite is read, so that a wrong setting is told before the first run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """How far off the label-free Dice was: estimated minus measured, per domain of every run.
 
-Beside the estimate stands what a lab without test labels would otherwise go by: the Dice on views of
-the labeled images, from plain to strong, one number for all domains.
+Beside the estimate stands what a lab without test labels would otherwise go by: the Dice on views
+of the labeled images, from plain to strong, one number for all domains.
 """
 
 from __future__ import annotations
