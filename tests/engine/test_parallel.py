@@ -128,9 +128,14 @@ def test_a_process_that_fails_does_not_say_farewell_to_those_that_wait(
     left: list[object] = []
     monkeypatch.setattr(atexit, "unregister", left.append)
     monkeypatch.delenv(parallel.PARENT, raising=False)
-    fabric = SimpleNamespace(world_size=1, launch=lambda: None)
+    fabric = SimpleNamespace(world_size=1, launch=lambda: None, is_global_zero=True)
     with pytest.raises(Interrupted), parallel.launched(fabric):
         raise Interrupted("all of them")
+    assert left == []
+    fabric.is_global_zero = False
+    with pytest.raises(SystemExit) as ended, parallel.launched(fabric):
+        raise Interrupted("all of them")
+    assert ended.value.code == 0
     assert left == []
     with pytest.raises(ZeroDivisionError), parallel.launched(fabric):
         raise ZeroDivisionError
@@ -169,8 +174,13 @@ def test_where_one_process_fails_all_end(
     with pytest.raises(OSError, match="disk full"), together(fabric):
         raise OSError("disk full")
     monkeypatch.setattr(parallel, "anywhere", lambda fabric, here: True)
-    with pytest.raises(SystemExit), together(fabric):
+    with pytest.raises(SystemExit) as ended, together(fabric):
         pass
+    assert ended.value.code == 2
+    other = SimpleNamespace(is_global_zero=False)
+    with pytest.raises(SystemExit) as ended, together(other):
+        pass
+    assert ended.value.code == 0, "Fabric would kill the first process, which is telling why"
 
 
 @pytest.mark.slow

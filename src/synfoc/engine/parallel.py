@@ -139,11 +139,23 @@ def launched(fabric: Fabric) -> Iterator[None]:
     fabric.launch()
     try:
         yield
-    except Interrupted:
-        raise  # all of them stop at the same step
+    except Interrupted:  # all of them stop at the same step
+        _leave_the_word_to_the_first(fabric)
+        raise
     except BaseException:
         atexit.unregister(_destroy_dist_connection)
         raise
+
+
+def _leave_the_word_to_the_first(fabric: Fabric) -> None:
+    """End any other process with status 0: Fabric kills the first one for another's bad status,
+    also while it is still saying why all of them end.
+
+    Raises:
+        SystemExit: in all processes but the first.
+    """
+    if not fabric.is_global_zero:
+        raise SystemExit(0)
 
 
 def _end_with(parent: int) -> None:
@@ -179,6 +191,7 @@ def together(fabric: Fabric) -> Iterator[None]:
         anywhere(fabric, True)
         raise
     if anywhere(fabric, False):
+        _leave_the_word_to_the_first(fabric)
         raise SystemExit(2)
 
 
