@@ -213,6 +213,9 @@ def test_a_recommendation_is_made_of_twice_the_images(
     probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge, asked = judge_of("honest", probe, monkeypatch)
-    verdict = judge.recommend()
+    told: list[tuple[int, int]] = []
+    verdict = judge.recommend(lambda done, total: told.append((done, total)))
     assert verdict.answer == ("unet", "student")
     assert asked == [4, 8]
+    # The labeled image, the unlabeled one and two strong views of it, three views of the first.
+    assert told == [(done, 7) for done in range(1, 8)]

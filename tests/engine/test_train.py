@@ -144,7 +144,9 @@ def test_ctrl_c_stops_the_last_look_at_once(
     try:
         with monkeypatch.context() as patch:
             patch.setattr(
-                module.Judge, "recommend", lambda judge: signal.raise_signal(signal.SIGINT)
+                module.Judge,
+                "recommend",
+                lambda judge, progress: signal.raise_signal(signal.SIGINT),
             )
             with pytest.raises(KeyboardInterrupt):
                 train(settings(), tmp_path / "run")
@@ -595,11 +597,11 @@ def test_the_networks_of_the_best_step_are_the_ones_that_are_recommended(
     scores, seen = iter([0.9, 0.4, 0.3, 0.2]), []
     recommend = module.Judge.recommend
 
-    def remember(judge: module.Judge) -> object:
+    def remember(judge: module.Judge, progress: object) -> object:
         unet = judge.segmenter.networks.unet
         assert unet is not None
         seen.append({f"unet.student/{k}": v.clone() for k, v in unet.state_dict().items()})
-        return recommend(judge)
+        return recommend(judge, progress)
 
     monkeypatch.setattr(module.Judge, "evaluate", lambda judge: ({}, next(scores)))
     monkeypatch.setattr(module.Judge, "recommend", remember)

@@ -18,6 +18,7 @@ off it was on real images stands in docs/trust.md.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -81,6 +82,7 @@ def calibrate(
     augment: Augment,
     *,
     seed: int,
+    looked: Callable[[int], None] | None = None,
 ) -> dict[Answer, Calibration]:
     """Hold the evidence of every answer against the truth, on views of the labeled images.
 
@@ -90,6 +92,7 @@ def calibrate(
         labels: (m, R, R), class indices 0..C.
         augment: the strong view of training.
         seed: of the views.
+        looked: is told after each forward how many images it was of; in all len(STRENGTHS) * m.
 
     Returns:
         One per answer; none where there are no images.
@@ -111,6 +114,8 @@ def calibrate(
                 Q, Y = most_probable(P[a]).cpu(), resize_labels(truth[some], P[a].shape[-1])
                 dice[a].append(dice_of_parts(Q, Y, segmenter.classes, nested=segmenter.nested))
                 tallies[a].append(segmenter.tally(P, a).cpu())
+            if looked:
+                looked(len(views[some]))
     return {a: fit(torch.cat(tallies[a]).numpy(), torch.cat(dice[a]).numpy()) for a in answers}
 
 

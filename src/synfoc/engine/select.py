@@ -10,7 +10,7 @@ both sides counts for nothing, and is multiplied by the Dice on the labeled imag
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
@@ -23,7 +23,7 @@ from torch import Tensor
 from synfoc.answers import answer_name, deployed_by_paper
 from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels, to_channels, working_images, working_side
-from synfoc.engine.estimate import Calibration, calibrate
+from synfoc.engine.estimate import STRENGTHS, Calibration, calibrate
 from synfoc.engine.score_cases import evaluate_networks
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
@@ -99,14 +99,28 @@ class Judge:
         score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
         return found, float(score[self.rule])
 
-    def recommend(self) -> Verdict:
-        """The answer to deploy, and why; twice the images of an evaluation are asked."""
+    def recommend(self, progress: Callable[[int, int], None] | None = None) -> Verdict:
+        """The answer to deploy, and why; twice the images of an evaluation are asked.
+
+        `progress` is called with (done, total), in images, after each forward.
+        """
         config = self.prepared.config
         probe = self._load_probe(2 * config.train.evaluate_images)
+        known, hidden, done = len(probe.labeled), len(probe.unlabeled), 0
+        total = len(STRENGTHS) * known
+        if len(self.segmenter.answers()) > 1:
+            total += known + (1 + SHAKES) * hidden
+
+        def looked(images: int) -> None:
+            nonlocal done
+            done += images
+            if progress:
+                progress(done, total)
+
         seed = config.train.seed
-        answer, why = recommend(self.segmenter, probe, config.augment, seed=seed)
+        answer, why = recommend(self.segmenter, probe, config.augment, seed=seed, looked=looked)
         calibration = calibrate(
-            self.segmenter, probe.labeled, probe.labels, config.augment, seed=seed
+            self.segmenter, probe.labeled, probe.labels, config.augment, seed=seed, looked=looked
         )
         return Verdict(answer, why, calibration)
 
@@ -232,24 +246,30 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
 
 
 def recommend(
-    segmenter: Segmenter, probe: Probe, augment: Augment, *, seed: int
+    segmenter: Segmenter,
+    probe: Probe,
+    augment: Augment,
+    *,
+    seed: int,
+    looked: Callable[[int], None] | None = None,
 ) -> tuple[Answer, str]:
     """Which branch to deploy, student or teacher, by evidence that needs no test label, and why.
 
     For each answer: its Dice on the labeled images times the Dice between what it says of unlabeled
-    images as they are and under strong views. The largest wins; among equals a student.
+    images as they are and under strong views. The largest wins; among equals a student. `looked`
+    is told after each forward how many images it was of.
     """
     answers = sorted(segmenter.answers(), key=lambda answer: answer[1])
     if len(answers) == 1:
         return answers[0], "the only answer of this run"
     generator = torch.Generator().manual_seed(seed)
     plain = torch.from_numpy(probe.unlabeled).movedim(-1, 1)
-    known = _predict(segmenter, probe.labeled, answers)
-    calm = _predict(segmenter, probe.unlabeled, answers)
+    known = _predict(segmenter, probe.labeled, answers, looked)
+    calm = _predict(segmenter, probe.unlabeled, answers, looked)
     steady: dict[Answer, list[float]] = {a: [] for a in answers}
     for _ in range(SHAKES if len(plain) else 0):
         strong = strong_views(plain, augment, generator).movedim(1, -1).numpy()
-        shaken = _predict(segmenter, strong, answers)
+        shaken = _predict(segmenter, strong, answers, looked)
         for a in answers:
             steady[a].append(_dice(segmenter, calm[a], shaken[a]))
     evidence = {}
@@ -269,14 +289,20 @@ def _spread(cases: Sequence[Case], count: int) -> list[Case]:
 
 
 def _predict(
-    segmenter: Segmenter, images: NDArray[np.float32], wanted: Sequence[Answer]
+    segmenter: Segmenter,
+    images: NDArray[np.float32],
+    wanted: Sequence[Answer],
+    looked: Callable[[int], None] | None = None,
 ) -> dict[Answer, Tensor]:
     """Label maps (n, s, s) at each network's side."""
     found: dict[Answer, list[Tensor]] = {a: [] for a in wanted}
     for start in range(0, len(images), AT_ONCE):
-        P = segmenter.probabilities(images[start : start + AT_ONCE], wanted)
+        some = images[start : start + AT_ONCE]
+        P = segmenter.probabilities(some, wanted)
         for answer in wanted:
             found[answer].append(most_probable(P[answer]).cpu())
+        if looked:
+            looked(len(some))
     empty = torch.zeros(0, 1, 1, dtype=torch.int64)
     return {a: torch.cat(maps) if maps else empty for a, maps in found.items()}
 

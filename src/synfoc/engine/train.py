@@ -12,7 +12,7 @@ from __future__ import annotations
 import math
 import shlex
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,13 @@ from synfoc.engine.method import method_of
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import anywhere, launched, make_fabric, set_up, together
 from synfoc.engine.prepare import Prepared, prepare, stored_config
-from synfoc.engine.progress import Display, Interruption, figures_of, interruptible
+from synfoc.engine.progress import (
+    Display,
+    Interruption,
+    figures_of,
+    interruptible,
+    progress_callback,
+)
 from synfoc.engine.select import Judge
 from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Step
@@ -119,7 +125,8 @@ def train(
                 "last look, without test labels: which answer to recommend, how far to trust it"
             )
         # Every step is saved: Ctrl-C may stop this at once, and --resume repeats it.
-        trainer.finish()
+        with progress_callback(console if writes else None, "last look") as progress:
+            trainer.finish(progress)
     return out
 
 
@@ -265,8 +272,11 @@ class Trainer:
                 "loss was not finite"
             )
 
-    def finish(self) -> None:
-        """Say what came out, with the answer that the evidence of the best step recommends."""
+    def finish(self, progress: Callable[[int, int], None]) -> None:
+        """Say what came out, with the answer that the evidence of the best step recommends.
+
+        `progress` is called with (done, total) while it is looked for.
+        """
         if self.fabric.is_global_zero:
             # What the files hold counts: a run that was killed between saving the best and the
             # last may have gone another way since, where the device does not repeat itself.
@@ -279,7 +289,7 @@ class Trainer:
                 self.progress,
                 rule=self.judge.rule,
                 precision=self.precision,
-                verdict=self.judge.recommend(),
+                verdict=self.judge.recommend(progress),
             )
 
     def _backward(self, loss: Tensor) -> Tensor:
