@@ -12,10 +12,9 @@ from typing import Any
 
 import torch
 
-from synfoc.engine.machine import gpu_of
+from synfoc.engine.machine import DTYPES, gpu_of
 from synfoc.environment import environment
 
-DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SIDE = 4096
 PRODUCT_FLOP = 2 * SIDE**3
 

@@ -16,9 +16,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from measure import DTYPES, parser, product_seconds, seconds_of, write
+from measure import parser, product_seconds, seconds_of, write
 from synfoc.config import parse_config
-from synfoc.engine.machine import choose_device, keep_freed_memory
+from synfoc.engine.machine import Precision, autocast, choose_device, keep_freed_memory
 from synfoc.models.build import build_networks
 
 
@@ -75,13 +75,12 @@ def build(name: str, side: int) -> nn.Module:
 
 
 def measure(
-    network: Callable[[Tensor], Tensor], x: Tensor, precision: str, repeats: int
+    network: Callable[[Tensor], Tensor], x: Tensor, precision: Precision, repeats: int
 ) -> tuple[float, float]:
     """Seconds of a forward without a graph, and of forward and backward."""
 
     def forward() -> Tensor:
-        dtype = DTYPES[precision]
-        with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        with autocast(x.device, precision):
             return network(x)
 
     def without_graph() -> None:
@@ -95,7 +94,7 @@ def measure(
     return seconds_of(without_graph, device, repeats), seconds_of(with_backward, device, repeats)
 
 
-def compiled(network: nn.Module, x: Tensor, precision: str, repeats: int) -> dict[str, float]:
+def compiled(network: nn.Module, x: Tensor, precision: Precision, repeats: int) -> dict[str, float]:
     """The same network under torch.compile: seconds, and what compiling took before the first."""
     torch.compiler.reset()
     begin = time.perf_counter()

@@ -53,9 +53,9 @@ class Passes(NamedTuple):
     """That pass each student with a graph."""
     looking: float
     """That pass any network without; a guide's look is counted by itself."""
-    kept: float
+    kept: float = 1
     """Whose graphs are there at the same time: what was released before takes no memory."""
-    graphs: int
+    graphs: int = 1
     """Into which those are divided; each has its own copy of the weights in low precision."""
 
 
@@ -88,24 +88,14 @@ METHODS: Mapping[MethodName, About] = {
         "SynFoC",
         "any",
         # The U-Net's student labels too, MedSAM's does not.
-        Passes(learning=2, looking=1.5, kept=1, graphs=1),
+        Passes(learning=2, looking=1.5),
         # Both of MedSAM's views share one forward (docs/departures.md, D13).
-        beside_unet=Passes(learning=2, looking=1.5, kept=2, graphs=1),
+        beside_unet=Passes(learning=2, looking=1.5, kept=2),
     ),
     "supervised": About(
-        "Supervised",
-        "any",
-        Passes(learning=1, looking=0, kept=1, graphs=1),
-        unlabeled=False,
-        teacher=False,
+        "Supervised", "any", Passes(learning=1, looking=0), unlabeled=False, teacher=False
     ),
-    "fixmatch": About(
-        "FixMatch",
-        "one",
-        Passes(learning=2, looking=1, kept=1, graphs=1),
-        teacher=False,
-        ramp=False,
-    ),
+    "fixmatch": About("FixMatch", "one", Passes(learning=2, looking=1), teacher=False, ramp=False),
     "unimatch": About(
         "UniMatch",
         "one",
@@ -113,15 +103,11 @@ METHODS: Mapping[MethodName, About] = {
         teacher=False,
         ramp=False,
     ),
-    "uamt": About("UA-MT", "one", Passes(learning=2, looking=9, kept=1, graphs=1)),
+    "uamt": About("UA-MT", "one", Passes(learning=2, looking=9)),
     "symgd": About("SymGD", "one", Passes(learning=4, looking=3, kept=3, graphs=3)),
     # Both mixtures are half a batch.
-    "bcp": About(
-        "BCP", "one", Passes(learning=1, looking=1, kept=1, graphs=2), ramp=False, halves=True
-    ),
-    "semisam": About(
-        "SemiSAM", "unet", Passes(learning=2, looking=1, kept=1, graphs=1), guide=True
-    ),
+    "bcp": About("BCP", "one", Passes(learning=1, looking=1, graphs=2), ramp=False, halves=True),
+    "semisam": About("SemiSAM", "unet", Passes(learning=2, looking=1), guide=True),
 }
 """All that is known of a method outside its page. How the page is called: `engine.method.PAGES`."""
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
@@ -414,11 +400,12 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
+        without = "; `synfoc train --data DIR` needs none" if what == "config" else ""
         raise UserError(
             f"no {what} at {path}",
             found=error.strerror or "cannot be read",
             expected=f"a YAML file, e.g. {example}",
-            fix="check the path" + ("; `synfoc train --data DIR` needs none" * (what == "config")),
+            fix=f"check the path{without}",
         ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(
@@ -438,12 +425,12 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
 
 
 PRACTICAL = {
-    ("data", "path"),
-    ("data", "cache_gib"),
-    ("medsam", "recompute"),
-    ("train", "device"),
-    ("train", "keep"),
-    ("train", "tensorboard"),
+    "data.path",
+    "data.cache_gib",
+    "medsam.recompute",
+    "train.device",
+    "train.keep",
+    "train.tensorboard",
 }
 """Settings that say how a machine does the work, not what is learned: a run, or a cell of a suite,
 may go on with others. `data.path` is one of them, since the stored hashes tell whether the data
@@ -463,10 +450,10 @@ def differences(old: Config, new: Config) -> list[Difference]:
     """All settings that differ, those in `PRACTICAL` left out."""
     before, now = old.model_dump(), new.model_dump()
     return [
-        Difference(f"{section}.{key}", before[section][key], value)
+        Difference(name, before[section][key], value)
         for section, keys in now.items()
         for key, value in keys.items()
-        if value != before[section][key] and (section, key) not in PRACTICAL
+        if value != before[section][key] and (name := f"{section}.{key}") not in PRACTICAL
     ]
 
 

@@ -38,7 +38,7 @@ PAPER_BY_SET: dict[str, dict[str, tuple[Any, ...]]] = {
 }
 PAPER_BY_SET["mnms"]["method.batch"] = (4, 2)
 _NOT_OF_THE_METHOD = {
-    *(f"{section}.{key}" for section, key in PRACTICAL if section != "data"),
+    *(key for key in PRACTICAL if not key.startswith("data.")),
     "train.seed",
     "train.precision",
     "train.devices",
