@@ -68,6 +68,7 @@ def main() -> None:
     found["setting"] = given.setting
     report(found)
     name = f"step-{given.setting}-{found['device']}-{found['precision']}"
+    name += "-recompute" if config.medsam.recompute else ""
     write(found, given.out, name, torch.device(found["device"]))
 
 
