@@ -34,6 +34,9 @@ SERIES: dict[str, list[tuple[int, Setting, tuple[str, ...]]]] = {
     "rank": [(n, BASE, (f"medsam.rank={n}",)) for n in (1, 4, 16, 64)],
 }
 
+KEPT = ("seconds", "peak_memory_gib", "tflop", "parts")
+"""Of a step's figures."""
+
 
 def main() -> None:
     arguments = parser(__doc__)
@@ -50,7 +53,7 @@ def main() -> None:
             found = one(setting, (*changes, *where), given.steps)
             floor = found["tflop"] * 1e3 / found["product_gflop_per_second"][found["precision"]]
             row = {"series": name, "value": value, "again": i == len(points), "floor_s": floor}
-            rows.append(row | {k: found[k] for k in ("seconds", "peak_memory_gib", "tflop")})
+            rows.append(row | {k: found[k] for k in KEPT})
             seconds, memory = found["seconds"], found["peak_memory_gib"]
             print(f"{value:<12}{seconds:>8.2f}s{floor:>8.2f}s{floor / seconds:>7.0%}", end="")
             print(f"{memory:>7.1f} GiB{'  again' if row['again'] else ''}", flush=True)

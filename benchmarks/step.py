@@ -5,9 +5,10 @@
 
 Networks have random weights, data is the phantom: neither changes the cost. On a GPU the seconds of
 a step are those of training: nothing waits within, and the next batch is made meanwhile; its parts
-are measured in other steps, in which each is waited for, and add up to more. Beside seconds stand
-the step's FLOP (torch's counter), the share of the machine's own matrix-product rate that this
-is, and on a CPU the authors' code as measured on a machine of the kind named in
+are measured in other steps, in which each is waited for, and add up to more. On a CPU every timed
+step writes its line of the log, which training does every `train.log_every` steps. Beside seconds
+stand the step's FLOP (torch's counter), the share of the machine's own matrix-product rate that
+this is, and on a CPU the authors' code as measured on a machine of the kind named in
 docs/performance.md.
 """
 
@@ -23,9 +24,8 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
-from measure import PRODUCT_FLOP, clock, parser, product_seconds, write
+from measure import PRODUCT_FLOP, clock, flop_of, parser, product_seconds, write
 from settings import SETTINGS
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import Stream
@@ -44,9 +44,13 @@ from synfoc.images.phantom import write_phantom
 from synfoc.methods.models import Models, Network
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import build_networks
+from synfoc.storage import append_line
 
-AUTHORS = {"prostate": (78.0, 21.0), "fundus": (52.0, 16.2)}
-"""Seconds per step and peak GiB of the authors' code: fp32, 2 cores, torch 2.13, batch 4 + 4."""
+AUTHORS = {
+    "prostate": {"seconds": 78.0, "peak_memory_gib": 21.0, "precision": "fp32"},
+    "fundus": {"seconds": 52.0, "peak_memory_gib": 16.2, "precision": "fp32"},
+}
+"""The authors' code on 2 cores of another machine, torch 2.13, batch 4 + 4."""
 
 
 def main() -> None:
@@ -64,8 +68,11 @@ def main() -> None:
         where = (f"train.precision={given.precision}", f"train.device={given.device}")
         config = setting.config(data, (*where, *given.set))
         classes = given.classes or setting.classes
-        found = Bench(config, setting.channels, classes).run(given.steps)
+        bench = Bench(config, setting.channels, classes, log=Path(folder) / "log.jsonl")
+        found = bench.run(given.steps)
     found["setting"] = given.setting
+    if given.setting in AUTHORS and found["device"] == "cpu":
+        found["authors"] = AUTHORS[given.setting]
     report(found)
     name = f"step-{given.setting}-{found['device']}-{found['precision']}"
     name += "-recompute" if config.medsam.recompute else ""
@@ -75,8 +82,8 @@ def main() -> None:
 class Bench:
     """The loop of `synfoc train`, with a clock around each part of a step."""
 
-    def __init__(self, config: Config, channels: int, classes: int) -> None:
-        self.config, self.classes = config, classes
+    def __init__(self, config: Config, channels: int, classes: int, log: Path) -> None:
+        self.config, self.classes, self.log = config, classes, log
         self.device = choose_device(config.train.device)
         keep_freed_memory(self.device)
         self.precision = choose_precision(config.train.precision, self.device)
@@ -115,9 +122,8 @@ class Bench:
         parts = {name: sum(values) / steps for name, values in self.times.items()}
         # Read before the counter runs, which itself takes memory.
         peak, seconds = peak_memory_gib(self.device), ahead or statistics.median(whole)
-        with FlopCounterMode(display=False) as counter:
-            self.step(steps + 1, self.stream.batch(steps + 1))
-        tflop = counter.get_total_flops() / 1e12
+        batch = self.stream.batch(steps + 1)
+        tflop = flop_of(lambda: self.step(steps + 1, batch)) / 1e12
         # A shared machine changes its speed meanwhile: the share is of the better of two moments.
         rates = {name: max(rate, self.before[name]) for name, rate in self._rates().items()}
         return {
@@ -164,9 +170,10 @@ class Bench:
                 step.loss, k, networks=self.networks, optimizers=self.optimizers,
                 config=self.config, fabric=self.fabric,
             )  # fmt: skip
-        if k % self.config.train.log_every == 0:
+        if self.parted or k % self.config.train.log_every == 0:
             with self._timed("logging"):
-                [value.item() for value in vars(step).values() if value is not None]
+                values = {name: v.item() for name, v in vars(step).items() if v is not None}
+                append_line(self.log, {"step": k, **values})
 
     def _stream(self, channels: int) -> Stream:
         config, prepared = self.config, prepare(self.config)
@@ -236,8 +243,8 @@ def report(found: dict[str, Any]) -> None:
     total = sum(found["parts"].values())
     for part, value in found["parts"].items():
         print(f"    {part:<30} {value:8.3f} s  {value / total:4.0%}")
-    if found["setting"] in AUTHORS and found["device"] == "cpu":
-        theirs, memory = AUTHORS[found["setting"]]
+    if authors := found.get("authors"):
+        theirs, memory = authors["seconds"], authors["peak_memory_gib"]
         print(
             f"  the authors' code, fp32, measured elsewhere: {theirs:.0f} s, {memory:.1f} GiB",
             end="",

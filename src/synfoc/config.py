@@ -211,12 +211,13 @@ class Method(Section):
     branches: Literal["both", "unet", "medsam"] = "both"
     """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
     teacher; baselines need `unet` or `medsam`, `semisam` needs `unet`."""
-    fusion: Literal["smc", "constant", "linear", "self", "mutual", "cps"] = "smc"
-    """How the two teachers' pseudo-labels are joined. [paper, Eq. 3-6 and Table 7]"""
+    fusion: Literal["smc", "constant", "linear", "self", "mutual", "cps", "own"] = "smc"
+    """How the two teachers' pseudo-labels are joined. Under `cps` each labels for the other's
+    student, under `own` for its own. [paper, Eq. 3-6, Tables 7 and 8]"""
     alpha: float = Field(0.5, ge=0, le=1)
     """The U-Net's share under `fusion: constant`, and the end of the ramp under `linear`."""
     consistency: Literal["cdcr", "mse", "none"] = "cdcr"
-    """What ties the two students on the copy-paste view. [paper, Eq. 8-10 and Table 8]"""
+    """What ties the two students on the copy-paste view. [paper, Eq. 8-10 and Table 7]"""
     tau: float = Field(0.95, gt=0, lt=1)
     """A fused probability above this is trusted. [paper, Sec. 3.3]"""
     ema_decay: float = Field(0.99, ge=0, lt=1)

@@ -326,7 +326,7 @@ def test_each_branch_trains_alone(
 @pytest.mark.parametrize(
     "change",
     [
-        *(f"method.fusion={f}" for f in ("constant", "linear", "self", "mutual", "cps")),
+        *(f"method.fusion={f}" for f in ("constant", "linear", "self", "mutual", "cps", "own")),
         "method.consistency=mse",
         "method.consistency=none",
         "train.schedule=cosine",

@@ -198,7 +198,9 @@ def twin_step(
         mutuals.append(agreement(by_nearest(y_u, L), y_s, K - 1, nested))
 
         p_s_P = np.stack([by_bilinear(p_s[k], P) for k in range(K)])
-        if fusion == "cps":
+        if fusion == "own":
+            p_P, p_L = p_u, p_s
+        elif fusion == "cps":
             p_P = p_s_P
             p_L = np.stack([by_bilinear(p_u[k], L) for k in range(K)])
         else:

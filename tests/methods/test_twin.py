@@ -43,7 +43,7 @@ def test_the_paper_s_step_equals_its_twin(
         assert_twins(seed, K, sides, nested=nested, channels=3 if nested else 1)
 
 
-@pytest.mark.parametrize("fusion", ["constant", "linear", "self", "mutual", "cps"])
+@pytest.mark.parametrize("fusion", ["constant", "linear", "self", "mutual", "cps", "own"])
 def test_other_fusions_equal_their_twin(fusion: str) -> None:
     assert_twins(11, 3, OTHER, fusion=fusion, constant=0.7, progress=0.4)
     assert_twins(12, 4, SAME, fusion=fusion, constant=0.2, progress=0.9)

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from synfoc.methods.mixing import nearest
 
-Fusion: TypeAlias = Literal["smc", "constant", "linear", "self", "mutual", "cps"]
+Fusion: TypeAlias = Literal["smc", "constant", "linear", "self", "mutual", "cps", "own"]
 
 
 def parts(
@@ -97,7 +97,7 @@ def unet_share(
 
     Args:
         fusion: smc (phi_self * phi_mut, Eq. 6), self, mutual, constant, or linear (rises from 0
-            to `constant` over the run). cps is no fusion; it never asks for a weight.
+            to `constant` over the run). cps and own are no fusions; they never ask for a weight.
         phi_self: agreement of the U-Net student with its teacher, in [0, 1].
         phi_mut: agreement of the two teachers, in [0, 1].
         constant: alpha of `constant`, and the end of `linear`.
@@ -106,7 +106,7 @@ def unet_share(
     Raises:
         ValueError: a fusion that has no weight.
 
-    Source: Eq. 6; the others are the ablation of the paper's Table 7.
+    Source: Eq. 6; the others are the ablation of the paper's Table 8.
     """
     if fusion == "smc":
         return phi_self * phi_mut

@@ -74,8 +74,10 @@ def synfoc_step(
         )
         C = P_w_UT_hat.shape[1] - 1
         phi_self, phi_mut = confidences(Q_w_UT, Q_w_UT_hat, Q_w_MS_hat, C, nested=nested)  # Eq. 4-5
-        if fusion == "cps":  # each teacher labels for the other student
-            alpha = torch.full_like(phi_self, torch.nan)
+        alpha = torch.full_like(phi_self, torch.nan)
+        if fusion == "own":  # each teacher labels for its own student
+            P_EN_P, P_EN_L = P_w_UT_hat, P_w_MS_hat
+        elif fusion == "cps":  # each teacher labels for the other student
             P_EN_P, P_EN_L = bilinear(P_w_MS_hat, side_P), bilinear(P_w_UT_hat, side_L)
         else:
             alpha = unet_share(fusion, phi_self, phi_mut, constant=constant, progress=progress)
