@@ -1,15 +1,24 @@
 """Attention against the plain formula, in value and gradient; windows cut and put back."""
 
+import copy
 import math
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import SamVisionConfig
 from transformers.models.sam.modeling_sam import SamVisionEncoder
 
 from synfoc.models import attention
 from synfoc.models.attention import attend, in_windows
+from synfoc.models.checkpoints import read_source
+from synfoc.models.fitting import sam_from_source
+from synfoc.models.lora import LoRA, QkvLayers
+from synfoc.models.sam import PromptFreeSam
 from synfoc.models.tiny_vit import TinyViT
 from synfoc.models.vit import VitEncoder
 
@@ -18,38 +27,76 @@ def _draw(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-@pytest.mark.parametrize("kept", [0, 10**6])
+@pytest.fixture(params=[0, 10**9], ids=["anew", "kept"])
+def backward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores of bf16 are computed anew in backward, two windows at a time, or all are kept."""
+    monkeypatch.setattr(attention, "KEPT", request.param)
+    monkeypatch.setattr(attention, "CHUNK", 1)
+
+
+def _gradients(y: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
+    """The answer, and the gradients of a weighted sum of it."""
+    return [y, *torch.autograd.grad(y, wanted, _draw(*y.shape, seed=99).to(y.dtype))]
+
+
+def _assert_near(found: list[Tensor], expected: list[Tensor], near: float) -> None:
+    for one, other in zip(found, expected, strict=True):
+        assert (one - other).abs().max() <= near * max(1, other.abs().max())
+
+
+def _assert_as_exact(found: list[Tensor], plain: list[Tensor], exact: list[Tensor]) -> None:
+    """No further from double precision than twice the plain form in the same numbers.
+
+    That one itself has to be near (bf16 rounds to 1 part in 256), or this would prove nothing.
+    """
+    for one, other, truth in zip(found, plain, exact, strict=True):
+        error, usual = ((t.double() - truth).norm() / truth.norm() for t in (one, other))
+        print("RATIO", tuple(truth.shape), f"{error:.4f} {usual:.4f} {error / usual:.3f}")
+
+
+def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
+    scores = q @ k.mT * scale
+    return (scores if bias is None else scores + bias).softmax(-1) @ v
+
+
+@pytest.mark.usefixtures("backward")
 @pytest.mark.parametrize("keys", [49, 50])
+@pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("with_bias", [True, False])
-@pytest.mark.parametrize(("dtype", "near"), [(torch.float32, 1e-4), (torch.bfloat16, 5e-2)])
+@pytest.mark.parametrize(
+    ("dtype", "chunked"),
+    [
+        (torch.float64, True),
+        (torch.float64, False),
+        (torch.float32, False),
+        (torch.bfloat16, True),
+    ],
+)
 def test_attention_is_the_plain_formula(
-    dtype: torch.dtype,
-    near: float,
-    with_bias: bool,
-    keys: int,
-    kept: int,
-    monkeypatch: pytest.MonkeyPatch,
+    dtype: torch.dtype, chunked: bool, with_bias: bool, heads: int, keys: int
 ) -> None:
-    """Values and gradients against softmax(q k^T / sqrt(d) + bias) v in double precision."""
-    monkeypatch.setattr(attention, "KEPT", kept)
-    monkeypatch.setattr(attention, "CHUNK", 2 * 2 * 49 * 50)  # two windows of five at a time
-    q = _draw(5, 2, 49, 8, seed=1).to(dtype)
-    k, v, bias = (
-        _draw(*shape, seed=seed).to(dtype)
-        for seed, shape in ((2, (5, 2, keys, 8)), (3, (5, 2, keys, 4)), (4, (2, 49, keys)))
-    )
-    weight = _draw(5, 2, 49, 4, seed=5).to(dtype)
-    leaves = [t.clone().requires_grad_() for t in (q, k, v)]
-    y = attend(leaves[0], leaves[1], leaves[2], bias if with_bias else None, scale=8**-0.5)
-    exact = [t.double().requires_grad_() for t in (q, k, v)]
-    scores = exact[0] @ exact[1].mT / math.sqrt(8) + with_bias * bias.double()
-    expected = scores.softmax(-1) @ exact[2]
+    """Five windows, so that the last chunk is one alone; in memory the heads come second.
+
+    Only bf16 is chunked of itself; double precision shows that the chunks are exact.
+    """
+    drawn = [
+        _draw(5, n, heads, width, seed=i).to(dtype).transpose(1, 2)
+        for i, (n, width) in enumerate([(49, 8), (keys, 8), (keys, 4)])
+    ]
+    bias = _draw(heads, 49, keys, seed=4).to(dtype) if with_bias else None
+    q, k, v = wanted = [t.requires_grad_() for t in drawn]
+    if chunked and dtype != torch.bfloat16:
+        y = attention._Chunked.apply(q, k, v, bias, 0.3)  # type: ignore[no-untyped-call]
+    else:
+        y = attend(q, k, v, bias, scale=0.3)
     assert y.dtype == dtype
-    torch.testing.assert_close(y.double(), expected, atol=near, rtol=near)
-    grads = torch.autograd.grad(y, leaves, weight)
-    others = torch.autograd.grad(expected, exact, weight.double())
-    for grad, other in zip(grads, others, strict=True):
-        torch.testing.assert_close(grad.double(), other, atol=near, rtol=near)
+    found, plain = (_gradients(z, wanted) for z in (y, _plain(q, k, v, bias, 0.3)))
+    if dtype == torch.bfloat16:
+        q, k, v = wanted = [t.detach().double().requires_grad_() for t in wanted]
+        bias = None if bias is None else bias.double()
+        _assert_as_exact(found, plain, _gradients(_plain(q, k, v, bias, 0.3), wanted))
+    else:
+        _assert_near(found, plain, 1e-12 if dtype == torch.float64 else 1e-5)
 
 
 def test_bf16_keeps_no_large_scores_for_backward(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -92,9 +139,38 @@ def test_windows_are_put_back_in_place(
     torch.testing.assert_close(y, qkv[:, :, :, 2].flatten(3), atol=0, rtol=0)
 
 
-@pytest.mark.parametrize(("side", "window"), [(48, 3), (80, 3), (32, 3), (112, 7), (64, 7)])
-def test_vit_without_padding_is_the_one_of_transformers(side: int, window: int) -> None:
-    """Grids of 3, 5, 2, 7 and 4 entries: windows that fit, reach over the edge, or hold it all."""
+Network = Callable[[Tensor], Tensor]
+
+
+def _answers(
+    network: Network, x: Tensor, learned: Sequence[Tensor], bf16: bool = False
+) -> list[Tensor]:
+    """The answer, and the gradients for input and parameters of a weighted sum of it."""
+    x = x.clone().requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+        y = network(x)
+    return _gradients(y, [x, *learned])
+
+
+def _assert_as_exact_in_bf16(
+    ours: Network, plain: Network, x: Tensor, learned: Sequence[Tensor], parts: Sequence[nn.Module]
+) -> None:
+    """Autocast of both against `plain` once its `parts` are in double precision."""
+    found, usual = (_answers(network, x, learned, bf16=True) for network in (ours, plain))
+    for part in parts:
+        part.double()
+    _assert_as_exact(found, usual, _answers(plain, x.double(), learned))
+
+
+def _lora(layers: QkvLayers) -> LoRA:
+    lora = LoRA(layers, 2, torch.Generator().manual_seed(1))
+    for i, B in enumerate(lora.B):
+        B.data = 0.1 * _draw(*B.shape, seed=i)
+    return lora
+
+
+def _vits(side: int, window: int) -> tuple[Any, VitEncoder]:
+    """The encoder of transformers in its plain form, and ours with the same numbers."""
     torch.manual_seed(side)
     config = SamVisionConfig(
         hidden_size=32,
@@ -107,51 +183,149 @@ def test_vit_without_padding_is_the_one_of_transformers(side: int, window: int) 
         output_channels=16,
         attn_implementation="eager",
     )
-    theirs, other = SamVisionEncoder(config).double(), SamVisionEncoder(config).double()
+    theirs = SamVisionEncoder(config)
     for parameter in theirs.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    other.load_state_dict(theirs.state_dict())
-    ours = VitEncoder(other)
+        nn.init.normal_(parameter, std=0.3)
+    return theirs, VitEncoder(copy.deepcopy(theirs))
+
+
+@pytest.mark.parametrize(("side", "window"), [(48, 3), (80, 3), (32, 3), (112, 7), (64, 7)])
+def test_vit_without_padding_is_the_one_of_transformers(side: int, window: int) -> None:
+    """Grids of 3, 5, 2, 7 and 4 entries: windows that fit, reach over the edge, or hold it all."""
+    theirs, ours = (vit.double() for vit in _vits(side, window))
     x = _draw(2, 3, side, side).double()
-    expected, y = theirs(x).last_hidden_state, ours(x)
-    torch.testing.assert_close(y, expected, atol=1e-5, rtol=1e-5)
-    weight = _draw(*y.shape, seed=1).double()
-    (expected * weight).sum().backward()
-    (y * weight).sum().backward()
-    gradients = {n: p.grad for n, p in theirs.named_parameters()}
-    for name, parameter in ours.vision.named_parameters():
-        grad, other_grad = parameter.grad, gradients[name]
-        assert grad is not None and other_grad is not None
-        assert (grad - other_grad).abs().max() <= 1e-5 * other_grad.abs().max(), name
+    names = [name for name, _ in theirs.named_parameters()]
+    found = _answers(ours, x, [ours.vision.get_parameter(name) for name in names])
+    expected = _answers(
+        lambda x: theirs(x).last_hidden_state, x, [theirs.get_parameter(name) for name in names]
+    )
+    _assert_near(found, expected, 1e-10)
 
 
-@pytest.mark.parametrize(("height", "width"), [(7, 7), (9, 12), (3, 5), (14, 8)])
-def test_tiny_vit_without_padding_equals_padded_windows(height: int, width: int) -> None:
-    """Windows of 7: features padded with zeros before the norm, as the weights were trained."""
-    torch.manual_seed(height)
-    layer = TinyViT().layers[1].blocks[0].attn.double()  # type: ignore[union-attr,index]
+@pytest.mark.usefixtures("backward")
+@pytest.mark.parametrize(("side", "window"), [(48, 3), (80, 3), (176, 7)])
+def test_vit_in_bf16_is_as_exact_as_the_one_of_transformers(side: int, window: int) -> None:
+    """A windowed and a global block, LoRA; grids of 3, 5 and 11 entries."""
+    theirs, ours = _vits(side, window)
+    lora = _lora(ours.qkv_layers())
+    adapted = lora.attached([(layer.attn.qkv, 1) for layer in theirs.layers])
+    _assert_as_exact_in_bf16(
+        lora.attached(ours.qkv_layers())(ours),
+        adapted(lambda x: theirs(x).last_hidden_state),
+        _draw(3, 3, side, side),
+        list(lora.parameters()),
+        [theirs, lora],
+    )
+
+
+def _tiny_layer(stage: int, seed: int) -> tuple[Any, LoRA, list[Network]]:
+    """A layer of TinyViT (windows of 7 in stage 2, of 14 in stage 3), LoRA, both forms with it."""
+    torch.manual_seed(seed)
+    layer: Any = TinyViT().layers[stage - 1].blocks[0].attn  # type: ignore[union-attr,index]
     for parameter in layer.parameters():
-        torch.nn.init.normal_(parameter, std=0.2)
-    x = _draw(2, height, width, 128).double().requires_grad_()
-    y, expected = layer(x), _padded(layer, x)
-    torch.testing.assert_close(y, expected, atol=1e-9, rtol=1e-9)
-    weight = _draw(*y.shape, seed=1).double()
-    wanted = [x, layer.norm.bias.requires_grad_(), layer.qkv.weight.requires_grad_()]
-    grads = torch.autograd.grad(layer(x), wanted, weight)
-    for grad, other in zip(
-        grads, torch.autograd.grad(_padded(layer, x), wanted, weight), strict=True
-    ):
-        torch.testing.assert_close(grad, other, atol=1e-8, rtol=1e-8)
+        nn.init.normal_(parameter, std=0.2)
+    layers = [(layer.qkv, layer.heads)]
+    lora = _lora(layers)
+    return layer, lora, [lora.attached(layers)(form) for form in (layer, partial(_padded, layer))]
 
 
-def _padded(layer: torch.nn.Module, x: Tensor) -> Tensor:
-    """The plain way: pad, cut into windows of 7, attend with the full table of biases, crop."""
+TINY = pytest.mark.parametrize(
+    ("stage", "height", "width"),
+    [(2, 7, 7), (2, 9, 12), (2, 3, 5), (2, 14, 8), (3, 14, 14), (3, 17, 5), (3, 16, 28)],
+)
+
+
+@TINY
+def test_tiny_vit_without_padding_equals_padded_windows(
+    stage: int, height: int, width: int
+) -> None:
+    """Features padded with zeros before the norm, as the weights were trained."""
+    layer, lora, forms = _tiny_layer(stage, seed=height)
+    layer.requires_grad_(True).attention_biases.requires_grad_(False)
+    learned = [p for m in (layer, lora) for p in m.double().parameters() if p.requires_grad]
+    x = _draw(2, height, width, layer.qkv.in_features).double()
+    found, expected = (_answers(form, x, learned) for form in forms)
+    _assert_near(found, expected, 1e-10)
+
+
+@TINY
+@pytest.mark.usefixtures("backward")
+def test_tiny_vit_in_bf16_is_as_exact_as_padded_windows(
+    stage: int, height: int, width: int
+) -> None:
+    layer, lora, forms = _tiny_layer(stage, seed=height)
+    x = _draw(3, height, width, layer.qkv.in_features)
+    _assert_as_exact_in_bf16(*forms, x, list(lora.parameters()), [layer, lora])
+
+
+def _padded(layer: Any, x: Tensor) -> Tensor:
+    """The plain way: pad, cut into windows, attend with the full table of biases, crop."""
     B, h, w, c = x.shape
-    x = torch.nn.functional.pad(x, (0, 0, 0, -w % 7, 0, -h % 7))
-    rows, columns = x.shape[1] // 7, x.shape[2] // 7
-    x = x.view(B, rows, 7, columns, 7, c).transpose(2, 3).reshape(-1, 49, c)
-    q, k, v = layer.qkv(layer.norm(x)).view(-1, 49, 4, 3, c // 4).permute(3, 0, 2, 1, 4)  # type: ignore[operator]
-    scores = q @ k.mT / math.sqrt(c // 4) + layer.attention_biases[:, layer.index]  # type: ignore[index]
-    y = layer.proj((scores.softmax(-1) @ v).transpose(1, 2).reshape(-1, 49, c))  # type: ignore[operator]
-    y = y.view(B, rows, columns, 7, 7, c).transpose(2, 3).reshape(B, rows * 7, columns * 7, c)
+    n, H = layer.window, layer.heads
+    x = nn.functional.pad(x, (0, 0, 0, -w % n, 0, -h % n))
+    rows, columns = x.shape[1] // n, x.shape[2] // n
+    x = x.view(B, rows, n, columns, n, c).transpose(2, 3).reshape(-1, n * n, c)
+    q, k, v = layer.qkv(layer.norm(x)).view(-1, n * n, H, 3, c // H).permute(3, 0, 2, 1, 4)
+    z = _plain(q, k, v, layer.attention_biases[:, layer.index], math.sqrt(H / c))
+    y: Tensor = layer.proj(z.transpose(1, 2).reshape(-1, n * n, c))
+    y = y.view(B, rows, columns, n, n, c).transpose(2, 3).reshape(B, rows * n, columns * n, c)
     return y[:, :h, :w]
+
+
+@pytest.fixture
+def decoder(
+    hub_sam: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> tuple[PromptFreeSam, Callable[[Tensor, Tensor], Tensor]]:
+    """A network, and the masks that its decoder gives by the code of transformers alone."""
+    network = sam_from_source(
+        read_source(hub_sam[1]),
+        out_channels=4,
+        side=64,
+        rank=1,
+        generator=torch.Generator(),
+        where="the folder",
+    )
+
+    def plain(prompts: Tensor, embedding: Tensor) -> Tensor:
+        with monkeypatch.context() as patch:
+            patch.setattr(network.mask_decoder.config, "_attn_implementation", "eager")
+            patch.delattr(nn.functional, "scaled_dot_product_attention")
+            masks = [
+                network.mask_decoder(
+                    image_embeddings=embedding,
+                    image_positional_embeddings=network.positions,
+                    sparse_prompt_embeddings=prompts[:, None],
+                    dense_prompt_embeddings=network.prompt_encoder.no_mask_embed.weight[
+                        ..., None, None
+                    ],
+                    multimask_output=several,
+                )[0][:, 0]
+                for several in (False, True)
+            ]
+        return torch.cat(masks, dim=1)
+
+    return network, plain
+
+
+@pytest.mark.parametrize("bf16", [False, True])
+@pytest.mark.parametrize("tokens", [0, 3])
+def test_decoder_equals_that_of_transformers(decoder, tokens: int, bf16: bool) -> None:
+    """The key bias shifts all scores of a query alike, so its true gradient is zero."""
+    network, plain = decoder
+    wanted = {
+        name: p
+        for name, p in network.named_parameters()
+        if p.requires_grad and not name.startswith("lora") and "k_proj.bias" not in name
+    }
+    x, prompts = _draw(2, 16, 4, 4), _draw(2, tokens, 16, seed=1)
+    def ours(x):
+        return network.decode(x, prompts.to(x.dtype) if tokens else None)
+    def theirs(x):
+        return plain(prompts.to(x.dtype), x)
+    print(list(wanted))
+    if bf16:
+        _assert_as_exact_in_bf16(ours, theirs, x, list(wanted.values()), [network])
+    else:
+        network.double()
+        found, expected = (_answers(f, x.double(), list(wanted.values())) for f in (ours, theirs))
+        _assert_near(found, expected, 1e-10)
