@@ -15,6 +15,7 @@ from synfoc.bench.compare import (
     Resampled,
     Row,
     average,
+    class_means,
     compare,
     holm,
     minus,
@@ -213,6 +214,30 @@ def test_a_patient_counts_as_in_the_mean() -> None:
     parts = {name: value for (_, _, name), value in seen.patients.items()}
     assert parts == pytest.approx({"p": 0.9 / 6, "q": 0.9 / 6, "r": 0.5 / 2})
     assert sum(parts.values()) == pytest.approx(seen.means[0])
+
+
+def by_class(**dice: Sequence[float]) -> CaseScores:
+    """Two cases of A, one of B."""
+    arrays = {name: np.array(values) for name, values in dice.items()}
+    cases, patients = (("A", "0"), ("A", "1"), ("B", "2")), ("p", "q", "r")
+    values = np.zeros((3, 4))
+    return CaseScores(cases, patients, values, "px", ("unet", "student"), arrays)
+
+
+def test_classes_by_hand() -> None:
+    """Cup: A (.2 + .4) / 2 = .3 and B .7, so .5; seed 2 has .6: mean .55, sd .1 / sqrt 2 = .0707.
+
+    The mean over the three cases of seed 1 would be .4333. A rim is in one seed alone.
+    """
+    first = by_class(cup=[0.2, 0.4, 0.7], disc=[0.8, 0.8, 0.9])
+    second = by_class(cup=[0.6, 0.6, 0.6], disc=[0.8, 0.8, 0.9], rim=[0.1, 0.1, 0.1])
+    found = class_means({1: first, 2: second})
+    assert list(found) == ["cup", "disc"]
+    cup = found["cup"]
+    assert (cup.value, cup.sd) == (pytest.approx(0.55), pytest.approx(0.07071, abs=1e-5))
+    assert (cup.low, cup.high, cup.seeds) == (None, None, (1, 2))
+    assert found["disc"].value == pytest.approx(0.85)
+    assert class_means({1: first})["cup"].sd is None
 
 
 def test_sign_flip_by_hand() -> None:

@@ -20,6 +20,7 @@ from synfoc.errors import UserError
 
 MakeSuite = Callable[..., SuiteFolder]
 ReadPage = Callable[[Path], tuple[str, str]]
+TABLES = ("honest_eyes", "paper_eyes", "classes_honest_eyes", "classes_paper_eyes")
 
 
 def by_method(noise: float) -> Callable[..., float]:
@@ -38,7 +39,7 @@ def test_everything_is_written(make_suite: MakeSuite, read_page: ReadPage) -> No
     assert names == {
         *(
             f"tables/{name}.{suffix}"
-            for name in ("honest_eyes", "paper_eyes", "cells", "regret")
+            for name in (*TABLES, "cells", "regret")
             for suffix in ("md", "tex", "csv")
         ),
         "results.json",
@@ -50,6 +51,7 @@ def test_everything_is_written(make_suite: MakeSuite, read_page: ReadPage) -> No
     assert "it is the reference; the next method, Supervised with 52.5 %, is 15.0 points" in text
     assert "Protocol paper: the checkpoint is the one that was best on the test set" in text
     assert "2 seeds: few to tell runs from luck" in text
+    assert "A-2: cup / disc" in text
     assert "What failed" not in text
     assert "synfoc bench suite.yaml" in text
     assert html.count("<svg ") == 3
@@ -67,6 +69,7 @@ def test_results_as_numbers(make_suite: MakeSuite) -> None:
     sup = table["rows"][0]
     assert sup["mean"]["dice"]["value"] == pytest.approx(0.525)
     assert sup["columns"]["A-2"]["hd95"]["value"] == pytest.approx(9.5)
+    assert sup["classes"]["A-2"]["cup"]["value"] == pytest.approx(0.575)
     assert sup["difference"]["value"] == pytest.approx(-0.15)
     assert sup["difference"]["seeds"] == [1]
     assert found["cells"]["eyes/B-2/synfoc/seed2"] == "failed"

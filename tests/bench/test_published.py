@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from synfoc.bench.published import Published, load_published
+from synfoc.bench.published import MEAN, Published, load_published
 from synfoc.bench.suite import Answering, DataSet, MethodRow, load_suite
 from synfoc.config import Labeled
+from synfoc.images.paper_sets import PAPER_SETS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "paper_results.csv"
 SUITES = Path(__file__).resolve().parents[2] / "suites"
@@ -67,6 +68,34 @@ def test_classes_are_averaged(published: Published) -> None:
     found = published.column(fundus, fundus.labeled[0], SUPERVISED, "recommended")
     assert found == pytest.approx((59.54 + 73.89) / 2)
     assert published.mean(fundus, SUPERVISED, "recommended") == 61.63
+
+
+def test_classes_by_their_names(published: Published) -> None:
+    """SupOnly on Domain1 of Fundus: cup 59.54 and disc 73.89; on vendorA of M&Ms three classes."""
+    fundus, hearts = data("fundus", "Domain1"), data("mnms", "vendorA", count=5)
+    one, five = fundus.labeled[0], hearts.labeled[0]
+    found = published.classes(fundus, one, SUPERVISED, "unet", nested=True)
+    assert found == {"cup": 59.54, "disc": 73.89}
+    found = published.classes(hearts, five, SUPERVISED, "unet", nested=False)
+    assert found == {"lv": 33.65, "myo": 19.07, "rv": 27.38}
+
+
+def test_classes_that_the_paper_scores_otherwise_have_no_number(published: Published) -> None:
+    """A disc without its cup is a rim. Another count of labels, and a set that it does not have."""
+    fundus, ten = data("fundus", "Domain1"), Labeled(domain="Domain1", count=10)
+    one = fundus.labeled[0]
+    assert published.classes(fundus, one, SUPERVISED, "unet", nested=False) == {}
+    assert published.classes(fundus, ten, SUPERVISED, "unet", nested=True) == {}
+    other = data(None, "Domain1")
+    assert published.classes(other, one, SUPERVISED, "unet", nested=True) == {}
+
+
+def test_the_classes_of_the_file_are_those_of_the_paper_s_sets(published: Published) -> None:
+    for (name, *_), table in published.tables.items():
+        known = next(known for known in PAPER_SETS if known.name == name)
+        for (domain, _), values in table.items():
+            mean = domain == MEAN and len(known.classes) > 1
+            assert list(values) == [MEAN] if mean else list(known.classes), (name, domain)
 
 
 def test_fewer_domains_have_the_mean_of_what_is_printed_for_them(published: Published) -> None:

@@ -37,6 +37,20 @@ def test_one_case_is_the_mean_over_its_classes(tmp_path: Path) -> None:
     assert scores.domains() == ["A", "B"]
     assert scores.values.tolist() == [[1, 1, 0, 0], pytest.approx([0.7, 0.6, 3, 1.5])]
     assert scores.unit == "mixed"
+    by_class = {name: dice.tolist() for name, dice in scores.classes.items()}
+    assert by_class == {"cup": [1, 0.6], "disc": [1, 0.8]}
+
+
+def test_a_class_that_some_case_lacks_has_no_scores_of_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "honest.csv"
+    rows = ("e1,q,A,cup,0.6", "e1,q,A,disc,0.8", "e2,q,A,disc,0.4")
+    lines = (row.rsplit(",", 1) for row in rows)
+    path.write_text(
+        HEAD + "".join(f"{first},unet,student,{dice},0,0,0,px,\n" for first, dice in lines)
+    )
+    scores = read_cell(path)["unet", "student"]
+    assert {name: dice.tolist() for name, dice in scores.classes.items()} == {"disc": [0.8, 0.4]}
+    assert scores.values[:, 0].tolist() == pytest.approx([0.7, 0.4])
 
 
 @pytest.mark.parametrize(

@@ -168,6 +168,65 @@ def test_the_papers_number_stands_even_where_ours_is_missing(make_suite: MakeSui
     assert f"{NONE} (paper 88.5)" in markdown(table)
 
 
+def fundus(**settings: Any) -> dict[str, Any]:
+    labeled = [{"domain": f"Domain{i}", "count": 20} for i in (1, 2)]
+    eyes = {"labeled": labeled, "published": "fundus", "settings": {"data": settings}}
+    return {"data": {"eyes": eyes}, "methods": {"sup": {"published": {"unet": "SupOnly"}}}}
+
+
+def test_classes_stand_apart_as_in_the_paper(make_suite: MakeSuite) -> None:
+    """Cup .05 above and disc .05 below the mean of a case, which is 52.5 over both seeds.
+
+    SupOnly in the paper, Domain1: cup 59.54, disc 73.89; Domain2: 71.28 and 74.23.
+    """
+    cases = {f"Domain{i}": {f"a{i}": "p"} for i in (1, 2)}
+
+    def dice(cell: Any, branch: str, domain: str, case: str, protocol: str) -> float:
+        return 0.5 + 0.02 * cell.seed + 0.1 * (cell.labeled[6] == "2") + 0.2 * (branch == "fused")
+
+    found = tables(make_suite(fundus(nested=True), dice=dice, cases=cases))
+    table = found["classes_honest_eyes"]
+    assert table.shown[:3] == ("Domain1-20: cup / disc", "Domain2-20: cup / disc", "mean Dice (%)")
+    line = markdown(table).splitlines()[4]
+    assert "| 58.0 ± 1.4 / 48.0 ± 1.4 (paper 59.5 / 73.9) |" in line
+    assert "| 68.0 ± 1.4 / 58.0 ± 1.4 (paper 71.3 / 74.2) |" in line
+    assert "| 58.0 ± 1.4 (paper 69.7) |" in line  # mean of the four
+    assert "| **78.0 ± 1.4** / **68.0 ± 1.4** |" in markdown(table)
+    numbers = next(csv.DictReader(io.StringIO(as_csv(table))))
+    assert [numbers[f"Domain1-20 {name}"] for name in ("cup", "disc")] == ["58", "48"]
+    assert [numbers[f"Domain1-20 {n} paper"] for n in ("cup", "disc")] == ["59.54", "73.89"]
+    assert numbers["mean Dice (%)"] == "58"
+    cell = r"58.0 $\pm$ 1.4 / 48.0 $\pm$ 1.4 {\scriptsize (paper 59.5 / 73.9)}"
+    assert cell in latex(table)
+    assert r"\textbf{78.0 $\pm$ 1.4} / \textbf{68.0 $\pm$ 1.4}" in latex(table)
+    assert "<small>paper 59.5 / 73.9</small>" in html(table)
+    assert "<b>78.0\u00a0±\u00a01.4</b>\u00a0/\u00a0<b>68.0" in html(table)
+    assert "scored together with those before it" in " ".join(table.notes)
+
+
+def test_a_rim_does_not_stand_beside_the_paper_s_disc(make_suite: MakeSuite) -> None:
+    table = tables(make_suite(fundus(nested=False)))["classes_paper_eyes"]
+    assert all(cell.paper is None for row in table.rows for cell in row.cells[:4])
+    assert "scored together with those before it" not in " ".join(table.notes)
+
+
+def test_classes_of_a_missing_cell_are_one_dash(make_suite: MakeSuite) -> None:
+    states = dict.fromkeys([f"eyes/B-2/sup/seed{seed}" for seed in (1, 2)], "failed")
+    table = tables(make_suite(states=states))["classes_honest_eyes"]
+    assert "| Supervised | U-Net | 57.5 ± 1.4 / 47.5 ± 1.4 | – | – |" in markdown(table)
+
+
+def test_one_class_has_no_table_of_classes(make_suite: MakeSuite) -> None:
+    folder = make_suite()
+    for cell in folder.cells:
+        for protocol in ("honest", "paper"):
+            path = cell.scores(protocol)
+            path.write_text(
+                "".join(x for x in path.read_text().splitlines(True) if ",disc," not in x)
+            )
+    assert not [name for name in tables(folder) if name.startswith("classes")]
+
+
 SMALL = Table(
     name="t",
     title="a_b & 5 %",

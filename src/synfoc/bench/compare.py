@@ -62,8 +62,9 @@ class Mean:
     value: float
     sd: float | None
     """Over seeds, n - 1; None for one seed."""
-    low: float
-    high: float
+    low: float | None
+    """Of the interval, as `high`; None where there is none."""
+    high: float | None
     seeds: tuple[int, ...]
 
 
@@ -166,6 +167,21 @@ def over_seeds(seeds: Mapping[int, Resampled]) -> dict[str, Mean] | None:
     }
 
 
+def class_means(seeds: Mapping[int, CaseScores]) -> dict[str, Mean]:
+    """Mean Dice of each class over cases, domains, then seeds; without intervals.
+
+    Classes that every seed has, in the order of the score files.
+    """
+    scored = list(seeds.values())
+    names = [name for name in scored[0].classes if all(name in one.classes for one in scored)]
+    found = {}
+    for name in names:
+        each = np.array([_over_domains(one, one.classes[name]) for one in scored])
+        sd = float(each.std(ddof=1)) if len(each) > 1 else None
+        found[name] = Mean(float(each.mean()), sd, None, None, seeds=tuple(sorted(seeds)))
+    return found
+
+
 def sign_flip(differences: Sequence[float]) -> float:
     """Two-sided p that a sum is 0 but for chance: how often it is as large with other signs.
 
@@ -247,6 +263,11 @@ def _with_differences(found: Sequence[Compared], reference: Row) -> tuple[Compar
         for (row, (seen, seeds)), p, corrected in zip(paired.items(), raw, holm(raw), strict=True)
     }  # fmt: skip
     return tuple(Compared(c.row, c.columns, c.mean, differences.get(c.row), c.whole) for c in found)
+
+
+def _over_domains(scores: CaseScores, values: Array) -> float:
+    domains = np.array([domain for domain, _ in scores.cases])
+    return float(np.mean([values[domains == domain].mean() for domain in scores.domains()]))
 
 
 def _random(data: str, domain: str, patients: Sequence[str]) -> np.random.Generator:

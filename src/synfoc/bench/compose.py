@@ -28,6 +28,11 @@ SOURCES: dict[Source, str] = {
     "labeled views": "Dice on views of the labeled images",
 }
 HEADS = ("method", "answer")
+DASH = (
+    "A dash: not there, because a cell is missing or failed. Means over columns are of the seeds "
+    "that have all of them; fewer seeds than planned are said."
+)
+NESTED = "Classes are nested: each is scored together with those before it."
 
 
 def data_table(results: Results, comparison: Comparison, published: Published) -> Table:
@@ -45,24 +50,15 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
             _number(found, "dice", planned, published.column(data, labeled, method, branch))
             for found, labeled in zip(row.columns, data.labeled, strict=True)
         ]
-        means = [
-            _number(
-                None if comparison.unit == "mixed" and m not in PERCENT else row.mean,
-                m, planned, published.mean(data, method, branch, m), interval=m == "dice",
-            )
-            for m in MEASURES
-        ]  # fmt: skip
+        means = _means(results, comparison, published, row, interval=True)
         cells = (*choices, *means, _difference(results, row))
         rows.append(Row((method.title, results.answer(row.row)), cells))
-    unit = {"mixed": "mm and px: no mean", "": "px"}.get(comparison.unit, comparison.unit)
-    units = {m: "%" if m in PERCENT else unit for m in MEASURES}
     columns = (
         *comparison.columns,
-        *(f"mean {MEASURES[m]} ({units[m]})" for m in MEASURES),
+        *_mean_columns(comparison),
         f"Dice - {row_title(suite, reference_of(suite))}",
     )
     largest = (*(True for _ in comparison.columns), *(m in PERCENT for m in MEASURES), None)
-    has_paper = any(cell.paper is not None for row in rows for cell in row.cells)
     rows, seeds = _seeds_once(rows, planned)
     return Table(
         name=f"{comparison.protocol}_{key}",
@@ -76,9 +72,61 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
             _size(comparison),
             *seeds,
             "Columns: labeled images, as domain-number.",
-            *(_paper(comparison.protocol) if has_paper else ()),
+            *_paper(comparison.protocol, rows),
         ),
         reading=reading(results, rows),
+    )
+
+
+def class_table(results: Results, comparison: Comparison, published: Published) -> Table | None:
+    """The paper's form: Dice of each class per labeled choice, then means over classes, too.
+
+    None where fewer than two classes were scored.
+    """
+    suite, key, names = results.suite, str(comparison.data), comparison.classes
+    if len(names) < 2:
+        return None
+    data, planned = suite.data[key], len(suite.seeds)
+    rows = []
+    for row in comparison.rows:
+        method, branch = suite.methods[row.row[0]], row.row[1]
+        choices = []
+        for column, labeled in zip(comparison.columns, data.labeled, strict=True):
+            ours = comparison.by_class.get((row.row, column), {})
+            paper = published.classes(data, labeled, method, branch, nested=comparison.nested)
+            for name in names:
+                found = {"dice": ours[name]} if name in ours else None
+                choices.append(_number(found, "dice", planned, paper.get(name.casefold())))
+        cells = (*choices, *_means(results, comparison, published, row))
+        rows.append(Row((method.title, results.answer(row.row)), cells))
+    rows, seeds = _seeds_once(rows, planned)
+    means = _mean_columns(comparison)
+    apart = " / ".join(names)
+    largest = [True] * len(names) * len(comparison.columns) + [m in PERCENT for m in MEASURES]
+    return Table(
+        name=f"classes_{comparison.protocol}_{key}",
+        title=f"{data_title(suite, key)}: Dice (%) of {apart} by labeled images, protocol "
+        f"{comparison.protocol}",
+        heads=HEADS,
+        columns=(*(f"{c} {name}" for c in comparison.columns for name in names), *means),
+        rows=mark_best(rows, largest),
+        groups=(
+            *((f"{c}: {apart}", len(names)) for c in comparison.columns),
+            *((mean, 1) for mean in means),
+        ),
+        notes=(
+            _protocol(comparison),
+            *seeds,
+            "Columns: labeled images, as domain-number, each class by itself; means are over "
+            "classes, too.",
+            *([NESTED] if comparison.nested else []),
+            *_paper(comparison.protocol, rows),
+        ),
+        reading=(
+            f"Students; mean over cases, then domains. {_chosen(results)}{_spread(results, rows)}"
+            f"Intervals and tests are in the table {comparison.protocol}_{key}.",
+            DASH,
+        ),
     )
 
 
@@ -203,25 +251,57 @@ def estimate_table(results: Results) -> Table | None:
 
 def reading(results: Results, rows: Sequence[Row]) -> tuple[str, ...]:
     """How tables of scores are to be read, of which these are the rows."""
-    suite = results.suite
-    seeds = len(suite.seeds)
-    spread = "" if seeds > 1 else "One seed. "
-    if any(cell.sd is not None for row in rows for cell in row.cells):
-        spread = f"After ±: standard deviation over {seeds} seeds. "
-    shown = any("recommended" in method.branches for method in suite.methods.values())
-    chosen = (
+    return (
+        f"Students; mean over classes, cases, then domains. {_chosen(results)}"
+        f"{_spread(results, rows)}a to b: 95 % bootstrap interval over test patients, drawn anew "
+        "within each domain. Difference: paired, the same patients drawn for both; p: sign-flip "
+        "test of that difference over patients, corrected after Holm for the rows of this table. "
+        "Neither covers the draw of the labeled images or the seeds.",
+        DASH,
+    )
+
+
+def _chosen(results: Results) -> str:
+    """What `recommended` is, where a row has it."""
+    if not any("recommended" in method.branches for method in results.suite.methods.values()):
+        return ""
+    return (
         "Recommended: the run's own choice of branch and role, or under protocol paper MedSAM's "
         "student where the run has it. "
     )
-    return (
-        "Students; mean over classes, cases, then domains. " + (chosen if shown else "") + spread
-        + "a to b: 95 % bootstrap interval over test patients, drawn anew within each domain. "
-        "Difference: paired, the same patients drawn for both; p: sign-flip test of that "
-        "difference over patients, corrected after Holm for the rows of this table. Neither covers "
-        "the draw of the labeled images or the seeds.",
-        "A dash: not there, because a cell is missing or failed. Means over columns are of the "
-        "seeds that have all of them; fewer seeds than planned are said.",
-    )  # fmt: skip
+
+
+def _spread(results: Results, rows: Sequence[Row]) -> str:
+    seeds = len(results.suite.seeds)
+    if any(cell.sd is not None for row in rows for cell in row.cells):
+        return f"After ±: standard deviation over {seeds} seeds. "
+    return "" if seeds > 1 else "One seed. "
+
+
+def _means(
+    results: Results,
+    comparison: Comparison,
+    published: Published,
+    row: Compared,
+    *,
+    interval: bool = False,
+) -> list[Number]:
+    """Means over labeled choices of every measure; Dice with its interval where it is asked for."""
+    suite = results.suite
+    data, method = suite.data[str(comparison.data)], suite.methods[row.row[0]]
+    return [
+        _number(
+            None if comparison.unit == "mixed" and m not in PERCENT else row.mean,
+            m, len(suite.seeds), published.mean(data, method, row.row[1], m),
+            interval=interval and m == "dice",
+        )
+        for m in MEASURES
+    ]  # fmt: skip
+
+
+def _mean_columns(comparison: Comparison) -> list[str]:
+    unit = {"mixed": "mm and px: no mean", "": "px"}.get(comparison.unit, comparison.unit)
+    return [f"mean {title} ({'%' if m in PERCENT else unit})" for m, title in MEASURES.items()]
 
 
 def _number(
@@ -235,11 +315,12 @@ def _number(
     if found is None:
         return Number(paper=paper)
     factor, one = 100 if metric in PERCENT else 1, found[metric]
+    sd, low, high = (None if x is None else x * factor for x in (one.sd, one.low, one.high))
     return Number(
         value=one.value * factor,
-        sd=None if one.sd is None else one.sd * factor,
-        low=one.low * factor if interval else None,
-        high=one.high * factor if interval else None,
+        sd=sd,
+        low=low if interval else None,
+        high=high if interval else None,
         seeds=len(one.seeds),
         planned=planned,
         paper=paper,
@@ -305,7 +386,10 @@ def _size(comparison: Comparison) -> str:
     return f"{text}: too few for the intervals to tell much about others."
 
 
-def _paper(protocol: Protocol) -> list[str]:
+def _paper(protocol: Protocol, rows: Sequence[Row]) -> list[str]:
+    """Whose the numbers marked paper are, where there are any."""
+    if all(cell.paper is None for row in rows for cell in row.cells):
+        return []
     words = "Numbers marked paper: printed by Ma et al. (CVPR 2025), not measured here"
     if protocol == "paper":
         return [f"{words}; their settings, data preparation and length of training may differ."]

@@ -138,7 +138,8 @@ def _cell(found: Mapping[str, Mean] | None) -> Cell:
     if found is None:
         return Cell(None)
     dice = found["dice"]
-    return Cell(100 * dice.value, 100 * dice.low, 100 * dice.high)
+    low, high = (None if end is None else 100 * end for end in (dice.low, dice.high))
+    return Cell(100 * dice.value, low, high)
 
 
 def _look(name: str, i: int) -> Look:

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from contextlib import suppress
+from dataclasses import dataclass, field
 
-from synfoc.bench.compare import Compared, Resampled, Row, compare, resample
+from synfoc.bench.compare import Compared, Mean, Resampled, Row, class_means, compare, resample
 from synfoc.bench.folder import State, SuiteFolder
 from synfoc.bench.regret import RunRegret, regrets
-from synfoc.bench.scores import Scores, read_scores
+from synfoc.bench.scores import CaseScores, Scores, read_scores
 from synfoc.bench.suite import Answering, Protocol, Suite, label_name
 from synfoc.bench.trust import RunErrors, all_errors
+from synfoc.config import load_config
+from synfoc.errors import UserError
 
 ANSWERS: dict[Answering, str] = {
     "recommended": "recommended",
@@ -37,6 +40,12 @@ class Comparison:
     domains: int = 0
     fewest: tuple[str, int] = ("", 0)
     """The domain with the fewest test patients, and how many; unknown ones count as one each."""
+    classes: tuple[str, ...] = ()
+    """Names of the classes that were scored."""
+    nested: bool = False
+    """Each class was scored together with those before it, as the disc with the cup."""
+    by_class: Mapping[tuple[Row, str], Mapping[str, Mean]] = field(default_factory=dict)
+    """(row, labeled choice) -> class -> its Dice."""
 
     @property
     def ranked(self) -> list[Compared]:
@@ -95,7 +104,7 @@ def gather(folder: SuiteFolder) -> Results:
     """
     comparisons, summaries = [], []
     for protocol in folder.suite.protocols:
-        found = _protocol(folder.suite, protocol, read_scores(folder, protocol))
+        found = _protocol(folder, protocol, read_scores(folder, protocol))
         comparisons += found
         if len(found) > 1:
             summaries.append(_summary(folder.suite, protocol, found))
@@ -131,8 +140,8 @@ def data_title(suite: Suite, key: str) -> str:
     return suite.data[key].title or key
 
 
-def _protocol(suite: Suite, protocol: Protocol, scores: Scores) -> list[Comparison]:
-    found = []
+def _protocol(folder: SuiteFolder, protocol: Protocol, scores: Scores) -> list[Comparison]:
+    suite, found = folder.suite, []
     for key, data in suite.data.items():
         here = {at: scored for at, scored in scores.items() if at.data == key}
         seen = resample(key, here)
@@ -152,9 +161,28 @@ def _protocol(suite: Suite, protocol: Protocol, scores: Scores) -> list[Comparis
             fewest=min((scored.fewest() for scored in here.values()), key=lambda f: f[1])
             if here
             else ("", 0),
+            classes=tuple(dict.fromkeys(name for one in here.values() for name in one.classes)),
+            nested=_nested(folder, key),
+            by_class=_by_class(here),
         )
         found.append(comparison)
     return found
+
+
+def _by_class(scores: Scores) -> dict[tuple[Row, str], dict[str, Mean]]:
+    seeds: dict[tuple[Row, str], dict[int, CaseScores]] = {}
+    for at, scored in scores.items():
+        seeds.setdefault(((at.method, at.branch), at.labeled), {})[at.seed] = scored
+    return {at: class_means(per_seed) for at, per_seed in seeds.items()}
+
+
+def _nested(folder: SuiteFolder, data: str) -> bool:
+    """As the config of a run says, which knows what its images were recognized as."""
+    for cell in folder.cells:
+        if cell.data == data and cell.state == "done":
+            with suppress(UserError):
+                return load_config(cell.run.config).data.nested
+    return False
 
 
 def _summary(suite: Suite, protocol: Protocol, found: list[Comparison]) -> Comparison:

@@ -67,13 +67,12 @@ def headline(results: Results) -> str:
 
 def _who(results: Results, first: Comparison, ranked: Sequence[Compared]) -> str:
     suite, best = results.suite, ranked[0]
-    low, high = _interval(best)
     where = f"{len(first.columns)} data sets"
     if first.data is not None:
         where = data_title(suite, first.data)
     text = (
         f"{row_title(suite, best.row)} is first on {where} with a mean Dice of "
-        f"{_percent(best)} % ({one_decimal(low)} to {one_decimal(high)}; protocol {first.protocol})"
+        f"{_percent(best)} % ({'; '.join([*_interval(best), f'protocol {first.protocol}'])})"
     )
     reference = reference_of(suite)
     other = next((row for row in ranked if row.row == reference), None)
@@ -89,17 +88,23 @@ def _who(results: Results, first: Comparison, ranked: Sequence[Compared]) -> str
         return f"{text}; {role}{row_title(suite, other.row)}, has {_percent(other)} %."
     # The one of the two that is not the reference, minus the reference: behind is above 0 in both.
     sign = 100 if other.row == reference else -100
-    low, high = sorted((sign * gap.low, sign * gap.high))
+    sure = ", ".join([*_ends(gap.low, gap.high, sign), p_text(gap.p_holm)])
     return (
         f"{text}; {role}{row_title(suite, other.row)} with {_percent(other)} %, is "
-        f"{one_decimal(sign * gap.value)} points behind, by the same patients ({one_decimal(low)} "
-        f"to {one_decimal(high)}, {p_text(gap.p_holm)})."
+        f"{one_decimal(sign * gap.value)} points behind, by the same patients ({sure})."
     )
 
 
-def _interval(row: Compared) -> tuple[float, float]:
-    dice = row.mean["dice"] if row.mean else None
-    return (100 * dice.low, 100 * dice.high) if dice else (0.0, 0.0)
+def _interval(row: Compared) -> list[str]:
+    return _ends(row.mean["dice"].low, row.mean["dice"].high, 100) if row.mean else []
+
+
+def _ends(low: float | None, high: float | None, factor: int) -> list[str]:
+    """`79.2 to 86.0`, or nothing where there is no interval."""
+    if low is None or high is None:
+        return []
+    low, high = sorted((factor * low, factor * high))
+    return [f"{one_decimal(low)} to {one_decimal(high)}"]
 
 
 def _percent(row: Compared) -> str:
@@ -129,6 +134,8 @@ def _data(results: Results, key: str, tables: dict[str, Table]) -> str:
         figure = dots(results, comparison)
         parts.append(f"<h3>Protocol {comparison.protocol}</h3>\n")
         parts.append(html(tables[f"{comparison.protocol}_{key}"]))
+        by_class = tables.get(f"classes_{comparison.protocol}_{key}")
+        parts.append(fold("Classes apart", html(by_class)) if by_class else "")
         parts.append(f"<figure>{figure}</figure>\n" if figure else "")
     drawn = curves(results, key)
     note = (

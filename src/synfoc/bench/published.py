@@ -8,7 +8,7 @@ checkpoints on the test set; `docs/departures.md` says what else is its own.
 from __future__ import annotations
 
 import csv
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from typing import TypeAlias
@@ -33,10 +33,40 @@ class Published:
         self, data: DataSet, labeled: Labeled, method: MethodRow, branch: Answering
     ) -> float | None:
         """Dice in percent of one labeled choice, mean over classes; None where not printed."""
+        return _mean(list(self._dice(data, labeled, method, branch).values()))
+
+    def classes(
+        self,
+        data: DataSet,
+        labeled: Labeled,
+        method: MethodRow,
+        branch: Answering,
+        *,
+        nested: bool,
+    ) -> Mapping[str, float]:
+        """Class, in small letters -> Dice in percent of one labeled choice; {} where not printed.
+
+        Args:
+            data: the data set; what the paper calls it says which classes there are.
+            labeled: the choice.
+            method: of the row.
+            branch: of the row.
+            nested: ours are scored as nested classes. A disc is no rim: what the paper scores
+                otherwise is left out.
+        """
+        known = next((known for known in PAPER_SETS if known.name == data.published), None)
+        if known is None or known.nested != nested:
+            return {}
+        found = self._dice(data, labeled, method, branch)
+        return {name: found[name] for name in known.classes if name in found}
+
+    def _dice(
+        self, data: DataSet, labeled: Labeled, method: MethodRow, branch: Answering
+    ) -> Mapping[str, float]:
         if labeled.domain is None or labeled.count is None:
-            return None
+            return {}
         table = self._table(data, labeled.count, method, branch)
-        return _mean(list(table.get((labeled.domain, "dice"), {}).values()))
+        return table.get((labeled.domain, "dice"), {})
 
     def mean(
         self, data: DataSet, method: MethodRow, branch: Answering, metric: str = "dice"

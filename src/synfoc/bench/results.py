@@ -1,6 +1,7 @@
 """Write what a suite has shown: tables/, results.json, report.html. Works in any state of it.
 
 tables/PROTOCOL_DATA.{md,tex,csv}    one table per data set and protocol
+tables/classes_PROTOCOL_DATA.*       the same with the classes apart, where there are several
 tables/summary_PROTOCOL.*            over data sets, where there are several
 tables/cells.*                       what is done
 tables/regret.*, tables/estimate.*   what choosing without test labels cost; how far off the Dice
@@ -18,6 +19,7 @@ from typing import Any
 
 from synfoc.bench.compare import Compared, Difference, Mean
 from synfoc.bench.compose import (
+    class_table,
     data_table,
     estimate_table,
     regret_table,
@@ -63,11 +65,12 @@ def write_results(folder: SuiteFolder) -> list[Path]:
 def all_tables(results: Results) -> list[Table]:
     """Every table of a suite."""
     published = load_published()
-    trust = (regret_table(results), estimate_table(results))
+    classes = [class_table(results, one, published) for one in results.comparisons]
+    trust = [regret_table(results), estimate_table(results)]
     return [
         *(summary_table(results, one) for one in results.summaries),
         *(data_table(results, one, published) for one in results.comparisons),
-        *(table for table in trust if table is not None),
+        *(table for table in classes + trust if table is not None),
         states_table(results),
     ]
 
@@ -112,6 +115,11 @@ def _row(results: Results, one: Comparison, row: Compared) -> dict[str, Any]:
         "title": row_title(results.suite, row.row),
         "columns": {
             name: _means(found) for name, found in zip(one.columns, row.columns, strict=True)
+        },
+        "classes": {
+            name: _means(one.by_class[row.row, name])
+            for name in one.columns
+            if (row.row, name) in one.by_class
         },
         "mean": _means(row.mean),
         "difference": _difference(row.difference),

@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -49,6 +49,8 @@ class CaseScores:
     """mm, px, or mixed."""
     answer: Answer
     """Who answered: unet, medsam or fused; student, or the teacher that a run recommended."""
+    classes: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    """Class -> (n,): its Dice in [0, 1]. A class that some case lacks is left out."""
 
     def domains(self) -> list[str]:
         """Names of the domains, sorted."""
@@ -139,8 +141,9 @@ def _answers(
 
 def _collect(rows: Iterator[list[str]]) -> dict[Answer, CaseScores]:
     head = next(rows)
-    case, patient, domain, _, branch, role, *metrics, unit = (head.index(name) for name in COLUMNS)
+    case, patient, domain, part, branch, role, *metrics, unit = map(head.index, COLUMNS)
     sums: dict[Answer, dict[tuple[str, str], NDArray[np.float64]]] = {}
+    classes: dict[Answer, dict[str, dict[tuple[str, str], float]]] = {}
     patients: dict[tuple[str, str], str] = {}
     units: set[str] = set()
     for row in rows:
@@ -149,14 +152,20 @@ def _collect(rows: Iterator[list[str]]) -> dict[Answer, CaseScores]:
         units.add(row[unit])
         # The last number counts the classes.
         numbers = np.array([*(float(row[at]) for at in metrics), 1.0])
-        per_case = sums.setdefault(as_answer(row[branch], row[role]), {})
+        answer = as_answer(row[branch], row[role])
+        per_case = sums.setdefault(answer, {})
         per_case[key] = per_case[key] + numbers if key in per_case else numbers
-    return {name: _sorted(name, per_case, patients, units) for name, per_case in sums.items()}
+        classes.setdefault(answer, {}).setdefault(row[part], {})[key] = float(numbers[0])
+    return {
+        name: _sorted(name, per_case, classes[name], patients, units)
+        for name, per_case in sums.items()
+    }
 
 
 def _sorted(
     answer: Answer,
     sums: Mapping[tuple[str, str], NDArray[np.float64]],
+    classes: Mapping[str, Mapping[tuple[str, str], float]],
     patients: Mapping[tuple[str, str], str],
     units: set[str],
 ) -> CaseScores:
@@ -168,6 +177,11 @@ def _sorted(
         values=table[:, :-1] / table[:, -1:],
         unit=next(iter(units)) if len(units) == 1 else "mixed",
         answer=answer,
+        classes={
+            name: np.array([dice[key] for key in cases])
+            for name, dice in classes.items()
+            if len(dice) == len(cases)
+        },
     )
 
 

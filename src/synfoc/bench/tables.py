@@ -1,6 +1,7 @@
 """A table as one content for Markdown, LaTeX, CSV and HTML.
 
-Two columns of names, then numbers. Text has one decimal; the CSV has every number by itself.
+Two columns of names, then numbers. Text has one decimal and may join columns (`59.5 / 73.9`); the
+CSV has every number by itself.
 """
 
 from __future__ import annotations
@@ -8,13 +9,17 @@ from __future__ import annotations
 import csv
 import io
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from html import escape
+from itertools import islice
 
 from synfoc.report.tables import NONE, best_text, markdown_line, one_decimal
 
 PAPER = "paper"
+BETWEEN = " / "
+"""Numbers of one column in text."""
+NO_BREAK = "\u00a0"
 TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
@@ -84,10 +89,23 @@ class Table:
     heads: tuple[str, str]
     columns: tuple[str, ...]
     rows: tuple[Row, ...]
+    groups: tuple[tuple[str, int], ...] = ()
+    """In text: (name, columns that stand as one), from left to right; (): each by itself."""
     notes: tuple[str, ...] = ()
     """Sentences of the caption."""
     reading: tuple[str, ...] = ()
     """Sentences that the tables of a suite share; a page says them once."""
+
+    @property
+    def shown(self) -> tuple[str, ...]:
+        """Names of the columns in text."""
+        return tuple(name for name, _ in self.groups) or self.columns
+
+    def joined(self, row: Row) -> list[tuple[Number, ...]]:
+        """The numbers of each column in text."""
+        sizes = [size for _, size in self.groups] or [1] * len(self.columns)
+        cells = iter(row.cells)
+        return [tuple(islice(cells, size)) for size in sizes]
 
 
 NUMBERS = [f.name for f in fields(Number) if f.name not in ("planned", "signed", "best")]
@@ -112,24 +130,24 @@ def mark_best(rows: Sequence[Row], largest: Sequence[bool | None]) -> tuple[Row,
 
 def markdown(table: Table) -> str:
     """Title, table, caption; the best number of each column bold."""
-    head = [*table.heads, *table.columns]
+    head = [*table.heads, *table.shown]
     lines = [
         f"**{_plain_markdown(table.title)}**\n",
         markdown_line([_plain_markdown(name) for name in head]),
-        markdown_line(["---", "---", *["---:"] * len(table.columns)]),
+        markdown_line(["---", "---", *["---:"] * len(table.shown)]),
     ]
     for row in table.rows:
         names = [_plain_markdown(name) for name in row.names]
-        lines.append(markdown_line([*names, *map(_markdown_cell, row.cells)]))
+        lines.append(markdown_line([*names, *map(_markdown_cell, table.joined(row))]))
     caption = " ".join(_plain_markdown(note) for note in (*table.notes, *table.reading))
     return "\n".join(lines) + "\n" + (f"\n{caption}\n" if caption else "")
 
 
 def latex(table: Table) -> str:
     r"""A `table` for booktabs (`\usepackage{booktabs}`); all text is escaped."""
-    head = " & ".join(_tex(name) for name in (*table.heads, *table.columns))
+    head = " & ".join(_tex(name) for name in (*table.heads, *table.shown))
     rows = [
-        " & ".join([*map(_tex, row.names), *map(_tex_cell, row.cells)]) + r" \\"
+        " & ".join([*map(_tex, row.names), *map(_tex_cell, table.joined(row))]) + r" \\"
         for row in table.rows
     ]
     texts = (f"{table.title}.", *table.notes, *table.reading)
@@ -141,7 +159,7 @@ def latex(table: Table) -> str:
             r"\begin{table}",
             r"\centering\footnotesize",
             rf"\caption{{{caption}}}",
-            rf"\begin{{tabular}}{{ll{'r' * len(table.columns)}}}",
+            rf"\begin{{tabular}}{{ll{'r' * len(table.shown)}}}",
             r"\toprule",
             rf"{head} \\",
             r"\midrule",
@@ -177,14 +195,14 @@ def as_csv(table: Table) -> str:
 
 def html(table: Table) -> str:
     """The table and its caption without `reading`, for a page with report/page.css."""
-    names = (*table.heads, *table.columns)
+    names = (*table.heads, *table.shown)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows, before = [], ""
     for row in table.rows:
         first, second = row.names
         name = escape(first) if first != before else ""
         mark = ' class="first"' if name else ""
-        cells = "".join(map(_html_cell, row.cells))
+        cells = "".join(map(_html_cell, table.joined(row)))
         rows.append(f'<tr{mark}><td>{name}</td><th scope="row">{escape(second)}</th>{cells}</tr>')
         before = first
     notes = f'<p class="note">{escape(" ".join(table.notes))}</p>' if table.notes else ""
@@ -207,22 +225,41 @@ def _signed(value: float) -> str:
     return text if text.startswith("-") or text == "0.0" else f"+{text}"
 
 
-def _markdown_cell(cell: Number) -> str:
-    text = _plain_markdown(cell.text)
-    if cell.best:
-        text = f"**{text}**"
-    return f"{text} ({'; '.join(cell.beside)})" if cell.beside else text
+def _beside(cells: Sequence[Number]) -> list[str]:
+    """What stands beside the numbers of one column in text; what they share is said once."""
+    if len(cells) == 1:
+        return cells[0].beside
+    found = [words for cell in cells for words in replace(cell, paper=None).beside]
+    printed = [None if cell.paper is None else one_decimal(cell.paper) for cell in cells]
+    if any(printed):
+        found.append(f"{PAPER} {BETWEEN.join(text or NONE for text in printed)}")
+    return list(dict.fromkeys(found))
 
 
-def _html_cell(cell: Number) -> str:
-    text = escape(cell.text if cell.words else cell.text.replace(" ", "\u00a0"))
-    beside = "".join(f"<small>{escape(words)}</small>" for words in cell.beside)
-    return f"<td>{f'<b>{text}</b>' if cell.best else text}{beside}</td>"
+def _text(cells: Sequence[Number], shown: Callable[[str], str], bold: str) -> str:
+    """Numbers of one column in text, the best in bold; one dash where there is none."""
+    if all(cell.text == NONE for cell in cells):
+        return shown(NONE)
+    texts = (shown(cell.text) for cell in cells)
+    return BETWEEN.join(
+        bold.format(text) if cell.best else text for cell, text in zip(cells, texts, strict=True)
+    )
 
 
-def _tex_cell(cell: Number) -> str:
-    text = rf"\textbf{{{_tex(cell.text)}}}" if cell.best else _tex(cell.text)
-    beside = _tex("; ".join(cell.beside))
+def _markdown_cell(cells: Sequence[Number]) -> str:
+    text, beside = _text(cells, _plain_markdown, "**{}**"), _beside(cells)
+    return f"{text} ({'; '.join(beside)})" if beside else text
+
+
+def _html_cell(cells: Sequence[Number]) -> str:
+    words = any(cell.words for cell in cells)
+    text = _text(cells, escape, "<b>{}</b>")
+    beside = "".join(f"<small>{escape(note)}</small>" for note in _beside(cells))
+    return f"<td>{text if words else text.replace(' ', NO_BREAK)}{beside}</td>"
+
+
+def _tex_cell(cells: Sequence[Number]) -> str:
+    text, beside = _text(cells, _tex, r"\textbf{{{}}}"), _tex("; ".join(_beside(cells)))
     return rf"{text} {{\scriptsize ({beside})}}" if beside else text
 
 
