@@ -11,6 +11,7 @@ from synfoc.bench.published import MEAN, Published, load_published
 from synfoc.bench.suite import Answering, DataSet, MethodRow, load_suite
 from synfoc.config import Labeled
 from synfoc.images.paper_sets import PAPER_SETS
+from synfoc.runs import METRICS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "paper_results.csv"
 SUITES = Path(__file__).resolve().parents[2] / "suites"
@@ -140,6 +141,34 @@ def test_every_name_in_our_suites_is_in_the_paper(published: Published, path: Pa
         for row in suite.methods.values():
             for branch in row.published if known.published else ():
                 assert published.mean(known, row, branch) is not None, (row.title, branch)
+
+
+def test_the_means_of_table_6(published: Published) -> None:
+    """SupOnly: Dice, Jaccard, HD95, ASD with 64 and with 129 labeled images."""
+    suite = load_suite(SUITES / "busi.yaml")
+    found = {
+        key: [published.mean(half, suite.methods["supervised"], "recommended", m) for m in METRICS]
+        for key, half in suite.data.items()
+    }
+    assert found == {
+        "busi_64": [59.45, 48.94, 61.10, 25.44],
+        "busi_129": [62.81, 52.31, 54.26, 23.29],
+    }
+
+
+@pytest.mark.parametrize("name", ["prostate", "fundus", "mnms", "busi"])
+def test_suites_of_the_paper_show_every_mean_that_it_prints(
+    published: Published, name: str
+) -> None:
+    """For each row of the suite as many of the four means as the paper's row has."""
+    suite = load_suite(SUITES / f"{name}.yaml")
+    for known in suite.data.values():
+        for row in suite.methods.values():
+            for branch, title in row.published.items():
+                table = published.tables[name, known.labeled[0].count or 0, title]
+                printed = {metric for domain, metric in table if domain == MEAN}
+                shown = {m for m in METRICS if published.mean(known, row, branch, m) is not None}
+                assert shown == printed, (row.title, branch)
 
 
 @pytest.mark.parametrize(

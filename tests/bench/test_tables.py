@@ -147,6 +147,17 @@ def test_several_data_sets_have_a_summary(make_suite: MakeSuite) -> None:
     assert texts(tables(folder)["summary_honest"], 0)[1:] == [NONE] * 3
 
 
+@pytest.mark.parametrize(("path", "p"), [("eyes", 2 / 2**4), ("other", 2 / 2**8)])
+def test_two_data_sets_of_the_same_images_have_the_same_patients(
+    make_suite: MakeSuite, path: str, p: float
+) -> None:
+    """15 points in each of four patients, however many data sets they are in, or of eight."""
+    more = {"title": "More", "path": path, "labeled": [{"domain": "A", "count": 3}]}
+    changes = {"data": {"more": more}, "methods": {"synfoc": {"branches": ["recommended"]}}}
+    table = tables(make_suite(changes))["summary_honest"]
+    assert table.rows[0].cells[-1].p == pytest.approx(p)
+
+
 def test_the_papers_number_stands_beside_ours_by_its_name(make_suite: MakeSuite) -> None:
     """Prostate: SynFoC (MedSAM) 88.54 at RUNMC, 85.74 at BMC; (U-Net) 88.09."""
     found = tables(make_suite(prostate("RUNMC", "BMC")))

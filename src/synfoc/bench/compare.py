@@ -37,7 +37,7 @@ BLOCK = 1_000
 """Ways that are in memory at a time."""
 Array: TypeAlias = NDArray[np.float64]
 Patient: TypeAlias = tuple[str, str, str]
-"""(data set, domain, patient)."""
+"""(images of a data set, domain, patient)."""
 Row: TypeAlias = tuple[str, Answering]
 """(method, branch)."""
 K = TypeVar("K", bound=Hashable)
@@ -102,7 +102,7 @@ def resample(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Resampled]:
     """Means over domains of each answer, with its draws.
 
     Args:
-        data: the data set that the scores belong to.
+        data: the images that the scores belong to; those of the same name share their patients.
         scores: answers; those with the same cases are seen through the same draws.
     """
     groups: dict[tuple[object, ...], list[K]] = {}

@@ -144,7 +144,8 @@ def _protocol(folder: SuiteFolder, protocol: Protocol, scores: Scores) -> list[C
     suite, found = folder.suite, []
     for key, data in suite.data.items():
         here = {at: scored for at, scored in scores.items() if at.data == key}
-        seen = resample(key, here)
+        # By its path: two data sets of the same images have the same patients.
+        seen = resample(data.path.as_posix(), here)
         columns = tuple(label_name(labeled) for labeled in data.labeled)
         by_row: dict[tuple[Row, str, int], Resampled] = {
             ((at.method, at.branch), at.labeled, at.seed): one for at, one in seen.items()
