@@ -5,7 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import re
+import shutil
+import subprocess
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -267,10 +271,58 @@ def test_latex_is_escaped() -> None:
     text = latex(SMALL)
     assert r"\caption{a\_b \& 5 \%. One\_note.}" in text
     assert r"\begin{tabular}{llrr}" in text
-    assert r"*S* & \#1 & \textbf{80.0 $\pm$ 0.5} & as \{is\} \\" in text
+    assert r"{}*S* & \#1 & \textbf{80.0 $\pm$ 0.5} & as \{is\} \\" in text
     line = r"T\textless{}b\textgreater{} & \$x\$ & -- & "
     assert line + r"$-$1.2 {\scriptsize ($-$2.0 to 0.0; p \textless{} 0.001)} \\" in text
     assert text.count("{") - text.count(r"\{") == text.count("}") - text.count(r"\}")
+
+
+@pytest.mark.parametrize(
+    ("name", "cell"),
+    [
+        ("[a]", r"\midrule@{}[a] & x & -- \\"),
+        ("*a", r"\midrule@{}*a & x & -- \\"),
+        (" [a]", r"\midrule@{}[a] & x & -- \\"),
+        ("a[b]*", r"\midrule@a[b]* & x & -- \\"),
+        ("a\n\nb", r"\midrule@a b & x & -- \\"),
+        ("−1 ≤ a_1", r"\midrule@$-$1 $\leq$ a\_1 & x & -- \\"),
+    ],
+)
+def test_a_row_is_never_an_argument_of_the_line_before(name: str, cell: str) -> None:
+    r"""After a line break or a rule TeX takes `*` and `[...]` for their own."""
+    table = Table("t", "T", (name, "b"), ("c",), (Row((name, "x"), (Number(),)),))
+    lines = latex(table).replace("\n", "@")
+    assert cell in lines
+    head = cell.replace(r"\midrule", r"\toprule").replace("& x & --", "& b & c")
+    assert head in lines
+
+
+def test_a_wide_latex_table_is_as_wide_as_a_line() -> None:
+    """And a narrow one as wide as it is."""
+    text = latex(SMALL)
+    start = r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%"
+    assert start + "\n" + r"\begin{tabular}" in text
+    assert r"\end{tabular}}" in text
+
+
+@pytest.mark.skipif(shutil.which("pdflatex") is None, reason="needs pdflatex, booktabs, graphicx")
+def test_latex_compiles(tmp_path: Path) -> None:
+    """Every sign of the keyboard, at either end of a name, in a table of two pages' width."""
+    signs = [chr(code) for code in range(33, 127)] + ["±", "×", "≤", "≥", "→", "−", NONE, "é"]
+    rows = [Row((f"{sign}1{sign}", f"a {sign}"), (Number(-1.5, sd=0.5),) * 30) for sign in signs]
+    every = " ".join(signs)
+    wide = Table("t", every, ("[5pt]", "*"), (every, *"x" * 29), tuple(rows[::2]), notes=(every,))
+    narrow = replace(wide, columns=("x",), rows=tuple(replace(r, cells=r.cells[:1]) for r in rows))
+    (tmp_path / "t.tex").write_text(
+        "\\documentclass{article}\n\\usepackage{booktabs,graphicx}\n\\begin{document}\n"
+        + latex(wide) + "\\clearpage\n" + latex(replace(narrow, title="n", notes=()))
+        + "\\end{document}\n",
+        encoding="utf-8",
+    )  # fmt: skip
+    command = ["pdflatex", "-interaction=nonstopmode", "-halt-on-error", "t.tex"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-2000:]
+    assert r"Overfull \hbox" not in done.stdout
 
 
 def test_latex_leaves_hyphens_of_names() -> None:

@@ -24,7 +24,8 @@ TEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}",
-    "`": r"\textasciigrave{}", "±": r"$\pm$", "×": r"$\times$", NONE: "--",
+    "`": r"\textasciigrave{}", "±": r"$\pm$", "×": r"$\times$", NONE: "--", "−": "$-$",
+    "≤": r"$\leq$", "≥": r"$\geq$", "→": r"$\to$",
 }  # fmt: skip
 
 
@@ -144,11 +145,13 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `table` for booktabs (`\usepackage{booktabs}`); all text is escaped."""
-    head = " & ".join(_tex(name) for name in (*table.heads, *table.shown))
+    r"""A `table` (`\usepackage{booktabs,graphicx}`), never wider than a line; text is escaped.
+
+    Letters of other scripts need XeLaTeX or LuaLaTeX.
+    """
+    head = _tex_line([*map(_tex, table.heads), *map(_tex, table.shown)])
     rows = [
-        " & ".join([*map(_tex, row.names), *map(_tex_cell, table.joined(row))]) + r" \\"
-        for row in table.rows
+        _tex_line([*map(_tex, row.names), *map(_tex_cell, table.joined(row))]) for row in table.rows
     ]
     texts = (f"{table.title}.", *table.notes, *table.reading)
     caption = " ".join(_tex(text) for text in texts)
@@ -159,13 +162,15 @@ def latex(table: Table) -> str:
             r"\begin{table}",
             r"\centering\footnotesize",
             rf"\caption{{{caption}}}",
+            # Smaller where it is wider than a line; never larger.
+            r"\resizebox{\ifdim\width>\linewidth\linewidth\else\width\fi}{!}{%",
             rf"\begin{{tabular}}{{ll{'r' * len(table.shown)}}}",
             r"\toprule",
-            rf"{head} \\",
+            head,
             r"\midrule",
             *([body] if body else []),
             r"\bottomrule",
-            r"\end{tabular}",
+            r"\end{tabular}}",
             r"\end{table}",
             "",
         ]
@@ -263,8 +268,15 @@ def _tex_cell(cells: Sequence[Number]) -> str:
     return rf"{text} {{\scriptsize ({beside})}}" if beside else text
 
 
+def _tex_line(cells: Sequence[str]) -> str:
+    r"""One row; `\\` and `\midrule` would take a `[` or `*` that follows for their own."""
+    guard = "{}" if cells[0].startswith(("[", "*")) else ""
+    return guard + " & ".join(cells) + r" \\"
+
+
 def _tex(text: str) -> str:
-    return "".join(TEX.get(letter, letter) for letter in text)
+    """On one line: an empty one would end a paragraph, which a table cannot."""
+    return "".join(TEX.get(letter, letter) for letter in " ".join(text.split()))
 
 
 def _plain_markdown(text: str) -> str:
