@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -65,6 +66,18 @@ def test_numbers_that_are_not_the_papers_are_told(busi: Path, tmp_path: Path) ->
     made = import_data("busi", busi, tmp_path / "new")
     assert any("labeled images" in n and "benign 11 (437)" in n for n in made.notices)
     assert any("benign 9 (350), malignant 5 (168)" in n for n in made.notices)
+
+
+def test_a_missing_class_is_refused_and_by_patient_told(busi: Path, tmp_path: Path) -> None:
+    """Found one folder further down, beside the one that is not used."""
+    shutil.rmtree(busi / "malignant")
+    with pytest.raises(UserError, match="split of the busi set needs all") as caught:
+        import_data("busi", busi.parent, tmp_path / "new")
+    assert caught.value.found == (
+        f"no labeled original of malignant; folders in {busi}: benign, normal"
+    )
+    made = import_data("busi", busi.parent, tmp_path / "new", split="patient")
+    assert any("malignant 0 (210)" in notice for notice in made.notices)
 
 
 def test_missing_files_are_refused(busi: Path, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from pathlib import Path
 
@@ -83,7 +84,7 @@ def test_two_exams_of_one_name_are_refused(
     busi: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever a source is found to hold, no picture is written over another."""
-    twins = Found(BUSI, (unopened("benign", "a"), unopened("benign", "a")), {})
+    twins = Found(BUSI, (unopened("benign", "a"), unopened("benign", "a")), {}, "")
     monkeypatch.setitem(dataset.FINDERS, "busi", lambda _: twins)
     with pytest.raises(UserError, match="have one name") as caught:
         import_data("busi", busi, tmp_path / "new")
@@ -163,6 +164,27 @@ def test_the_command(
     settings = ("--set", "data.classes=[cup,disc]", "--set", "data.nested=true")
     assert run(monkeypatch, "data", "check", out, *settings) == 1  # the eyes are all the same
     assert "images equal on both sides" in capsys.readouterr().out
+
+
+def test_a_missing_domain_is_refused_with_what_helps(
+    fundus: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The fix is what it says: the same command with --split patient writes what there is."""
+    shutil.rmtree(fundus / "Domain3")
+    (fundus / "Domain4").rename(fundus / "REFUGE")
+    words = ("data", "import", "fundus", fundus, tmp_path / "new")
+    assert run(monkeypatch, *words) == 2
+    text = capsys.readouterr().err
+    assert "the paper's split of the fundus set needs all of its domains" in text
+    found = "no labeled original of Domain3, Domain4; folders in"
+    assert f"found     {found} {fundus}: Domain1, Domain2, REFUGE" in text
+    assert "complete the download, or --split patient" in text
+    assert not (tmp_path / "new").exists()
+    assert run(monkeypatch, *words, "--split", "patient") == 0
+    assert "Domain3 0 (400), Domain4 0 (400)" in capsys.readouterr().err
 
 
 def test_the_command_refuses_with_status_2(

@@ -134,10 +134,16 @@ def test_two_folders_of_one_domain_are_refused(fundus: Path, tmp_path: Path) -> 
     assert caught.value.found == f"{fundus / 'Domain1'} and {fundus / 'Drishti-GS'}"
 
 
-def test_missing_domains_are_told(fundus: Path, tmp_path: Path) -> None:
+def test_a_missing_domain_is_refused_and_by_patient_told(fundus: Path, tmp_path: Path) -> None:
     shutil.rmtree(fundus / "Domain3")
-    made = import_data("fundus", fundus, tmp_path / "new")
-    assert any("Domain3 0 (320)" in notice for notice in made.notices)
+    with pytest.raises(UserError, match="needs all of its domains") as caught:
+        import_data("fundus", fundus, tmp_path / "new")
+    assert caught.value.found == (
+        f"no labeled original of Domain3; folders in {fundus}: Domain1, Domain2, Domain4"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == [fundus.name]
+    made = import_data("fundus", fundus, tmp_path / "new", split="patient")
+    assert any("Domain3 0 (400)" in notice for notice in made.notices)
 
 
 def test_missing_files_are_refused(fundus: Path, tmp_path: Path) -> None:

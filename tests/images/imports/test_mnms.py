@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -92,6 +93,19 @@ def test_numbers_are_of_patients(mnms: Path, tmp_path: Path) -> None:
     made = import_data("mnms", mnms, tmp_path / "new")
     assert any("labeled patients" in n and "vendorA 2 (95)" in n for n in made.notices)
     assert any("vendorA 4 (1030)" in n for n in made.notices)
+
+
+def test_a_missing_vendor_is_refused_and_by_patient_told(mnms: Path, tmp_path: Path) -> None:
+    """A vendor whose patients have no labels is missing, too: the paper leaves these out."""
+    shutil.rmtree(mnms / "Testing/D3P9U9")
+    shutil.rmtree(mnms / "Testing/C8J7L5")
+    with pytest.raises(UserError, match="split of the mnms set needs all") as caught:
+        import_data("mnms", mnms, tmp_path / "new")
+    assert caught.value.found == (
+        "no labeled original of vendorC, vendorD; labeled patients: vendorA 2, vendorB 2"
+    )
+    made = import_data("mnms", mnms, tmp_path / "new", split="patient")
+    assert any("vendorC 0 (50), vendorD 0 (50)" in notice for notice in made.notices)
 
 
 @pytest.mark.parametrize(

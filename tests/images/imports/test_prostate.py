@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import nibabel as nib
@@ -130,6 +131,21 @@ def test_no_slice_with_a_prostate(prostate: Path, tmp_path: Path) -> None:
         import_data("prostate", prostate, tmp_path / "new")
     assert caught.value.found == "no slice that shows every class"
     assert [path.name for path in tmp_path.iterdir()] == [prostate.name]
+
+
+def test_missing_sites_are_refused_and_by_patient_told(prostate: Path, tmp_path: Path) -> None:
+    """One is not there, the folder of the other is empty."""
+    shutil.rmtree(prostate / "HK")
+    for path in (prostate / "UCL").iterdir():
+        path.unlink()
+    with pytest.raises(UserError, match="split of the prostate set needs all") as caught:
+        import_data("prostate", prostate, tmp_path / "new")
+    assert caught.value.found == (
+        f"no labeled original of HK, UCL; folders in {prostate}: BIDMC, BMC, I2CVB, RUNMC, UCL"
+    )
+    made = import_data("prostate", prostate, tmp_path / "new", split="patient")
+    assert any("HK 0 (12)" in notice and "UCL 0 (13)" in notice for notice in made.notices)
+    assert made.count("train", "RUNMC") == 4
 
 
 def test_missing_files_are_refused(prostate: Path, tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy as np
 from synfoc.images.files import decode, read_codes, read_image
 from synfoc.images.imports.exams import Exam, Found, Labels, Picture
 from synfoc.images.imports.folders import (
+    beside,
     by_name,
     domain_folders,
     images_in,
@@ -38,7 +39,8 @@ def find_busi(source: Path) -> Found:
         UserError: neither benign nor malignant, an image without mask or the reverse.
     """
     exams, missing = [], []
-    for domain, folder in domain_folders(source, BUSI, FOLDERS).items():
+    folders = domain_folders(source, BUSI, FOLDERS)
+    for domain, folder in folders.items():
         files = by_name(images_in(folder))
         masks: dict[str, list[Path]] = {}
         for name in filter(MASK.search, files):
@@ -53,7 +55,7 @@ def find_busi(source: Path) -> Found:
             for name in sorted(images.keys() & masks.keys())
         ]
     refuse_missing(BUSI, missing, "<class> (n).png and <class> (n)_mask.png, pairwise")
-    return Found(BUSI, tuple(exams), HANDED_OUT)
+    return Found(BUSI, tuple(exams), HANDED_OUT, beside(folders))
 
 
 def _load(image: Path, masks: list[Path]) -> Picture:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from synfoc.errors import UserError
@@ -81,8 +81,9 @@ def import_data(
         progress: called after each exam with (exams done, exams in all, name).
 
     Raises:
-        UserError: `source` is not that set, files are missing or cannot be used, `out` is not
-            empty, the disk does not take the files. Then nothing is left behind.
+        UserError: `source` is not that set, files are missing or cannot be used, under `paper` a
+            whole domain is missing, `out` is not empty, the disk does not take the files. Then
+            nothing is left behind.
     """
     out = out.absolute()
     _check(out, seed)
@@ -92,6 +93,8 @@ def import_data(
     if not found.exams:
         raise _nothing(source, found.known, "none of the original files")
     _check_names(found)
+    if split == "paper":
+        _check_domains(found)
     with new_folder(out, f"the {name} set") as part:
         return _write(part, out, found, split, seed, progress)
 
@@ -119,6 +122,20 @@ def _check_names(found: Found) -> None:
         )
 
 
+def _check_domains(found: Found) -> None:
+    """Without a whole domain neither the paper's split nor its numbers can come out."""
+    known, there = found.known, {exam.domain for exam in found.exams}
+    missing = [domain for domain in known.domains if domain not in there]
+    if missing:
+        raise UserError(
+            f"the paper's split of the {known.name} set needs all of its domains",
+            found=f"no labeled original of {', '.join(missing)}; {found.there}",
+            expected=f"labeled originals of {', '.join(known.domains)}",
+            fix="complete the download, or --split patient: it takes what there is and notes "
+            "what is missing",
+        )
+
+
 def _nothing(where: Path, known: PaperSet, found: str) -> UserError:
     return UserError(
         f"there is nothing of the {known.name} set to write from {where}",
@@ -132,9 +149,7 @@ def _labeled_only(found: Found) -> Found:
     exams = tuple(exam for exam in found.exams if exam.labeled)
     left = len({exam.patient for exam in found.exams}) - len({exam.patient for exam in exams})
     notice = f"patients without labels, left out as in the paper: {left}"
-    return Found(
-        found.known, exams, found.handed_out, (*found.notices, *([notice] if left else []))
-    )
+    return replace(found, exams=exams, notices=(*found.notices, *([notice] if left else [])))
 
 
 def _write(

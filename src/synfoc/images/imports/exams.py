@@ -70,4 +70,6 @@ class Found:
     exams: tuple[Exam, ...]
     handed_out: Mapping[str, int]
     """Labeled patients (where they are known, else images) per domain of the whole original."""
+    there: str
+    """What the source was seen to hold, for an error: its folders, or vendors."""
     notices: tuple[str, ...] = ()

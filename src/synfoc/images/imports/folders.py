@@ -15,6 +15,9 @@ from synfoc.images.files import is_image, stem
 from synfoc.images.paper_sets import PaperSet
 from synfoc.images.published import by_domain
 
+SHOWN = 12
+"""Names of folders in an error."""
+
 
 def domain_folders(source: Path, known: PaperSet, names: Mapping[str, str]) -> dict[str, Path]:
     """The folder of each domain that is there, in `source` or in its only sub-folder of that kind.
@@ -40,6 +43,14 @@ def domain_folders(source: Path, known: PaperSet, names: Mapping[str, str]) -> d
             found = by_domain(there, lambda name: names[plain(name)])
             return {domain: found[domain] for domain in known.domains if domain in found}
     raise not_the_set(source, known, f"folders {', '.join(known.domains)}")
+
+
+def beside(folders: Mapping[str, Path]) -> str:
+    """Names of all folders where those of the domains lie, for an error."""
+    parent = next(iter(folders.values())).parent
+    names = [path.name for path in sub_folders(parent)]
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return f"folders in {parent}: {', '.join(names[:SHOWN])}{more}"
 
 
 def sub_folders(folder: Path) -> list[Path]:

@@ -19,6 +19,7 @@ from synfoc.errors import UserError
 from synfoc.images.files import decode, read_codes, read_image
 from synfoc.images.imports.exams import Exam, Found, Labels, Picture
 from synfoc.images.imports.folders import (
+    beside,
     by_name,
     domain_folders,
     images_in,
@@ -50,7 +51,8 @@ def find_fundus(source: Path) -> Found:
         UserError: no domain, no train and test in one, an image without mask or the reverse.
     """
     exams, missing = [], []
-    for domain, folder in domain_folders(source, FUNDUS, FOLDERS).items():
+    folders = domain_folders(source, FUNDUS, FOLDERS)
+    for domain, folder in folders.items():
         halves = {plain(path.name): path for path in sub_folders(folder)}
         pairs = {side: _pair(halves[side]) for side in SIDES if side in halves}
         if not any(all(pair) for pair in pairs.values()):
@@ -73,7 +75,7 @@ def find_fundus(source: Path) -> Found:
                 for name in sorted(images.keys() & labels.keys())
             ]
     refuse_missing(FUNDUS, missing, "of every picture an image and a mask of one name")
-    return Found(FUNDUS, tuple(exams), HANDED_OUT)
+    return Found(FUNDUS, tuple(exams), HANDED_OUT, beside(folders))
 
 
 def _pair(half: Path) -> tuple[Path | None, Path | None]:

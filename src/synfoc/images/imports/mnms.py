@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import csv
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from functools import partial
 from pathlib import Path
@@ -65,7 +66,10 @@ def find_mnms(source: Path) -> Found:
             exams.append(Exam(domain, f"{code}_{phase}", load, code, labeled=code not in unlabeled))
     lonely = sorted(rows.keys() - images.keys())
     notice = f"patients of the CSV without files: {len(lonely)}, e.g. {lonely[0]}" if lonely else ""
-    return Found(MNMS, tuple(exams), HANDED_OUT, (notice,) if notice else ())
+    patients = {(exam.domain, exam.patient) for exam in exams if exam.labeled}
+    counts = sorted(Counter(domain for domain, _ in patients).items())
+    there = "labeled patients: " + ", ".join(f"{domain} {count}" for domain, count in counts)
+    return Found(MNMS, tuple(exams), HANDED_OUT, there, (notice,) if notice else ())
 
 
 def _files(source: Path, ending: str) -> dict[str, Path]:

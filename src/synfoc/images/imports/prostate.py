@@ -17,6 +17,7 @@ from synfoc.images.files import stem
 from synfoc.images.formats import suffix
 from synfoc.images.imports.exams import Exam, Found, Volume
 from synfoc.images.imports.folders import (
+    beside,
     by_name,
     domain_folders,
     images_in,
@@ -41,7 +42,8 @@ def find_prostate(source: Path) -> Found:
         UserError: no site, a volume without segmentation or the reverse, two of one name.
     """
     exams, missing = [], []
-    for domain, folder in domain_folders(source, PROSTATE, FOLDERS).items():
+    folders = domain_folders(source, PROSTATE, FOLDERS)
+    for domain, folder in folders.items():
         files = [path for path in images_in(folder) if suffix(path) in (".nii", ".nii.gz")]
         labels = by_name([f for f in files if SEGMENTATION.search(stem(f))], _case)
         images = by_name([f for f in files if not SEGMENTATION.search(stem(f))], _case)
@@ -54,7 +56,7 @@ def find_prostate(source: Path) -> Found:
             for name in sorted(images.keys() & labels.keys())
         ]
     refuse_missing(PROSTATE, missing, "CaseNN.nii.gz and CaseNN_segmentation.nii.gz, pairwise")
-    return Found(PROSTATE, tuple(exams), HANDED_OUT)
+    return Found(PROSTATE, tuple(exams), HANDED_OUT, beside(folders))
 
 
 def _case(path: Path) -> str:
