@@ -16,7 +16,7 @@ from synfoc.bench.gather import gather
 from synfoc.bench.scores import read_cell
 from synfoc.bench.suite import load_suite
 from synfoc.errors import Interrupted, UserError
-from synfoc.storage import read_lines
+from synfoc.storage import read_lines, write_json
 
 SuiteFile = Callable[..., Path]
 NAME = "squares/alpha-4/synfoc/seed1"
@@ -104,11 +104,15 @@ def test_a_stopped_cell_goes_on_where_it_was(
         patch.setattr(module, "train", stop_early)
         assert run_cell(folder.path, NAME) == STOPPED
     assert cell.state == "begun"
+    assert cell.trained() > 0
+    write_json(cell.training, {"seconds": 1000})
     assert run_cell(folder.path, NAME) == DONE
+    assert cell.read_done()[1] > cell.trained() > 1000, "all parts, and the scoring"
     broken = cell.scores("honest").read_bytes()
     shutil.rmtree(cell.run.path)
     assert run_cell(folder.path, NAME) == DONE
     assert cell.scores("honest").read_bytes() == broken
+    assert 1000 > cell.trained() > cell.run.read_summary()["seconds"], "with its evaluations"
 
 
 def test_a_run_of_other_settings_is_not_scored_as_this_cell(

@@ -16,7 +16,6 @@ from synfoc.bench.folder import SuiteFolder
 from synfoc.bench.gather import gather
 from synfoc.bench.page import headline
 from synfoc.bench.results import write_results
-from synfoc.errors import UserError
 
 MakeSuite = Callable[..., SuiteFolder]
 ReadPage = Callable[[Path], tuple[str, str]]
@@ -159,15 +158,6 @@ def test_the_same_suite_makes_the_same_files(make_suite: MakeSuite) -> None:
     folder = make_suite()
     first = {path: path.read_bytes() for path in write_results(folder)}
     assert {path: path.read_bytes() for path in write_results(folder)} == first
-
-
-def test_old_files_stay_where_a_cell_is_damaged(make_suite: MakeSuite) -> None:
-    folder = make_suite()
-    before = {path: path.read_bytes() for path in write_results(folder)}
-    folder.cells[0].scores("honest").write_text("torn")
-    with pytest.raises(UserError, match="cannot read the scores"):
-        write_results(folder)
-    assert {path: path.read_bytes() for path in before} == before
 
 
 def test_curves_are_means_over_seeds_at_shared_steps() -> None:

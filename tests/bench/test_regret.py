@@ -15,7 +15,6 @@ from synfoc.bench.regret import (
     RunRegret,
     kind_of,
     pick,
-    regrets,
     run_regret,
     summarize,
 )
@@ -95,12 +94,13 @@ def test_a_run_that_did_not_watch_its_test_set_is_left_out(make_suite: MakeSuite
     lines = [{k: v for k, v in x.items() if k != "test"} for x in read_lines(cell.run.log)]
     write_text(cell.run.log, "".join(f"{x}\n" for x in map(_json, lines)))
     assert run_regret(cell) is None
-    assert len(regrets(folder)) == 7
+    assert len(gather(folder).regrets) == 7
 
 
 def test_cells_that_are_not_done_are_left_out(make_suite: MakeSuite) -> None:
-    assert regrets(make_suite(states=None)) == []
-    assert len(regrets(make_suite(states={"eyes/A-2/sup/seed1": "begun"}, name="b"))) == 7
+    assert gather(make_suite(states=None)).regrets == ()
+    folder = make_suite(states={"eyes/A-2/sup/seed1": "begun"}, name="b")
+    assert len(gather(folder).regrets) == 7
 
 
 def test_mean_and_largest(make_suite: MakeSuite) -> None:
@@ -109,7 +109,7 @@ def test_mean_and_largest(make_suite: MakeSuite) -> None:
     cell = folder.find("eyes/A-2/synfoc/seed1")
     lines = read_lines(cell.run.log)[1:]
     write_text(cell.run.log, "".join(f"{_json(x)}\n" for x in lines))
-    by_choice = {(x.kind, x.choice): x for x in summarize(regrets(folder))}
+    by_choice = {(x.kind, x.choice): x for x in summarize(gather(folder).regrets)}
     score = by_choice["two networks", "score"]
     assert (score.mean, score.worst, score.runs) == (pytest.approx(1.5), pytest.approx(2.0), 4)
     assert ("no teacher", "agreement") not in by_choice

@@ -114,7 +114,7 @@ def test_the_stored_suite_makes_the_tables_of_the_results(tmp_path: Path) -> Non
         archive.extractall(tmp_path, filter="data")
     suite, out = PROJECT / "suites/small.yaml", tmp_path / "small"
     failures, files = run_suite(suite, root=tmp_path / "none", out=out, tables_only=True)
-    assert (failures, len(files)) == ({}, 35)
+    assert (failures, len(files)) == ({}, 41)
     lines = (out / "tables/summary_honest.md").read_text(encoding="utf-8").splitlines()
     rows = [line.split("|") for line in lines if line.startswith("| ")][2:]
     means = [row[6].strip(" *")[:4] for row in rows]

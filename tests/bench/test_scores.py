@@ -99,15 +99,16 @@ def test_recommended_is_the_runs_choice_under_honest_and_medsam_under_paper(
 ) -> None:
     folder = make_suite()
     at = Key("eyes", "A-2", "synfoc", "recommended", 1)
-    assert read_scores(folder, "honest")[at].answer == ("fused", "student")
-    assert read_scores(folder, "paper")[at].answer == ("medsam", "student")
-    assert read_scores(folder, "honest")[at._replace(branch="unet")].answer == ("unet", "student")
+    (honest, _), (paper, _) = (read_scores(folder, name) for name in folder.suite.protocols)
+    assert honest[at].answer == ("fused", "student")
+    assert paper[at].answer == ("medsam", "student")
+    assert honest[at._replace(branch="unet")].answer == ("unet", "student")
 
 
 def test_cells_that_are_not_done_are_left_out(make_suite: MakeSuite) -> None:
     """8 cells, 4 of them with two rows: 12 answers; one cell of each kind less: 9."""
     states = {"eyes/A-2/sup/seed1": "failed", "eyes/B-2/synfoc/seed2": "begun"}
-    found = read_scores(make_suite(states=states), "honest")
+    found = read_scores(make_suite(states=states), "honest")[0]
     assert len(found) == 12 - 1 - 2
     assert not [key for key in found if key.method == "sup" and key[1::3] == ("A-2", 1)]
 
@@ -116,7 +117,7 @@ def test_a_branch_that_a_run_does_not_have_is_left_out(make_suite: MakeSuite) ->
     changes = {"methods": {"sup": {"title": "S", "branches": ["unet", "medsam"]}}}
     settings = {"method": {"name": "supervised", "branches": "unet"}}
     changes["methods"]["sup"]["settings"] = settings
-    found = read_scores(make_suite(changes), "honest")
+    found = read_scores(make_suite(changes), "honest")[0]
     assert {key.branch for key in found if key.method == "sup"} == {"unet"}
 
 
@@ -127,7 +128,7 @@ def test_methods_scored_on_different_cases_are_refused(make_suite: MakeSuite) ->
     path.write_text("".join(x for x in path.read_text().splitlines(True) if "b2" not in x))
     with pytest.raises(UserError, match=r"(?s)eyes/B-2/synfoc/seed2.*1 cases that only one"):
         read_scores(folder, "honest")
-    assert read_scores(folder, "paper")
+    assert read_scores(folder, "paper")[0]
 
 
 def test_other_patients_are_refused(make_suite: MakeSuite) -> None:
@@ -142,7 +143,7 @@ def test_numbers_arrive(make_suite: MakeSuite) -> None:
     def dice(cell: Cell, branch: str, domain: str, case: str, protocol: str) -> float:
         return 0.25 if case == "a2" else 0.5
 
-    found = read_scores(make_suite(dice=dice), "paper")
+    found = read_scores(make_suite(dice=dice), "paper")[0]
     scores = found[Key("eyes", "A-2", "sup", "recommended", 2)]
     assert scores.values[:, 0].tolist() == pytest.approx([0.5, 0.25, 0.5, 0.5, 0.5])
     assert scores.unit == "px"
@@ -156,7 +157,7 @@ def test_seeds_may_be_scored_on_other_cases(make_suite: MakeSuite) -> None:
             path = cell.scores("honest")
             kept = [x for x in path.read_text().splitlines(True) if not x.startswith("b2")]
             path.write_text("".join(kept))
-    found = read_scores(folder, "honest")
+    found = read_scores(folder, "honest")[0]
     assert {key.seed: len(scores.cases) for key, scores in found.items()} == {1: 5, 2: 4}
 
 
@@ -165,7 +166,7 @@ def test_a_recommended_teacher_is_shown_as_what_it_is(make_suite: MakeSuite) -> 
     path = folder.find("eyes/A-2/synfoc/seed1").metrics("honest")
     write_json(path, {"recommended": "unet", "recommended_role": "teacher"})
     at = Key("eyes", "A-2", "synfoc", "recommended", 1)
-    scores = read_scores(folder, "honest")[at]
+    scores = read_scores(folder, "honest")[0][at]
     assert scores.answer == ("unet", "teacher")
     assert not scores.values.any()
 

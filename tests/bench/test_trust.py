@@ -9,7 +9,7 @@ import pytest
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.gather import gather
 from synfoc.bench.results import all_tables, write_results
-from synfoc.bench.trust import all_errors, run_errors, summarize_errors
+from synfoc.bench.trust import run_errors, summarize_errors
 from synfoc.storage import read_json, write_json
 
 MakeSuite = Callable[..., SuiteFolder]
@@ -57,12 +57,12 @@ def test_errors_of_one_run(make_suite: MakeSuite) -> None:
 def test_what_cannot_be_checked_is_left_out(make_suite: MakeSuite) -> None:
     """A run that estimated nothing, and a domain of which a test case has no label."""
     folder = make_suite()
-    assert all_errors(folder) == []
+    assert gather(folder).errors == ()
     cell = folder.find(SYNFOC)
     estimated(cell, "medsam", {"A": (0.80, 0.75)}, cases=4)
     assert run_errors(cell) is None
     estimated(cell, "medsam", {"A": (0.80, 0.75)})
-    assert len(all_errors(folder)) == 1
+    assert len(gather(folder).errors) == 1
     cell.metrics("honest").unlink()
     assert run_errors(cell) is None
 
@@ -73,7 +73,7 @@ def test_mean_largest_and_bias(make_suite: MakeSuite) -> None:
     estimated(folder.find(SYNFOC), "medsam", {"A": (0.80, 0.75), "B": (0.60, 0.70)})
     estimated(folder.find("eyes/B-2/synfoc/seed2"), "fused", {"A": (0.72, 0.70)})
     estimated(folder.find(SUP), "unet", {"A": (0.40, 0.50)})
-    summary = {(e.kind, e.source): e for e in summarize_errors(all_errors(folder))}
+    summary = {(e.kind, e.source): e for e in summarize_errors(gather(folder).errors)}
     two = summary["two networks", "estimate"]
     assert (two.mean, two.worst, two.bias) == pytest.approx((17 / 3, -10, -1))
     assert two.domains == 3

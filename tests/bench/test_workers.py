@@ -7,15 +7,18 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from synfoc.bench import workers as module
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.bench.suite import load_suite
-from synfoc.bench.watch import Forecast
+from synfoc.bench.watch import Forecast, Watch
 from synfoc.bench.workers import run_here
+from synfoc.engine.progress import clock
 from synfoc.storage import write_json
 
 SuiteFile = Callable[..., Path]
@@ -177,6 +180,20 @@ def test_a_forecast_is_the_mean_of_what_was_seen(folder: SuiteFolder) -> None:
     forecast = Forecast(folder.cells)
     assert forecast.left(folder.cells[1:], 2) == pytest.approx(15)
     assert Forecast(folder.cells[1:]).left(folder.cells[1:], 2) is None
+
+
+def test_a_cell_that_went_on_teaches_all_its_time(folder: SuiteFolder) -> None:
+    """Its last part was seen to take no time at all, but its file says 100 s: 300 s for three."""
+    said = StringIO()
+    watch = Watch(folder, 1, Console(file=said))
+    cell = folder.cells[0]
+    watch.update([cell])
+    write_json(cell.done, {"settings": {}, "seconds": 100})
+    for protocol in folder.suite.protocols:
+        cell.scores(protocol).touch()
+        cell.metrics(protocol).touch()
+    watch.ended(cell)
+    assert f"1/4  ETA {clock(300)}  {cell.name} done after {clock(0)}" in said.getvalue()
 
 
 def _locked(cell: CellFolder) -> bool:

@@ -19,6 +19,8 @@ import threading
 import time
 import traceback
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -89,7 +91,8 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
             shutil.rmtree(run.path)  # killed before its first checkpoint
         if cell.config.train.devices > 1:
             write_json(_word(cell), {"launch": _launch(), "resume": resume})
-        train(config, run.path, resume=resume)
+        with _timed(cell):
+            train(config, run.path, resume=resume)
     else:
         stored_config(run, config)  # refuses a run of other settings
     start = time.perf_counter()
@@ -104,9 +107,22 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
             shutil.copyfile(run.cases, part)
         write_json(cell.metrics(protocol), found.metrics)
     settings = cell.config.model_dump(mode="json")
-    seconds = float(run.read_summary()["seconds"]) + time.perf_counter() - start
+    # A part that was killed is in the run's own number alone, as far as a checkpoint knew of it.
+    trained = max(cell.trained(), float(run.read_summary()["seconds"]))
+    seconds = trained + time.perf_counter() - start
     write_json(cell.done, {"settings": settings, "seconds": seconds})
     _word(cell).unlink(missing_ok=True)
+
+
+@contextmanager
+def _timed(cell: CellFolder) -> Iterator[None]:
+    """Add the time of this part of the training to that of earlier parts, however it ends."""
+    before, start = cell.trained(), time.perf_counter()
+    try:
+        yield
+    finally:
+        if cell.run.config.is_file():  # else nothing was begun
+            write_json(cell.training, {"seconds": before + time.perf_counter() - start})
 
 
 def _score_on_test(run: RunFolder, device: str) -> Evaluation:

@@ -4,6 +4,7 @@
     cells/SET/LABELED/METHOD/seedN/  a run folder, and in it
         bench/PROTOCOL.csv           scores: columns of evaluation/cases.csv (runs.py)
         bench/PROTOCOL.json          what metrics.json held under this protocol
+        bench/training.json          {seconds} of all parts of the training, evaluations included
         bench/cell.json              {settings, seconds}; written last: the cell is done, if
                                      it was scored under each protocol of the suite
     cells/SET/LABELED/METHOD/seedN.log, .lock,
@@ -14,7 +15,8 @@ Nothing else remembers what was done, so any number of processes can be killed a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
+from copy import copy
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -28,6 +30,8 @@ State: TypeAlias = Literal["done", "failed", "begun", "open"]
 
 LAST_LINES = 20
 """Of its log, kept beside the error of a cell that failed."""
+DAMAGED = (UserError, OSError, LookupError, TypeError, ValueError)
+"""What reading raises where a file of a cell is cut, or holds something else."""
 
 
 class CellFolder:
@@ -42,6 +46,7 @@ class CellFolder:
         self.log = place.with_name(place.name + ".log")
         self.failure = place.with_name(place.name + ".failed.json")
         self.lock = place.with_name(place.name + ".lock")
+        self.training = place / "bench" / "training.json"
         self.done = place / "bench" / "cell.json"
 
     def scores(self, protocol: Protocol) -> Path:
@@ -67,18 +72,43 @@ class CellFolder:
         line = last_line(self.run.log)
         return int(line["step"]) if line else 0
 
+    def trained(self) -> float:
+        """Seconds that the training has taken so far."""
+        if not self.training.is_file():
+            return 0.0
+        return float(read_json(self.training, "time of a training")["seconds"])
+
+    def read_done(self) -> tuple[dict[str, Any], float]:
+        """Settings of a cell that is done, and the seconds that it took.
+
+        Raises:
+            UserError: its file is damaged.
+        """
+        record = read_json(self.done, "what a cell was run with")
+        settings, seconds = record.get("settings"), record.get("seconds")
+        if isinstance(settings, dict) and isinstance(seconds, int | float):
+            return settings, float(seconds)
+        raise UserError(
+            f"cannot read {self.done}",
+            found="keys " + (", ".join(list(record)[:6]) or "none"),
+            expected="settings and seconds",
+            fix="delete it and run the suite again: the cell is scored anew",
+        )
+
     def check_same(self) -> None:
         """Make sure that what is done was done with the settings that the suite has now.
 
         A cell of an earlier version is taken to have had the defaults of settings that are newer.
+        Where its file cannot be read the tables say so, and leave the cell out.
 
         Raises:
             UserError: names the first setting that differs.
         """
-        if not self.done.is_file():
+        try:
+            stored, _ = self.read_done()
+        except UserError:
             return
         new = self.config.model_dump()
-        stored = read_json(self.done, "what a cell was run with")["settings"]
         both = {s: {k: v for k, v in stored[s].items() if k in new[s]} for s in new if s in stored}
         if changed := differences(parse_config(both, source=str(self.done)), self.config):
             key, before, now = changed[0]
@@ -174,6 +204,12 @@ class SuiteFolder:
             fix="take a name from cells/ in the folder of the suite",
         )
 
+    def without(self, names: Container[str]) -> SuiteFolder:
+        """The same suite without the cells of these names."""
+        other = copy(self)
+        other.cells = [cell for cell in self.cells if cell.name not in names]
+        return other
+
     def failures(self) -> dict[str, str]:
         """Name -> error of the cells that failed."""
         return {
@@ -197,6 +233,28 @@ def write_failure(
         text = log.read_text(encoding="utf-8", errors="replace")
         more["log"] = text.splitlines()[-LAST_LINES:]
     write_json(cell.failure, {"cell": cell.name, "error": error, **more})
+
+
+def damage(cell: CellFolder, error: Exception, *, scores: bool) -> str:
+    """What is told of a cell that is done, but of which a file cannot be read.
+
+    Args:
+        cell: named in the fix.
+        error: one of DAMAGED.
+        scores: whether scoring anew writes that file, so that nothing is trained again.
+    """
+    found = f"{type(error).__name__}: {error}"
+    if isinstance(error, UserError):
+        found = f"{error.what}: {error.found}"
+    again = "scored anew" if scores else "run anew"
+    told = UserError(
+        "its results cannot be read, so that the tables leave it out",
+        found=found,
+        expected="the files as they were written when the cell was done",
+        fix=f"delete {cell.done if scores else cell.run.path} and run the suite again: "
+        f"the cell is {again}",
+    )
+    return str(told)
 
 
 def unfinished(cells: Sequence[CellFolder]) -> list[CellFolder]:

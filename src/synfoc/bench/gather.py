@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from synfoc.bench.compare import Compared, Mean, Resampled, Row, class_means, compare, resample
-from synfoc.bench.folder import State, SuiteFolder
-from synfoc.bench.regret import RunRegret, regrets
+from synfoc.bench.folder import DAMAGED, CellFolder, State, SuiteFolder, damage
+from synfoc.bench.regret import RunRegret, run_regret
 from synfoc.bench.scores import CaseScores, Scores, read_scores
 from synfoc.bench.suite import Answering, Protocol, Suite, label_name
-from synfoc.bench.trust import RunErrors, all_errors
+from synfoc.bench.trust import RunErrors, run_errors
 from synfoc.config import load_config
 from synfoc.errors import UserError
 
@@ -66,8 +66,9 @@ class Results:
     summaries: tuple[Comparison, ...]
     """Over data sets, by protocol; none for a suite of one data set."""
     states: Mapping[str, State]
-    """Name of each cell -> how far it is."""
+    """Name of each cell -> how far it is; a cell whose files cannot be read counts as failed."""
     failures: Mapping[str, str]
+    """Name -> what went wrong, or is wrong with the files."""
     regrets: tuple[RunRegret, ...]
     errors: tuple[RunErrors, ...]
     """Of the Dice estimated without labels."""
@@ -95,16 +96,27 @@ class Results:
         return sum(found == state for found in self.states.values())
 
 
+@dataclass(frozen=True)
+class _Stored:
+    """What the cells that are done have left behind."""
+
+    scores: Mapping[Protocol, Scores]
+    regrets: tuple[RunRegret, ...]
+    errors: tuple[RunErrors, ...]
+    damaged: Mapping[str, str]
+    """Name -> what is wrong with the files of a cell; nothing else is of these cells."""
+
+
 def gather(folder: SuiteFolder) -> Results:
-    """Read and compare all that is done.
+    """Read and compare all that is done; a cell whose files cannot be read counts as failed.
 
     Raises:
-        UserError: a file of a cell that is done is missing or damaged, or methods were scored on
-            different cases.
+        UserError: methods were scored on different cases.
     """
+    stored = _read(folder)
     comparisons, summaries = [], []
-    for protocol in folder.suite.protocols:
-        found = _protocol(folder, protocol, read_scores(folder, protocol))
+    for protocol, scores in stored.scores.items():
+        found = _protocol(folder.without(stored.damaged), protocol, scores)
         comparisons += found
         if len(found) > 1:
             summaries.append(_summary(folder.suite, protocol, found))
@@ -112,10 +124,10 @@ def gather(folder: SuiteFolder) -> Results:
         folder=folder,
         comparisons=tuple(comparisons),
         summaries=tuple(summaries),
-        states={cell.name: cell.state for cell in folder.cells},
-        failures=folder.failures(),
-        regrets=tuple(regrets(folder)),
-        errors=tuple(all_errors(folder)),
+        states={c.name: "failed" if c.name in stored.damaged else c.state for c in folder.cells},
+        failures={**folder.failures(), **stored.damaged},
+        regrets=stored.regrets,
+        errors=stored.errors,
     )
 
 
@@ -138,6 +150,42 @@ def row_title(suite: Suite, row: Row) -> str:
 def data_title(suite: Suite, key: str) -> str:
     """Title of a data set."""
     return suite.data[key].title or key
+
+
+def _read(folder: SuiteFolder) -> _Stored:
+    scores: dict[Protocol, Scores] = {}
+    damaged: dict[str, str] = {}
+    for protocol in folder.suite.protocols:
+        scores[protocol], without = read_scores(folder, protocol)
+        damaged |= without
+    regrets: list[RunRegret] = []
+    errors: list[RunErrors] = []
+    for cell in folder.without(damaged).cells:
+        if cell.state != "done":
+            continue
+        try:
+            regret, error = _about_run(cell)
+        except DAMAGED as wrong:
+            damaged[cell.name] = damage(cell, wrong, scores=False)
+        else:
+            regrets += [regret] if regret else []
+            errors += [error] if error else []
+    out = {(c.data, c.labeled, c.method, c.seed) for c in folder.cells if c.name in damaged}
+    kept = {
+        protocol: {key: one for key, one in found.items() if (*key[:3], key.seed) not in out}
+        for protocol, found in scores.items()
+    }
+    return _Stored(kept, tuple(regrets), tuple(errors), damaged)
+
+
+def _about_run(cell: CellFolder) -> tuple[RunRegret | None, RunErrors | None]:
+    """What the tables say of a run besides its scores, from every small file that they read.
+
+    Raises:
+        UserError: one of them is damaged.
+    """
+    cell.run.read_environment()
+    return run_regret(cell), run_errors(cell)
 
 
 def _protocol(folder: SuiteFolder, protocol: Protocol, scores: Scores) -> list[Comparison]:

@@ -15,7 +15,7 @@ from math import prod
 from typing import Any, Literal, TypeAlias
 
 from synfoc.answers import Answer, recommended_answer
-from synfoc.bench.folder import CellFolder, SuiteFolder
+from synfoc.bench.folder import CellFolder
 from synfoc.config import load_config
 from synfoc.storage import read_lines
 
@@ -60,12 +60,6 @@ class Loss:
     mean: float
     worst: float
     runs: int
-
-
-def regrets(folder: SuiteFolder) -> list[RunRegret]:
-    """Every run of the suite that is done and watched its test set."""
-    found = (run_regret(cell) for cell in folder.cells if cell.state == "done")
-    return [regret for regret in found if regret is not None]
 
 
 def run_regret(cell: CellFolder) -> RunRegret | None:

@@ -43,10 +43,14 @@ def write_results(folder: SuiteFolder) -> list[Path]:
         The files, report.html last.
 
     Raises:
-        UserError: a file of a cell that is done is missing or damaged, methods were scored on
-            different cases, or the disk does not take the files.
+        UserError: methods were scored on different cases, or the disk does not take the files.
     """
-    results = gather(folder)
+    return write_gathered(gather(folder))
+
+
+def write_gathered(results: Results) -> list[Path]:
+    """The same of a suite that was read already."""
+    folder = results.folder
     tables = all_tables(results)
     written = []
     for table in tables:

@@ -11,7 +11,8 @@ from filelock import FileLock, Timeout
 from rich.console import Console
 
 from synfoc.bench.folder import SuiteFolder
-from synfoc.bench.results import write_results
+from synfoc.bench.gather import gather
+from synfoc.bench.results import write_gathered
 from synfoc.bench.slurm import run_on_slurm
 from synfoc.bench.slurm_options import parse_slurm_options
 from synfoc.bench.suite import load_suite
@@ -48,7 +49,8 @@ def run_suite(
         console: where progress is shown.
 
     Returns:
-        Name -> error of the cells that failed, and the files that were written.
+        Name -> error of the cells that failed or whose files cannot be read, and the files that
+        were written.
 
     Raises:
         UserError: a suite that cannot be run, or another process is running it.
@@ -82,10 +84,11 @@ def run_suite(
                 expected="one at a time",
                 fix="wait for it, or choose another --out",
             ) from None
-    files = write_results(folder)
+    results = gather(folder)
+    files = write_gathered(results)
     if not finished:
         raise Interrupted("stopped, all cells are saved; go on with the same command")
-    return folder.failures(), files
+    return dict(results.failures), files
 
 
 def _refuse_idle_flags(

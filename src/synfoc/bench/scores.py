@@ -10,13 +10,13 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.answers import Answer, as_answer, deployed_by_paper, recommended_answer
-from synfoc.bench.folder import CellFolder, SuiteFolder
+from synfoc.bench.folder import DAMAGED, CellFolder, SuiteFolder, damage
 from synfoc.bench.suite import Answering, Protocol
 from synfoc.errors import UserError
 from synfoc.runs import CASE_COLUMNS
@@ -66,26 +66,35 @@ class CaseScores:
 Scores: TypeAlias = dict[Key, CaseScores]
 
 
-def read_scores(folder: SuiteFolder, protocol: Protocol) -> Scores:
+def read_scores(folder: SuiteFolder, protocol: Protocol) -> tuple[Scores, dict[str, str]]:
     """Scores of all cells that are done, for the branches that the suite shows.
 
-    A branch that a run does not have is left out.
+    A branch that a run does not have is left out, and so is a cell whose scores cannot be read.
+
+    Returns:
+        The scores, and by name of each cell that was left out what is wrong with its files.
 
     Raises:
-        UserError: a score file is missing or damaged, or two methods that must be compared case by
-            case were scored on different cases.
+        UserError: two methods that must be compared case by case were scored on different cases.
     """
     found: Scores = {}
+    damaged: dict[str, str] = {}
     first: dict[tuple[str, str, int], tuple[str, CaseScores]] = {}
     for cell in folder.cells:
         if cell.state != "done":
             continue
-        for branch, scores in _answers(cell, folder, protocol):
+        try:
+            cell.read_done()
+            answers = list(_answers(cell, folder, protocol))
+        except DAMAGED as error:
+            damaged[cell.name] = damage(cell, error, scores=True)
+            continue
+        for branch, scores in answers:
             task = cell.data, cell.labeled, cell.seed
             name, other = first.setdefault(task, (cell.name, scores))
             _check_same_cases(cell.name, scores, name, other)
             found[Key(cell.data, cell.labeled, cell.method, branch, cell.seed)] = scores
-    return found
+    return found, damaged
 
 
 def read_cell(path: Path) -> dict[Answer, CaseScores]:
@@ -132,6 +141,7 @@ def _answers(
 ) -> Iterator[tuple[Answering, CaseScores]]:
     had = read_cell(cell.scores(protocol))
     metrics = read_json(cell.metrics(protocol), "scores of a cell")
+    _check_count(cell.scores(protocol), had, metrics)
     recommended = recommended_answer(metrics) if protocol == "honest" else None
     for branch in folder.suite.methods[cell.method].branches:
         name = answering(branch, recommended, had)
@@ -183,6 +193,19 @@ def _sorted(
             if len(dice) == len(cases)
         },
     )
+
+
+def _check_count(path: Path, had: Mapping[Answer, CaseScores], metrics: Mapping[str, Any]) -> None:
+    """A file that was cut between two lines reads well, but lacks cases."""
+    counts = {len({case for _, case in scores.cases}) for scores in had.values()} or {0}
+    told = metrics.get("cases", max(counts))
+    if counts != {told} or not told:
+        raise UserError(
+            f"cannot read the scores {path}",
+            found=f"{min(counts)} cases, of {told} that were scored",
+            expected="the file as it was written",
+            fix="delete bench/cell.json beside it and run the suite again",
+        )
 
 
 def _check_same_cases(name: str, scores: CaseScores, other_name: str, other: CaseScores) -> None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 from synfoc.answers import Answer, recommended_answer
-from synfoc.bench.folder import CellFolder, SuiteFolder
+from synfoc.bench.folder import CellFolder
 from synfoc.bench.regret import Kind, kind_of
 from synfoc.report.view import estimate_errors
 from synfoc.storage import read_json
@@ -46,14 +46,8 @@ class Error:
     domains: int
 
 
-def all_errors(folder: SuiteFolder) -> list[RunErrors]:
-    """Every run of the suite that is done, was scored by protocol honest and has an estimate."""
-    found = (run_errors(cell) for cell in folder.cells if cell.state == "done")
-    return [errors for errors in found if errors is not None]
-
-
 def run_errors(cell: CellFolder) -> RunErrors | None:
-    """One run; None where its Dice was not estimated.
+    """One run; None where it was not scored by protocol honest, or its Dice not estimated.
 
     Raises:
         UserError: its metrics or its summary is damaged.

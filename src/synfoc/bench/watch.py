@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 
 from rich.console import Console, Group
 from rich.live import Live
@@ -14,6 +15,7 @@ from rich.text import Text
 
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.engine.progress import clock
+from synfoc.errors import UserError
 from synfoc.storage import read_json
 
 MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "begun": "begun", "open": "·"}
@@ -26,7 +28,8 @@ class Forecast:
         self._seconds: dict[str, list[float]] = {}
         for cell in cells:
             if cell.done.is_file():
-                self.learn(cell, float(read_json(cell.done, "a cell that is done")["seconds"]))
+                with suppress(UserError):  # the tables will tell it
+                    self.learn(cell, cell.read_done()[1])
 
     def learn(self, cell: CellFolder, seconds: float) -> None:
         """Note that a cell took so long."""
@@ -83,7 +86,8 @@ class Watch:
         self._states[name] = state = cell.state
         seconds = time.monotonic() - self._began.pop(name, time.monotonic())
         if state == "done":
-            self._forecast.learn(cell, seconds)
+            # Its own number has earlier parts, too; the clock here has the start of its process.
+            self._forecast.learn(cell, max(seconds, cell.read_done()[1]))
         why = ""
         if state == "failed":
             why = ": " + str(read_json(cell.failure, "error of a cell")["error"]).splitlines()[0]
