@@ -12,6 +12,8 @@ from hypothesis import strategies as st
 from scipy import stats
 
 from synfoc.bench.compare import (
+    Difference,
+    Mean,
     Resampled,
     Row,
     average,
@@ -37,6 +39,14 @@ def scores(dice: dict[str, Sequence[float]], patients: Sequence[str] | None = No
     return CaseScores(cases, tuple(patients or [case for _, case in cases]), values, "px", "unet")
 
 
+def sure(mean: Mean | Difference | None) -> tuple[float, float]:
+    """Both ends of an interval that is there."""
+    assert mean is not None
+    assert mean.low is not None
+    assert mean.high is not None
+    return mean.low, mean.high
+
+
 def random_scores(seed: int, shift: float = 0.0, cases: int = 20) -> CaseScores:
     random = np.random.default_rng(seed)
     return scores({d: (random.uniform(0.2, 0.7, cases) + shift).tolist() for d in "AB"})
@@ -55,7 +65,7 @@ def test_two_seeds_by_hand() -> None:
     assert found is not None
     dice = found["dice"]
     assert (dice.value, dice.sd) == (pytest.approx(0.62), pytest.approx(0.02828, abs=1e-5))
-    assert (dice.low, dice.high) == (pytest.approx(0.62), pytest.approx(0.62))
+    assert (dice.low, dice.high) == (None, None)  # one patient
     assert dice.seeds == (1, 2)
     one = over_seeds({1: seen[1]})
     assert one is not None
@@ -68,7 +78,8 @@ def test_the_interval_contains_the_mean(seed: int) -> None:
     found = over_seeds({1: resample("eyes", {"x": random_scores(seed)})["x"]})
     assert found is not None
     for one in found.values():
-        assert one.low <= one.value <= one.high
+        low, high = sure(one)
+        assert low <= one.value <= high
 
 
 def test_slices_of_one_patient_are_drawn_together() -> None:
@@ -85,9 +96,32 @@ def test_slices_of_one_patient_are_drawn_together() -> None:
     for name, part in parts.items():
         found = over_seeds({1: resample("eyes", {name: part})[name]})
         assert found is not None
-        width[name] = found["dice"].high - found["dice"].low
+        low, high = sure(found["dice"])
+        width[name] = high - low
     assert width["together"] == pytest.approx(width["six"], rel=1e-9)
     assert width["apart"] < width["six"] / 2
+
+
+@pytest.mark.parametrize(("patients", "there"), [("pqr", True), ("pqq", False), ("ppp", False)])
+def test_a_mean_that_holds_a_domain_of_two_patients_has_no_interval(
+    patients: str, there: bool
+) -> None:
+    """A has 20 patients, B three cases of three, two or one. So for cells, seeds, differences."""
+    both = scores({"A": [0.5] * 20, "B": [0.4, 0.5, 0.6]}, [*map(str, range(20)), *patients])
+    alone = scores({"A": [0.5] * 20})
+    seen = resample("eyes", {"both": both, "alone": alone})
+    assert (seen["both"].enough, seen["alone"].enough) == (there, True)
+    assert average([seen["alone"], seen["both"]]).enough == there
+    assert minus(seen["alone"], seen["both"]).enough == there
+    means = over_seeds({1: seen["alone"], 2: seen["both"]})
+    assert means is not None
+    assert all((mean.low is not None) == there for mean in means.values())
+    ours, _ = compare(
+        {(OURS, "A-2", 1): seen["alone"], (SUP, "A-2", 1): seen["both"]}, [OURS, SUP], ["A-2"], SUP
+    )
+    assert ours.difference is not None
+    assert (ours.difference.high is not None) == there
+    assert ours.difference.p <= 1
 
 
 def test_differences_are_paired() -> None:

@@ -8,8 +8,9 @@ Intervals: patients are drawn with replacement within each domain, 2,000 times, 
 above is computed from each draw. Cells that share test patients see the same draws, whatever their
 method, seed and labeled images, so that a difference is paired. Its p value is of the same weighted
 mean: were two rows equally good, each patient's part of their difference could as well have the
-other sign. Intervals cover the choice of test patients; the standard deviation over seeds covers
-the training.
+other sign. A domain of fewer than three patients has no interval, and so has a mean that holds one
+(engine/metrics.py). Intervals cover the choice of test patients; the standard deviation over seeds
+covers the training.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from numpy.typing import NDArray
 
 from synfoc.bench.scores import CaseScores
 from synfoc.bench.suite import Answering
-from synfoc.engine.metrics import bootstrap_means, interval95
+from synfoc.engine.metrics import bootstrap_means, has_interval, interval95
 from synfoc.runs import METRICS
 
 SEED = 2025
@@ -53,6 +54,12 @@ class Resampled:
     """(resamples, 4)."""
     patients: Mapping[Patient, float]
     """Parts of the mean Dice: they add up to `means[0]`."""
+    enough: bool
+    """Every domain has patients enough for an interval."""
+
+    def interval(self, metric: int) -> tuple[float | None, float | None]:
+        """Of one of METRICS; None where there is none."""
+        return interval95(self.draws[:, metric]) if self.enough else (None, None)
 
 
 @dataclass(frozen=True)
@@ -73,8 +80,9 @@ class Difference:
     """Mean Dice of a row minus that of the reference, over the seeds that both have."""
 
     value: float
-    low: float
-    high: float
+    low: float | None
+    """Of the interval, as `high`; None where there is none."""
+    high: float | None
     p: float
     """Sign-flip test of `value` over patients, two-sided."""
     p_holm: float
@@ -113,10 +121,11 @@ def resample(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Resampled]:
         first = scores[keys[0]]
         values = np.stack([scores[key].values for key in keys], axis=1)  # cases x keys x metrics
         domains = np.array([domain for domain, _ in first.cases])
-        means, draws = [], []
+        means, draws, enough = [], [], True
         for domain in first.domains():
             here = np.flatnonzero(domains == domain)
             patients = [first.patients[i] for i in here]
+            enough = enough and has_interval(patients)
             flat = values[here].reshape(len(here), -1)
             resampled = bootstrap_means(flat, patients, random=_random(data, domain, patients))
             means.append(flat.mean(0))
@@ -125,7 +134,7 @@ def resample(data: str, scores: Mapping[K, CaseScores]) -> dict[K, Resampled]:
         mean = np.mean(means, axis=0).reshape(shape)
         drawn = np.mean(draws, axis=0).reshape(-1, *shape)
         for i, key in enumerate(keys):
-            found[key] = Resampled(mean[i], drawn[:, i], _patients(data, scores[key]))
+            found[key] = Resampled(mean[i], drawn[:, i], _patients(data, scores[key]), enough)
     return found
 
 
@@ -139,6 +148,7 @@ def average(parts: Sequence[Resampled]) -> Resampled:
         means=np.mean([part.means for part in parts], axis=0),
         draws=np.mean([part.draws for part in parts], axis=0),
         patients={patient: sum(values) / len(parts) for patient, values in sums.items()},
+        enough=all(part.enough for part in parts),
     )
 
 
@@ -146,7 +156,7 @@ def minus(a: Resampled, b: Resampled) -> Resampled:
     """Paired difference of two answers to the same patients."""
     both = dict.fromkeys([*a.patients, *b.patients])
     parts = {p: a.patients.get(p, 0.0) - b.patients.get(p, 0.0) for p in both}
-    return Resampled(a.means - b.means, a.draws - b.draws, parts)
+    return Resampled(a.means - b.means, a.draws - b.draws, parts, a.enough and b.enough)
 
 
 def over_seeds(seeds: Mapping[int, Resampled]) -> dict[str, Mean] | None:
@@ -160,7 +170,7 @@ def over_seeds(seeds: Mapping[int, Resampled]) -> dict[str, Mean] | None:
         metric: Mean(
             float(together.means[i]),
             None if sd is None else float(sd[i]),
-            *interval95(together.draws[:, i]),
+            *together.interval(i),
             seeds=tuple(sorted(seeds)),
         )
         for i, metric in enumerate(METRICS)
@@ -257,7 +267,7 @@ def _with_differences(found: Sequence[Compared], reference: Row) -> tuple[Compar
     raw = [sign_flip(list(seen.patients.values())) for seen, _ in paired.values()]
     differences = {
         row: Difference(
-            float(seen.means[0]), *interval95(seen.draws[:, 0]), p, corrected,
+            float(seen.means[0]), *seen.interval(0), p, corrected,
             patients=len(seen.patients), seeds=seeds,
         )
         for (row, (seen, seeds)), p, corrected in zip(paired.items(), raw, holm(raw), strict=True)

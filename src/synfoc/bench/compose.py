@@ -343,9 +343,13 @@ def _difference(results: Results, row: Compared) -> Number:
     if found is None:
         return Number()
     return Number(
-        value=100 * found.value, low=100 * found.low, high=100 * found.high, p=found.p_holm,
+        value=100 * found.value, low=_percent(found.low), high=_percent(found.high), p=found.p_holm,
         seeds=len(found.seeds), planned=len(results.suite.seeds), signed=True,
     )  # fmt: skip
+
+
+def _percent(value: float | None) -> float | None:
+    return None if value is None else 100 * value
 
 
 def _loss(loss: Loss | None) -> tuple[Number, Number]:
@@ -383,7 +387,7 @@ def _size(comparison: Comparison) -> str:
     text = f"{cases} test cases of {comparison.domains} domains; in {domain} of {fewest} patients"
     if fewest >= MIN_PATIENTS:
         return f"{text}, elsewhere of no fewer."
-    return f"{text}: too few for the intervals to tell much about others."
+    return f"{text}: a mean that holds a domain of fewer than {MIN_PATIENTS} has no interval."
 
 
 def _paper(protocol: Protocol, rows: Sequence[Row]) -> list[str]:

@@ -9,7 +9,7 @@ Empty masks have no distance, so each protocol has a stated rule (`EMPTY_POLICY`
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -17,6 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.spatial import cKDTree
+
+from synfoc.runs import MIN_PATIENTS
 
 Protocol: TypeAlias = Literal["honest", "paper"]
 Mask: TypeAlias = NDArray[np.bool_]
@@ -195,6 +197,14 @@ def bootstrap_means(
         drawn = random.multinomial(count, chances, size=min(BLOCK, resamples - start))
         means.append((drawn @ sums) / (drawn @ sizes)[:, None])
     return np.concatenate(means).reshape(resamples, *values.shape[1:])
+
+
+def has_interval(patients: Iterable[Hashable]) -> bool:
+    """Whether a domain with these test patients gets an interval: not with fewer than three.
+
+    A mean that holds a domain without one has none either.
+    """
+    return len(set(patients)) >= MIN_PATIENTS
 
 
 def interval95(means: NDArray[np.float64]) -> tuple[float, float]:

@@ -11,8 +11,16 @@ from numpy.typing import NDArray
 
 from synfoc.answers import Answer
 from synfoc.engine.estimate import Calibration
-from synfoc.engine.metrics import Protocol, Scores, bootstrap_means, interval95, parts, score
-from synfoc.runs import METRICS, MIN_PATIENTS
+from synfoc.engine.metrics import (
+    Protocol,
+    Scores,
+    bootstrap_means,
+    has_interval,
+    interval95,
+    parts,
+    score,
+)
+from synfoc.runs import METRICS
 
 DISTANCES = ("hd95", "asd")
 
@@ -205,10 +213,9 @@ def _domain(
     means = bootstrap_means(table[:, :, 0].mean(1), patients, random=random)
     per_class = table.mean(0)
     unit = _unit([row for rows in cases.values() for row in rows])
-    count = len(set(patients))
-    found: dict[str, Any] = {"cases": len(cases), "patients": count, "unit": unit}
+    found: dict[str, Any] = {"cases": len(cases), "patients": len(set(patients)), "unit": unit}
     found |= dict(zip(METRICS, per_class.mean(0).tolist(), strict=True))
-    found["dice_ci95"] = interval95(means) if count >= MIN_PATIENTS else None
+    found["dice_ci95"] = interval95(means) if has_interval(patients) else None
     found["classes"] = {
         name: dict(zip(METRICS, values, strict=True))
         for name, values in zip(classes, per_class.tolist(), strict=True)
