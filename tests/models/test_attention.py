@@ -34,24 +34,32 @@ def backward(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(attention, "CHUNK", 1)
 
 
+@pytest.fixture
+def softmax_in_double(monkeypatch: pytest.MonkeyPatch) -> None:
+    """transformers asks for a softmax in single precision, whatever its input: not here."""
+    monkeypatch.setattr(nn.functional, "softmax", lambda x, dim, dtype: x.softmax(dim))
+
+
 def _gradients(y: Tensor, wanted: Sequence[Tensor]) -> list[Tensor]:
     """The answer, and the gradients of a weighted sum of it."""
     return [y, *torch.autograd.grad(y, wanted, _draw(*y.shape, seed=99).to(y.dtype))]
 
 
 def _assert_near(found: list[Tensor], expected: list[Tensor], near: float) -> None:
-    for one, other in zip(found, expected, strict=True):
-        assert (one - other).abs().max() <= near * max(1, other.abs().max())
+    for i, (one, other) in enumerate(zip(found, expected, strict=True)):
+        assert (one - other).abs().max() <= near * other.abs().max(), i
 
 
 def _assert_as_exact(found: list[Tensor], plain: list[Tensor], exact: list[Tensor]) -> None:
-    """No further from double precision than twice the plain form in the same numbers.
+    """In bf16, about as far from double precision as the plain form is: up to 2.5 times.
 
-    That one itself has to be near (bf16 rounds to 1 part in 256), or this would prove nothing.
+    Only windows of mostly padding need more than 2: the one key that stands for all of it has a
+    larger score, which rounds more. A plain form that is far itself would prove nothing.
     """
     for one, other, truth in zip(found, plain, exact, strict=True):
         error, usual = ((t.double() - truth).norm() / truth.norm() for t in (one, other))
-        print("RATIO", tuple(truth.shape), f"{error:.4f} {usual:.4f} {error / usual:.3f}")
+        assert usual < 0.03
+        assert error < 2.5 * usual
 
 
 def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -> Tensor:
@@ -64,39 +72,30 @@ def _plain(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, scale: float) -
 @pytest.mark.parametrize("heads", [1, 2])
 @pytest.mark.parametrize("with_bias", [True, False])
 @pytest.mark.parametrize(
-    ("dtype", "chunked"),
-    [
-        (torch.float64, True),
-        (torch.float64, False),
-        (torch.float32, False),
-        (torch.bfloat16, True),
-    ],
+    "dtype", [torch.float64, torch.float32, torch.bfloat16], ids=["double", "single", "bf16"]
 )
 def test_attention_is_the_plain_formula(
-    dtype: torch.dtype, chunked: bool, with_bias: bool, heads: int, keys: int
+    dtype: torch.dtype, with_bias: bool, heads: int, keys: int
 ) -> None:
-    """Five windows, so that the last chunk is one alone; in memory the heads come second.
-
-    Only bf16 is chunked of itself; double precision shows that the chunks are exact.
-    """
-    drawn = [
-        _draw(5, n, heads, width, seed=i).to(dtype).transpose(1, 2)
+    """Five windows, so that the last chunk is one alone; v narrower than q; strides of a view."""
+    q, k, v = wanted = [
+        _draw(5, n, heads, width, seed=i).to(dtype).transpose(1, 2).requires_grad_()
         for i, (n, width) in enumerate([(49, 8), (keys, 8), (keys, 4)])
     ]
     bias = _draw(heads, 49, keys, seed=4).to(dtype) if with_bias else None
-    q, k, v = wanted = [t.requires_grad_() for t in drawn]
-    if chunked and dtype != torch.bfloat16:
-        y = attention._Chunked.apply(q, k, v, bias, 0.3)  # type: ignore[no-untyped-call]
-    else:
-        y = attend(q, k, v, bias, scale=0.3)
+    y = attend(q, k, v, bias, scale=0.3)
     assert y.dtype == dtype
     found, plain = (_gradients(z, wanted) for z in (y, _plain(q, k, v, bias, 0.3)))
     if dtype == torch.bfloat16:
         q, k, v = wanted = [t.detach().double().requires_grad_() for t in wanted]
         bias = None if bias is None else bias.double()
         _assert_as_exact(found, plain, _gradients(_plain(q, k, v, bias, 0.3), wanted))
+    elif dtype == torch.float32:
+        _assert_near(found, plain, 1e-5)
     else:
-        _assert_near(found, plain, 1e-12 if dtype == torch.float64 else 1e-5)
+        y = attention._Chunked.apply(q, k, v, bias, 0.3)  # type: ignore[no-untyped-call]
+        for one in (found, _gradients(y, wanted)):  # the chunks of bf16 are exact as well
+            _assert_near(one, plain, 1e-12)
 
 
 def test_bf16_keeps_no_large_scores_for_backward(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -155,17 +154,26 @@ def _answers(
 def _assert_as_exact_in_bf16(
     ours: Network, plain: Network, x: Tensor, learned: Sequence[Tensor], parts: Sequence[nn.Module]
 ) -> None:
-    """Autocast of both against `plain` once its `parts` are in double precision."""
-    found, usual = (_answers(network, x, learned, bf16=True) for network in (ours, plain))
+    """Both in autocast against `plain` with its `parts` in double precision.
+
+    The gradients of all parameters are one vector: those that cancel out to next to nothing are as
+    rough in one form as in the other.
+    """
+    answers = [_answers(network, x, learned, bf16=True) for network in (ours, plain)]
     for part in parts:
         part.double()
-    _assert_as_exact(found, usual, _answers(plain, x.double(), learned))
+    answers.append(_answers(plain, x.double(), learned))
+    found, usual, exact = (
+        [y, dx, torch.cat([grad.flatten() for grad in grads])] for y, dx, *grads in answers
+    )
+    _assert_as_exact(found, usual, exact)
 
 
 def _lora(layers: QkvLayers) -> LoRA:
-    lora = LoRA(layers, 2, torch.Generator().manual_seed(1))
-    for i, B in enumerate(lora.B):
-        B.data = 0.1 * _draw(*B.shape, seed=i)
+    generator = torch.Generator().manual_seed(1)
+    lora = LoRA(layers, 8, generator)
+    for B in lora.B:
+        nn.init.normal_(B, std=0.1, generator=generator)
     return lora
 
 
@@ -189,9 +197,18 @@ def _vits(side: int, window: int) -> tuple[Any, VitEncoder]:
     return theirs, VitEncoder(copy.deepcopy(theirs))
 
 
-@pytest.mark.parametrize(("side", "window"), [(48, 3), (80, 3), (32, 3), (112, 7), (64, 7)])
-def test_vit_without_padding_is_the_one_of_transformers(side: int, window: int) -> None:
-    """Grids of 3, 5, 2, 7 and 4 entries: windows that fit, reach over the edge, or hold it all."""
+@pytest.mark.usefixtures("softmax_in_double")
+@pytest.mark.parametrize(
+    ("side", "window", "near"),
+    [(48, 3, 1e-10), (112, 7, 1e-10), (80, 3, 1e-6), (32, 3, 1e-6), (64, 7, 1e-6)],
+)
+def test_vit_without_padding_is_the_one_of_transformers(
+    side: int, window: int, near: float
+) -> None:
+    """Grids of 3, 7, 5, 2 and 4 entries: windows that fit, reach over the edge, or hold it all.
+
+    The score of the padding is computed in single precision.
+    """
     theirs, ours = (vit.double() for vit in _vits(side, window))
     x = _draw(2, 3, side, side).double()
     names = [name for name, _ in theirs.named_parameters()]
@@ -199,7 +216,7 @@ def test_vit_without_padding_is_the_one_of_transformers(side: int, window: int) 
     expected = _answers(
         lambda x: theirs(x).last_hidden_state, x, [theirs.get_parameter(name) for name in names]
     )
-    _assert_near(found, expected, 1e-10)
+    _assert_near(found, expected, near)
 
 
 @pytest.mark.usefixtures("backward")
@@ -218,7 +235,7 @@ def test_vit_in_bf16_is_as_exact_as_the_one_of_transformers(side: int, window: i
     )
 
 
-def _tiny_layer(stage: int, seed: int) -> tuple[Any, LoRA, list[Network]]:
+def _tiny_layer(stage: int, seed: int) -> tuple[Any, LoRA, tuple[Network, Network]]:
     """A layer of TinyViT (windows of 7 in stage 2, of 14 in stage 3), LoRA, both forms with it."""
     torch.manual_seed(seed)
     layer: Any = TinyViT().layers[stage - 1].blocks[0].attn  # type: ignore[union-attr,index]
@@ -226,7 +243,8 @@ def _tiny_layer(stage: int, seed: int) -> tuple[Any, LoRA, list[Network]]:
         nn.init.normal_(parameter, std=0.2)
     layers = [(layer.qkv, layer.heads)]
     lora = _lora(layers)
-    return layer, lora, [lora.attached(layers)(form) for form in (layer, partial(_padded, layer))]
+    adapted = lora.attached(layers)
+    return layer, lora, (adapted(layer), adapted(partial(_padded, layer)))
 
 
 TINY = pytest.mark.parametrize(
@@ -272,60 +290,54 @@ def _padded(layer: Any, x: Tensor) -> Tensor:
     return y[:, :h, :w]
 
 
-@pytest.fixture
-def decoder(
-    hub_sam: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
-) -> tuple[PromptFreeSam, Callable[[Tensor, Tensor], Tensor]]:
-    """A network, and the masks that its decoder gives by the code of transformers alone."""
+Decoders = tuple[PromptFreeSam, list[Tensor], tuple[Network, Network]]
+
+
+@pytest.fixture(params=[0, 3], ids=["no prompt", "prompt"])
+def decoders(
+    request: pytest.FixtureRequest, hub_sam: tuple[Any, Path], monkeypatch: pytest.MonkeyPatch
+) -> Decoders:
+    """A network, what its decoder learns, and its masks by our path and by transformers alone.
+
+    Without the key biases: they shift all scores of a query alike, their true gradient is zero.
+    """
+    source, generator = read_source(hub_sam[1]), torch.Generator()
     network = sam_from_source(
-        read_source(hub_sam[1]),
-        out_channels=4,
-        side=64,
-        rank=1,
-        generator=torch.Generator(),
-        where="the folder",
+        source, out_channels=4, side=64, rank=1, generator=generator, where="the folder"
     )
+    nothing = network.prompt_encoder.no_mask_embed.weight
+    decoder = network.mask_decoder
+    learned = [p for n, p in decoder.named_parameters() if p.requires_grad and "k_proj.b" not in n]
+    prompts = _draw(2, request.param, 16, seed=1)
 
-    def plain(prompts: Tensor, embedding: Tensor) -> Tensor:
+    def ours(x: Tensor) -> Tensor:
+        return network.decode(x, prompts.to(x.dtype) if len(prompts[0]) else None)
+
+    def plain(x: Tensor) -> Tensor:
         with monkeypatch.context() as patch:
-            patch.setattr(network.mask_decoder.config, "_attn_implementation", "eager")
+            patch.setattr(decoder.config, "_attn_implementation", "eager")
             patch.delattr(nn.functional, "scaled_dot_product_attention")
-            masks = [
-                network.mask_decoder(
-                    image_embeddings=embedding,
-                    image_positional_embeddings=network.positions,
-                    sparse_prompt_embeddings=prompts[:, None],
-                    dense_prompt_embeddings=network.prompt_encoder.no_mask_embed.weight[
-                        ..., None, None
-                    ],
-                    multimask_output=several,
-                )[0][:, 0]
-                for several in (False, True)
-            ]
-        return torch.cat(masks, dim=1)
+            inputs = {
+                "image_embeddings": x,
+                "image_positional_embeddings": network.positions,
+                "sparse_prompt_embeddings": prompts[:, None].to(x.dtype),
+                "dense_prompt_embeddings": nothing[..., None, None],
+            }
+            masks = [decoder(**inputs, multimask_output=many)[0] for many in (False, True)]
+        return torch.cat(masks, dim=2)[:, 0]
 
-    return network, plain
+    return network, [nothing, *learned], (ours, plain)
 
 
-@pytest.mark.parametrize("bf16", [False, True])
-@pytest.mark.parametrize("tokens", [0, 3])
-def test_decoder_equals_that_of_transformers(decoder, tokens: int, bf16: bool) -> None:
-    """The key bias shifts all scores of a query alike, so its true gradient is zero."""
-    network, plain = decoder
-    wanted = {
-        name: p
-        for name, p in network.named_parameters()
-        if p.requires_grad and not name.startswith("lora") and "k_proj.bias" not in name
-    }
-    x, prompts = _draw(2, 16, 4, 4), _draw(2, tokens, 16, seed=1)
-    def ours(x):
-        return network.decode(x, prompts.to(x.dtype) if tokens else None)
-    def theirs(x):
-        return plain(prompts.to(x.dtype), x)
-    print(list(wanted))
-    if bf16:
-        _assert_as_exact_in_bf16(ours, theirs, x, list(wanted.values()), [network])
-    else:
-        network.double()
-        found, expected = (_answers(f, x.double(), list(wanted.values())) for f in (ours, theirs))
-        _assert_near(found, expected, 1e-10)
+@pytest.mark.usefixtures("softmax_in_double")
+def test_the_decoder_is_the_plain_one_of_transformers(decoders: Decoders) -> None:
+    network, learned, forms = decoders
+    network.double()
+    x = _draw(2, 16, 4, 4).double()
+    found, expected = (_answers(form, x, learned) for form in forms)
+    _assert_near(found, expected, 1e-10)
+
+
+def test_the_decoder_in_bf16_is_as_exact_as_the_plain_one(decoders: Decoders) -> None:
+    network, learned, forms = decoders
+    _assert_as_exact_in_bf16(*forms, _draw(2, 16, 4, 4), learned, [network])

@@ -12,6 +12,7 @@ from torch import Tensor
 from helpers.original import original_names, sam_from_original
 from synfoc.config import parse_config
 from synfoc.errors import UserError
+from synfoc.models import attention
 from synfoc.models.build import build_networks
 from synfoc.models.checkpoints import Vit, read_source, source_of, to_original, to_transformers
 from synfoc.models.fitting import EVERYTHING, sam_from_source
@@ -178,8 +179,18 @@ def test_gradient_reaches_lora_no_mask_embedding_and_decoder_alone(
 
 
 @pytest.mark.parametrize("weights", ["random:vit-tiny", "random:litemedsam"])
-def test_recomputed_activations_give_the_same_gradients_and_keep_less(weights: str) -> None:
-    """Backward must find the student's own LoRA again, which is attached during forward only."""
+@pytest.mark.parametrize(
+    ("bf16", "scores"), [(False, 0), (True, 0), (True, 10**9)], ids=["fp32", "anew", "kept"]
+)
+def test_recomputed_activations_give_the_same_gradients_and_keep_less(
+    weights: str, bf16: bool, scores: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Backward must find the student's own LoRA again, which is attached during forward only.
+
+    In bf16 attention may compute its scores anew as well, here two windows at a time.
+    """
+    monkeypatch.setattr(attention, "KEPT", scores)
+    monkeypatch.setattr(attention, "CHUNK", 1)
     config = parse_config(
         {
             "data": {"path": "."},
@@ -203,7 +214,10 @@ def test_recomputed_activations_give_the_same_gradients_and_keep_less(weights: s
             return tensor
 
         network.zero_grad()
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        with (
+            torch.autocast("cpu", torch.bfloat16, enabled=bf16),
+            torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor),
+        ):
             z = network(x)
         z.square().mean().backward()
         found.append([z, *(p.grad for p in network.lora.parameters())])
