@@ -1,8 +1,9 @@
 """Save and restore everything that a run is, so that a resumed run equals an unbroken one.
 
-A checkpoint is one safetensors file: students, teachers, optimizers, and in its header the step,
-what was best so far and the config. Random numbers need no place in it: batch k follows from
-(seed, k). What is frozen lies once in the run folder, in base.safetensors.
+A checkpoint is one safetensors file: students, teachers, optimizers, what the method carries from
+step to step, and in its header the step, what was best so far and the config. Random numbers need
+no place in it: batch k follows from (seed, k). What is frozen lies once in the run folder, in
+base.safetensors.
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ from synfoc.runs import RunFolder
 from synfoc.storage import AnyPath, replacing
 
 FORMAT = "synfoc checkpoint 2"
+MEMORY = "memory/"
 
 
 @dataclass
@@ -86,8 +88,11 @@ def save_checkpoint(
     optimizers: Mapping[str, Optimizer],
     progress: Progress,
     config: Config,
+    memory: Mapping[str, Tensor] | None = None,
 ) -> None:
     """Write one checkpoint atomically; `config` goes into its header.
+
+    `memory` is what the method carries from step to step (`methods.models.Models`).
 
     Raises:
         UserError: the disk is full; the older checkpoint is untouched.
@@ -97,6 +102,7 @@ def save_checkpoint(
         for index, kept in optimizer.state_dict()["state"].items():
             tensors = {k: v for k, v in kept.items() if isinstance(v, Tensor)}
             state |= {f"optimizer.{name}/{index}/{k}": v for k, v in tensors.items()}
+    state |= {f"{MEMORY}{name}": tensor for name, tensor in (memory or {}).items()}
     header = {
         "format": FORMAT,
         "progress": json.dumps(vars(progress)),
@@ -122,7 +128,7 @@ def load_checkpoint(
     found = {
         k: v
         for k, v in state.items()
-        if not k.startswith("optimizer.") and k.partition("/")[0] not in unasked
+        if not k.startswith(("optimizer.", MEMORY)) and k.partition("/")[0] not in unasked
     }
     _check_fit(path, own, found)
     for name, network in networks.present().items():
@@ -134,6 +140,16 @@ def load_checkpoint(
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
     return _progress(header)
+
+
+def load_memory(path: Path, device: torch.device) -> dict[str, Tensor]:
+    """What the method carried when a checkpoint was made.
+
+    Raises:
+        UserError: no such file, damaged, or no checkpoint.
+    """
+    _, state = _read(path)
+    return {name: tensor.to(device) for name, tensor in _part(state, MEMORY).items()}
 
 
 def on_test(branch: str) -> str:

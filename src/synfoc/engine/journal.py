@@ -18,6 +18,7 @@ from synfoc.storage import append_line, write_json, write_text
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
+    from torch import Tensor
     from torch.optim import Optimizer
 
     from synfoc.engine.prepare import Prepared
@@ -93,14 +94,19 @@ class Journal:
             self._curves.flush()
 
     def save(
-        self, name: str, progress: Progress, optimizers: Mapping[str, Optimizer] | None = None
+        self,
+        name: str,
+        progress: Progress,
+        optimizers: Mapping[str, Optimizer] | None = None,
+        memory: Mapping[str, Tensor] | None = None,
     ) -> None:
-        """Write one checkpoint; with optimizers, a run can go on from it."""
+        """Write one checkpoint; with optimizers and memory, a run can go on from it."""
         if self.writes:
             # The loss scale of fp16; nothing in other precisions.
             progress.extra = dict(self.fabric.strategy.precision.state_dict())
             path = self.folder.checkpoint(name)
-            save_checkpoint(path, self.networks, optimizers or {}, progress, self.prepared.config)
+            config = self.prepared.config
+            save_checkpoint(path, self.networks, optimizers or {}, progress, config, memory)
 
     def forget(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep`."""

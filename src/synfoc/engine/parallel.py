@@ -204,21 +204,23 @@ class Sharded:
     def __call__(self, images: Tensor, *more: Tensor) -> Tensor:
         """Run this process's rows, gather everybody's logits.
 
+        One image alone passes on every process: batch norms see it and nothing else, as on one.
+
         Args:
-            images: (B, c, s, s), the same on every process; B divisible by their number.
+            images: (B, c, s, s), the same on every process; B divisible by their number, or 1.
             more: what else the network takes, B rows of each.
         """
-        world, rank = self.fabric.world_size, self.fabric.global_rank
+        world, rank, alone = self.fabric.world_size, self.fabric.global_rank, len(images) == 1
         # Teachers are not set up by Fabric, so the precision is chosen here for all four networks.
         with self.fabric.autocast():
-            rows = (x.chunk(world)[rank] for x in (images, *more))
+            rows = (x if alone else x.chunk(world)[rank] for x in (images, *more))
             logits: Tensor = self.module(*rows)
         logits = logits.float()
         if world == 1:
             return logits
         gathered = self.fabric.all_gather(logits, sync_grads=logits.requires_grad)
         assert isinstance(gathered, Tensor)
-        return gathered.flatten(0, 1)
+        return gathered.flatten(0, 1)[: len(images)]
 
 
 class GlobalBatchNorm2d(nn.BatchNorm2d):
@@ -255,9 +257,14 @@ class GlobalBatchNorm2d(nn.BatchNorm2d):
 
 
 def set_up(
-    networks: Networks, optimizers: Mapping[str, Optimizer], fabric: Fabric
+    networks: Networks,
+    optimizers: Mapping[str, Optimizer],
+    fabric: Fabric,
+    memory: dict[str, Tensor] | None = None,
 ) -> tuple[Models, dict[str, Optimizer]]:
     """The networks as the method calls them, and the students' optimizers, over all processes.
+
+    The method's memory is equal on all of them: it sees whole batches on each.
 
     Students and teachers are put in training mode: teachers normalize by the batch, too [authors'
     code].
@@ -280,7 +287,8 @@ def set_up(
         calls["SAM"] = Sharded(networks.guide, fabric)
     ready = fabric.setup_optimizers(*optimizers.values())
     ready = ready if isinstance(ready, tuple | list) else (ready,)
-    return Models(**calls), dict(zip(optimizers, ready, strict=True))
+    models = Models(**calls, memory={} if memory is None else memory)
+    return models, dict(zip(optimizers, ready, strict=True))
 
 
 def share_batch_norm(module: nn.Module) -> None:

@@ -30,6 +30,7 @@ from synfoc.engine.checkpoint import (
     Progress,
     find_checkpoint,
     load_checkpoint,
+    load_memory,
     on_test,
     read_progress,
 )
@@ -201,6 +202,7 @@ class Trainer:
         self.judge = Judge(prepared, segmenter)
         self.journal = Journal(folder, prepared, self.networks, fabric)
         self.progress = Progress()
+        self.memory: dict[str, Tensor] = {}
         self.skips = Skips(fabric.device)
 
     def begin(self, display: Display, *, resume: bool) -> None:
@@ -210,6 +212,7 @@ class Trainer:
             if resume:
                 last = find_checkpoint(self.folder, "last")
                 self.progress = load_checkpoint(last, self.networks, self.optimizers)
+                self.memory = load_memory(last, self.fabric.device)
                 self.skips = Skips(self.fabric.device, self.progress.skipped)
                 self.fabric.strategy.precision.load_state_dict(self.progress.extra)
                 if self.fabric.is_global_zero:
@@ -219,7 +222,9 @@ class Trainer:
                 self.journal.save("last", self.progress, self.optimizers)
         for notice in (*notices, *emulated(self.precision, self.fabric.device)):
             display.say(f"note: {notice}")
-        self.models, self.optimizers = set_up(self.networks, self.optimizers, self.fabric)
+        self.models, self.optimizers = set_up(
+            self.networks, self.optimizers, self.fabric, self.memory
+        )
         self._estimate(display)
 
     def _estimate(self, display: Display) -> None:
@@ -341,7 +346,7 @@ class Trainer:
             if due.evaluate and self.fabric.is_global_zero:
                 self._evaluate()
             if due.save or due.stop:
-                self.journal.save("last", progress, self.optimizers)
+                self.journal.save("last", progress, self.optimizers, self.memory)
             if due.save and self.config.train.keep:
                 self.journal.save(self.folder.step_name(progress.step), progress)
                 self.journal.forget(self.config.train.keep)

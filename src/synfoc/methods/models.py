@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from torch import Tensor
@@ -29,7 +29,11 @@ def absent(images: Tensor, *more: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Models:
-    """Students UT (U-Net) and MS (MedSAM), their teachers, SAM; `absent` where there is none."""
+    """Students UT (U-Net) and MS (MedSAM), their teachers, SAM; `absent` where there is none.
+
+    `memory` is what a page carries from step to step: tensors by name, which it replaces in place.
+    Checkpoints keep it. A page without memory leaves it empty.
+    """
 
     UT: Network = absent
     MS: Network = absent
@@ -38,6 +42,7 @@ class Models:
     UT_drop: Dropping = absent
     MS_drop: Dropping = absent
     SAM: Boxed = absent
+    memory: dict[str, Tensor] = field(default_factory=dict)
 
 
 Release: TypeAlias = Callable[[Tensor], Tensor]
