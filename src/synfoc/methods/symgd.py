@@ -14,11 +14,11 @@ from __future__ import annotations
 import math
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from synfoc.batches.batch import Batch, to_device
-from synfoc.methods.branch import only_branch
+from synfoc.methods.branch import OneBranch, only_branch
 from synfoc.methods.losses import ce_dice
 from synfoc.methods.mixing import paste
 from synfoc.methods.models import Models, Release, Step, keep
@@ -54,15 +54,7 @@ def symgd_step(
     """
     n = only_branch(f, b)
     with torch.no_grad():
-        # The teacher sees U as it is, and each part of it beside labeled pixels.
-        largest, Q = n.f_hat(n.U_w).softmax(1).max(1)
-        largest_ul, Q_ul = n.f_hat(paste(n.X_w, n.U_w, n.M_s)).softmax(1).max(1)
-        largest_lu, Q_lu = n.f_hat(paste(n.U_w, n.X_w, n.M_s)).softmax(1).max(1)
-        W = largest > tau
-        # Outside M the pixels of U lie in the mixture _ul, inside M in _lu.
-        Q_m = paste(Q_lu, Q_ul, n.M_l)
-        W_m = (paste(largest_lu, largest_ul, n.M_l) > tau) & W & (Q_m == Q)
-
+        Q, W, Q_m, W_m = taught(n, n.X_w, tau)
         share = progress * torch.rand(len(n.X_w), generator=draws)
         X_t = amplitude_mixup(n.X_w, n.U_w, to_device(share, n.X_w.device))  # TP-RAM
         V_ul, V_lu = paste(X_t, n.U_s, n.M_s), paste(n.U_s, X_t, n.M_s)  # UCP
@@ -74,6 +66,26 @@ def symgd_step(
     L_s = ce_dice(n.f(n.U_s), Q_m, W_m.float())
     L_u = L_ul + L_lu + lam * L_s
     return n.step(L_x + lam * L_u, L_x=L_x, L_u=L_u, trusted=W.float().mean())
+
+
+def taught(
+    n: OneBranch, X: Float[Tensor, "B c s s"], tau: float
+) -> tuple[
+    Int[Tensor, "B l l"], Bool[Tensor, "B l l"], Int[Tensor, "B l l"], Bool[Tensor, "B l l"]
+]:
+    """What the teacher says of U: as it is, and each part of it beside pixels of X.
+
+    Returns:
+        Q and W of U alone, Q_m merged from both mixtures, W_m where all of it is sure and the same.
+    """
+    largest, Q = n.f_hat(n.U_w).softmax(1).max(1)
+    largest_ul, Q_ul = n.f_hat(paste(X, n.U_w, n.M_s)).softmax(1).max(1)
+    largest_lu, Q_lu = n.f_hat(paste(n.U_w, X, n.M_s)).softmax(1).max(1)
+    W = largest > tau
+    # Outside M the pixels of U lie in the mixture _ul, inside M in _lu.
+    Q_m = paste(Q_lu, Q_ul, n.M_l)
+    W_m = (paste(largest_lu, largest_ul, n.M_l) > tau) & W & (Q_m == Q)
+    return Q, W, Q_m, W_m
 
 
 def amplitude_mixup(
