@@ -42,7 +42,7 @@ def _within(low: float, high: float) -> AfterValidator:
 Interval: TypeAlias = tuple[float, float]
 Share: TypeAlias = Annotated[float, Field(ge=0, lt=1)]
 MethodName: TypeAlias = Literal[
-    "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "bcp", "semisam"
+    "synfoc", "supervised", "fixmatch", "unimatch", "uamt", "symgd", "ustrun", "bcp", "semisam"
 ]
 
 
@@ -81,6 +81,8 @@ class About:
     """Whether lambda is ramped up; else it is 1 throughout."""
     halves: bool = False
     """Whether it mixes the halves of a batch, which must then be even on each process."""
+    alone: bool = False
+    """Whether it shows its networks one image alone: batch norms need more than one pixel of it."""
 
 
 METHODS: Mapping[MethodName, About] = {
@@ -105,6 +107,10 @@ METHODS: Mapping[MethodName, About] = {
     ),
     "uamt": About("UA-MT", "one", Passes(learning=2, looking=9)),
     "symgd": About("SymGD", "one", Passes(learning=4, looking=3, kept=3, graphs=3)),
+    # The unreliable image is one more; counted for a batch of 4.
+    "ustrun": About(
+        "UST-RUN", "one", Passes(learning=4.25, looking=4, kept=3.25, graphs=4), alone=True
+    ),
     # Both mixtures are half a batch.
     "bcp": About("BCP", "one", Passes(learning=1, looking=1, graphs=2), ramp=False, halves=True),
     "semisam": About("SemiSAM", "unet", Passes(learning=2, looking=1), guide=True),
@@ -207,7 +213,7 @@ class Method(Section):
 
     name: MethodName = "synfoc"
     """`supervised` trains on the labeled images alone. `fixmatch`, `unimatch`, `uamt`, `symgd`,
-    `bcp` and `semisam` are baselines of one network (docs/method.md)."""
+    `ustrun`, `bcp` and `semisam` are baselines of one network (docs/method.md)."""
     branches: Literal["both", "unet", "medsam"] = "both"
     """Networks that are trained. Under `synfoc` one alone labels the unlabeled images with its own
     teacher; baselines need `unet` or `medsam`, `semisam` needs `unet`."""
@@ -352,6 +358,15 @@ class Config(Section):
             raise ValueError(
                 f"{self.method.name} mixes the halves of a batch: method.batch must be a multiple "
                 f"of {pairs} with train.devices = {self.train.devices}, not {self.method.batch}"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _one_image_alone(self) -> Config:
+        if self.method.about.alone and self.method.branches == "unet" and self.unet.side == 16:
+            raise ValueError(
+                f"{self.method.name} shows the U-Net one image alone, which is one pixel at its "
+                "depth: unet.side must be at least 32, not 16"
             )
         return self
 

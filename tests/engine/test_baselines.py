@@ -15,11 +15,12 @@ from synfoc.batches.batch import Batch
 from synfoc.config import METHODS, Config, MethodName
 from synfoc.engine import method as method_page
 from synfoc.engine import train as module
-from synfoc.engine.checkpoint import Progress, load_checkpoint, save_checkpoint
+from synfoc.engine.checkpoint import Progress, load_checkpoint, load_run, save_checkpoint
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.method import PAGES, lam_of, method_of
 from synfoc.engine.train import train
 from synfoc.errors import UserError
+from synfoc.methods import ustrun
 from synfoc.methods.models import Models, keep
 from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder
@@ -80,6 +81,46 @@ def test_a_resumed_baseline_equals_an_unbroken_one(
     broken = weights(tmp_path / "broken")
     assert whole.keys() == broken.keys()
     assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+def test_what_ustrun_remembers_is_kept_where_a_run_can_go_on(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Here all are reliable, 2 images in each step. Saved every 2 steps, a run that stops in its
+    sixth goes on from its fourth, with 8 images. Checkpoints to evaluate hold none.
+    """
+    monkeypatch.setattr(ustrun, "THRESHOLD", 2.0)
+    changes = ("method.name=ustrun", "method.branches=unet", "train.keep=9")
+    config = settings(*changes)
+    whole = weights(train(config, tmp_path / "whole"))
+    assert len(whole["memory/X"]) == 10
+    assert whole["memory/X_r"].shape == (1, 1, 32, 32)
+    assert load_run(tmp_path / "whole", checkpoint="last", device="cpu").step == 6
+    for file in (tmp_path / "whole/checkpoints").glob("*.safetensors"):
+        assert any(key.startswith("memory/") for key in load_file(file)) == (file.stem == "last")
+    learn = module.learn
+
+    def power_cut(loss: Tensor, k: int, **rest: object) -> Tensor:
+        if k == 5:
+            raise RuntimeError("power cut")
+        return learn(loss, k, **rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "learn", power_cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, tmp_path / "broken")
+    assert len(weights(tmp_path / "broken")["memory/X"]) == 8
+    train(None, tmp_path / "broken", resume=True)
+    broken = weights(tmp_path / "broken")
+    assert whole.keys() == broken.keys()
+    assert all(torch.equal(whole[key], broken[key]) for key in whole)
+
+
+def test_ustrun_needs_two_pixels_at_the_depth_of_the_unet(settings: Settings) -> None:
+    """Batch norms of one image of 16 pixels would see one number per channel."""
+    with pytest.raises(UserError, match="one image alone"):
+        settings("method.name=ustrun", "method.branches=unet", "unet.side=16")
+    settings("method.name=ustrun", "method.branches=medsam", "unet.side=16")
 
 
 @pytest.mark.parametrize("name", ["supervised", "fixmatch", "unimatch"])

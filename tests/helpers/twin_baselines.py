@@ -1,6 +1,7 @@
 """Second implementations of the baselines, as in `twin.py`: from the papers, loops, no torch."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from math import log
 from typing import Any, TypeAlias
 
@@ -182,6 +183,100 @@ def twin_symgd(
         f"L_x_{name}": L_x,
         f"L_u_{name}": L_u,
         "trusted": float(np.mean(plain)),
+    }
+
+
+def difference(a: Map, b: Map, classes: int, nested: bool) -> float:
+    """1 - mean Dice of the foreground parts; what neither map has counts as Dice 0."""
+    scores = []
+    for c in range(1, classes + 1):
+        in_a = [in_part(q, c, nested) for q in a.ravel()]
+        in_b = [in_part(q, c, nested) for q in b.ravel()]
+        both = sum(p * q for p, q in zip(in_a, in_b, strict=True))
+        size = sum(in_a) + sum(in_b)
+        scores.append((2 * both + 1) / (size + 1.001) if size else 0.0)
+    return 1 - sum(scores) / classes
+
+
+@dataclass
+class Remembered:
+    """An image is (image, label map, trust); `reliable` holds (disagreement, image), new first."""
+
+    threshold: float
+    reliable: list[tuple[float, tuple[Map, Map, Map]]] = field(default_factory=list)
+    unreliable: tuple[Map, Map, Map] | None = None
+
+
+def twin_ustrun(
+    nets: Nets,
+    batch: Mapping[str, Map],
+    name: str,
+    memory: Remembered,
+    *,
+    lam: float,
+    tau: float,
+    nested: bool,
+    at_start: bool,
+    swaps: Mapping[int, int],
+    shares: list[float],
+    cover: int,
+) -> dict[str, float]:
+    """`swaps`: place in the batch -> reliable image; `cover`: the labeled image over the unreliable
+    one. The memory is changed."""
+    f, f_hat, v = nets[name], nets[f"{name}_hat"], views(batch, name)
+    images: dict[str, list[Map]] = {"ul": [], "lu": [], "s": v["U_s"]}
+    labels: dict[str, list[Map]] = {"ul": [], "lu": [], "s": []}
+    trusts: dict[str, list[Map]] = {"ul": [], "lu": [], "s": []}
+    seen: list[tuple[float, tuple[Map, Map, Map]]] = []
+    for i, share in enumerate(shares):
+        X, Y, U = v["X_w"][i], v["Y_w"][i], v["U_w"][i]
+        T = np.ones(Y.shape)
+        if i in swaps:
+            X, Y, T = memory.reliable[swaps[i]][1]
+        M, m = by_nearest(batch["M"][i], X.shape[-1]), by_nearest(batch["M"][i], Y.shape[-1])
+        P = probabilities(f_hat(U))
+        P_ul = probabilities(f_hat(put_inside(X, U, M)))
+        P_lu = probabilities(f_hat(put_inside(U, X, M)))
+        W, Q = trusted(P, tau, np.zeros_like(m)), best_class(P)
+        merged = np.array(put_inside(P_lu, P_ul, m))
+        Q_m, sure_m = best_class(merged), trusted(merged, tau, np.zeros_like(m))
+        moved = moved_amplitude(X, U, share)
+        images["ul"].append(put_inside(moved, v["U_s"][i].astype(float), M))
+        images["lu"].append(put_inside(v["U_s"][i], moved, M))
+        labels["ul"].append(put_inside(Y, Q, m))
+        labels["lu"].append(put_inside(Q, Y, m))
+        labels["s"].append(Q_m)
+        trusts["ul"].append(put_inside(T, W, m))
+        trusts["lu"].append(put_inside(W, T, m))
+        trusts["s"].append(sure_m * W * (Q_m == Q))
+        apart = difference(best_class(probabilities(f(U))), Q, len(P) - 1, nested)
+        seen.append((1.0 if at_start else apart, (U, Q, W)))
+    if memory.unreliable is not None:
+        X, Y = v["X_w"][cover], v["Y_w"][cover]
+        U, Q, W = memory.unreliable
+        places = [p for p in np.ndindex(*Y.shape) if Y[p] > 0 or Q[p] > 0]
+        R = np.array(by_nearest(batch["M"][0], len(Y)))
+        if places:
+            rows, columns = [y for y, _ in places], [x for _, x in places]
+            R[:] = False
+            R[min(rows) : max(rows) + 1, min(columns) : max(columns) + 1] = True
+        images["ul"].append(put_inside(X, U, by_nearest(R, X.shape[-1])))
+        labels["ul"].append(put_inside(Y, Q, R))
+        trusts["ul"].append(put_inside(np.ones(W.shape), W, R))
+    L_x = ce_and_dice([f(x) for x in v["X_w"]], v["Y_w"])
+    L = {k: ce_and_dice([f(x) for x in images[k]], labels[k], trusts[k]) for k in images}
+    memory.unreliable = next(image for d, image in seen if d == max(d for d, _ in seen))
+    if new := [x for x in seen if x[0] < memory.threshold]:
+        memory.reliable = (new + memory.reliable)[:10]
+        memory.threshold = min(memory.threshold, max(d for d, _ in memory.reliable))
+    elif memory.reliable:
+        memory.threshold = min(1.0005 * memory.threshold, 0.1)
+    L_u = L["ul"] + L["lu"] + lam * L["s"]
+    return {
+        "loss": L_x + lam * L_u,
+        f"L_x_{name}": L_x,
+        f"L_u_{name}": L_u,
+        "trusted": float(np.mean([image[2] for _, image in seen])),
     }
 
 

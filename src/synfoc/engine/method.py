@@ -23,6 +23,7 @@ from synfoc.methods.symgd import symgd_step
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.methods.uamt import uamt_step
 from synfoc.methods.unimatch import unimatch_step
+from synfoc.methods.ustrun import ustrun_step
 
 Page: TypeAlias = Callable[[Models, Batch, int, Release], Step]
 """(networks, batch, steps done, release) -> losses."""
@@ -95,6 +96,19 @@ def _symgd(config: Config, f: Models, b: Batch, k: int, release: Release) -> Ste
     )
 
 
+def _ustrun(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
+    return ustrun_step(
+        f,
+        b,
+        lam=lam_of(config, k),
+        progress=k / config.train.steps,
+        draws=_draws(config, k),
+        tau=config.method.tau,
+        nested=config.data.nested,
+        release=release,
+    )
+
+
 def _bcp(config: Config, f: Models, b: Batch, k: int, release: Release) -> Step:
     return bcp_step(f, b, progress=k / config.train.steps, draws=_draws(config, k))
 
@@ -119,6 +133,7 @@ PAGES: Mapping[MethodName, Callable[[Config, Models, Batch, int, Release], Step]
     "unimatch": _unimatch,
     "uamt": _uamt,
     "symgd": _symgd,
+    "ustrun": _ustrun,
     "bcp": _bcp,
     "semisam": _semisam,
 }
