@@ -83,6 +83,19 @@ def test_images_that_both_leave_empty_are_no_agreement(probe: Probe) -> None:
     assert found["agreement"] == pytest.approx(1 / 65.001)
 
 
+def test_a_teacher_that_differs_changes_no_score(probe: Probe) -> None:
+    """Teachers see nothing of the image: stability is 1 / 65.001, and is logged alone."""
+    behind = all_four(0.5) | {"unet_teacher": Threshold(2.0), "medsam_teacher": Threshold(2.0)}
+    found = assess(segmenter(**behind), probe)
+    assert found["stability"] == pytest.approx(1 / 65.001)
+    assert found["score"] == pytest.approx((129 / 129.001) ** 2)
+
+
+def test_one_network_is_scored_by_its_labels(probe: Probe) -> None:
+    found = assess(segmenter(unet=Threshold(0.5), unet_teacher=Threshold(2.0)), probe)
+    assert found["score"] == found["labeled_dice"] == pytest.approx(129 / 129.001)
+
+
 def test_branches_that_differ_score_less(probe: Probe) -> None:
     mixed = all_four(0.5) | {"medsam": Threshold(0.1), "medsam_teacher": Threshold(0.1)}
     same, other = assess(segmenter(**all_four(0.5)), probe), assess(segmenter(**mixed), probe)

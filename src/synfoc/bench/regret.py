@@ -30,7 +30,7 @@ RULES: dict[str, tuple[str, ...]] = {
     "labeled Dice x agreement": ("labeled_dice", "agreement"),
     "labeled Dice x stability": ("labeled_dice", "stability"),
 }
-"""Rule -> what it multiplies. `score` is the rule of `train.rule: honest`."""
+"""Rule -> what it multiplies. `score` is what the run itself went by under `train.rule: honest`."""
 DEFAULT, DEFAULT_ALONE = "score", "last"
 
 

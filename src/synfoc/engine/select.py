@@ -1,10 +1,11 @@
 """Choosing a checkpoint and a branch without a test label.
 
 Evidence is read from labeled training images (whose labels the run may see) and from unlabeled
-ones: how far the two branches agree with each other, how far each student agrees with its teacher,
-and how little an answer changes under the strong view. Agreement alone would crown networks that
-call everything background, so each figure is a Dice over all images as one, where what is empty on
-both sides counts for nothing, and is multiplied by the Dice on the labeled images.
+ones: how far the two branches agree with each other, and how little an answer changes under the
+strong view. Agreement alone would crown networks that call everything background, so each figure
+is a Dice over all images as one, where what is empty on both sides counts for nothing, and is
+multiplied by the Dice on the labeled images. How far students agree with their teachers is logged,
+and not used: it picks steps at which nothing is learned any more, or not yet (docs/trust.md).
 """
 
 from __future__ import annotations
@@ -206,7 +207,7 @@ def load_probe(
 def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
     """Score the networks as they are, without a test label.
 
-        score = labeled_dice * mean(agreement, stability)
+        score = labeled_dice * agreement        (of one network: labeled_dice)
 
     Returns:
         score, labeled_dice (mean over the trained branches), agreement (of the two students; None
@@ -233,9 +234,8 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
             agreement = alike(("unet", "student"), ("medsam", "student"))
         taught = [b for b in branches if (b, "teacher") in answers]
         stability = _mean([alike((b, "student"), (b, "teacher")) for b in taught])
-    steadiness = _mean([value for value in (agreement, stability) if value is not None])
     found: dict[str, Any] = {
-        "score": labeled_dice * (1.0 if steadiness is None else steadiness),
+        "score": labeled_dice * (1.0 if agreement is None else agreement),
         "labeled_dice": labeled_dice,
         "agreement": agreement,
         "stability": stability,

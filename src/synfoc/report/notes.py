@@ -17,8 +17,8 @@ PROTOCOLS = {
     "and with nothing else",
 }
 RULES = {
-    "honest": "chosen without labels outside the labeled images: agreement and stability of the "
-    "branches on unlabeled images",
+    "honest": "chosen without labels outside the labeled images: Dice on these, times the "
+    "agreement of the networks on unlabeled images where there are two",
     "last": "the last checkpoint, no choice made",
     "paper": "the best checkpoint on the test set, as the authors chose it; this flatters",
 }
