@@ -146,6 +146,13 @@ def test_a_missing_domain_is_refused_and_by_patient_told(fundus: Path, tmp_path:
     assert any("Domain3 0 (400)" in notice for notice in made.notices)
 
 
+def test_half_a_domain_is_not_the_papers(fundus: Path, tmp_path: Path) -> None:
+    shutil.rmtree(fundus / "Domain3/test")
+    with pytest.raises(UserError, match="needs all of its domains") as caught:
+        import_data("fundus", fundus, tmp_path / "new")
+    assert str(caught.value.found).startswith("no labeled original of Domain3/test; ")
+
+
 def test_missing_files_are_refused(fundus: Path, tmp_path: Path) -> None:
     (fundus / "Domain2/test/ROIs/mask/G-2-R.png").unlink()
     (fundus / "Domain3/train/ROIs/image/n0002.png").unlink()

@@ -15,7 +15,7 @@ from synfoc.errors import UserError
 from synfoc.images.csv_table import write_csv
 from synfoc.images.imports.busi import find_busi
 from synfoc.images.imports.exams import Found
-from synfoc.images.imports.fundus import CROP, find_fundus
+from synfoc.images.imports.fundus import CROP, SIDES, find_fundus
 from synfoc.images.imports.mnms import find_mnms
 from synfoc.images.imports.prostate import find_prostate
 from synfoc.images.imports.splits import Rule, sides
@@ -123,9 +123,8 @@ def _check_names(found: Found) -> None:
 
 
 def _check_domains(found: Found) -> None:
-    """Without a whole domain neither the paper's split nor its numbers can come out."""
-    known, there = found.known, {exam.domain for exam in found.exams}
-    missing = [domain for domain in known.domains if domain not in there]
+    """Without a domain, or a side of one, the paper's split and its numbers cannot come out."""
+    known, missing = found.known, _missing(found)
     if missing:
         raise UserError(
             f"the paper's split of the {known.name} set needs all of its domains",
@@ -134,6 +133,18 @@ def _check_domains(found: Found) -> None:
             fix="complete the download, or --split patient: it takes what there is and notes "
             "what is missing",
         )
+
+
+def _missing(found: Found) -> list[str]:
+    """Domains without an exam; where the source says train or test, also those without one side."""
+    there: dict[str, set[Side | None]] = {domain: set() for domain in found.known.domains}
+    for exam in found.exams:
+        there[exam.domain].add(exam.side)
+    missing = [domain for domain, halves in there.items() if not halves]
+    for domain, halves in there.items():
+        if halves and None not in halves:
+            missing += [f"{domain}/{side}" for side in SIDES if side not in halves]
+    return missing
 
 
 def _nothing(where: Path, known: PaperSet, found: str) -> UserError:
