@@ -5,7 +5,9 @@
 
 Zhang et al., BIBM 2024. Symbols: f student, f_hat teacher; P probabilities, Q labels, _SAM of the
 foundation model as it was published, asked with boxes: it does not learn, and has no part in the
-trained network. What is simplified here: docs/departures.md, D37 and D43.
+trained network. In the box of a ring SAM draws what the ring holds, so rings are learned wrong: on
+the phantom, whose muscle is one, this is no better than labels alone (docs/results.md).
+What is simplified here: docs/departures.md, D37 and D43.
 """
 
 from __future__ import annotations
