@@ -59,6 +59,22 @@ def test_each_baseline_trains_either_network(
     assert summary["skipped_steps"] == 0
 
 
+def train_until_power_cut(
+    config: Config, run: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learn = module.learn
+
+    def power_cut(loss: Tensor, k: int, **rest: object) -> Tensor:
+        if k == step:
+            raise RuntimeError("power cut")
+        return learn(loss, k, **rest)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module, "learn", power_cut)
+        with pytest.raises(RuntimeError, match="power cut"):
+            train(config, run)
+
+
 @pytest.mark.parametrize("name", BASELINES)
 def test_a_resumed_baseline_equals_an_unbroken_one(
     settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
@@ -66,17 +82,7 @@ def test_a_resumed_baseline_equals_an_unbroken_one(
     """The power goes off at step 3; what a step draws depends on the seed and its number alone."""
     config = settings(f"method.name={name}", "method.branches=unet")
     whole = weights(train(config, tmp_path / "whole"))
-    learn = module.learn
-
-    def power_cut(loss: Tensor, k: int, **rest: object) -> Tensor:
-        if k == 3:
-            raise RuntimeError("power cut")
-        return learn(loss, k, **rest)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "learn", power_cut)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(config, tmp_path / "broken")
+    train_until_power_cut(config, tmp_path / "broken", 3, monkeypatch)
     train(None, tmp_path / "broken", resume=True)
     broken = weights(tmp_path / "broken")
     assert whole.keys() == broken.keys()
@@ -98,17 +104,7 @@ def test_what_ustrun_remembers_is_kept_where_a_run_can_go_on(
     assert load_run(tmp_path / "whole", checkpoint="last", device="cpu").step == 6
     for file in (tmp_path / "whole/checkpoints").glob("*.safetensors"):
         assert any(key.startswith("memory/") for key in load_file(file)) == (file.stem == "last")
-    learn = module.learn
-
-    def power_cut(loss: Tensor, k: int, **rest: object) -> Tensor:
-        if k == 5:
-            raise RuntimeError("power cut")
-        return learn(loss, k, **rest)  # type: ignore[arg-type]
-
-    with monkeypatch.context() as patch:
-        patch.setattr(module, "learn", power_cut)
-        with pytest.raises(RuntimeError, match="power cut"):
-            train(config, tmp_path / "broken")
+    train_until_power_cut(config, tmp_path / "broken", 5, monkeypatch)
     assert len(weights(tmp_path / "broken")["memory/X"]) == 8
     train(None, tmp_path / "broken", resume=True)
     broken = weights(tmp_path / "broken")

@@ -114,9 +114,12 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    path: Path, networks: Networks, optimizers: Mapping[str, Optimizer] | None = None
+    path: Path,
+    networks: Networks,
+    optimizers: Mapping[str, Optimizer] | None = None,
+    memory: dict[str, Tensor] | None = None,
 ) -> Progress:
-    """Restore networks (and optimizers) in place.
+    """Restore networks (and optimizers, and on the CPU the method's memory) in place.
 
     Raises:
         UserError: no such file, damaged, or a checkpoint of other networks.
@@ -139,17 +142,9 @@ def load_checkpoint(
             network.load_state_dict(own)
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
+    if memory is not None:
+        memory.update(_part(state, MEMORY))
     return _progress(header)
-
-
-def load_memory(path: Path, device: torch.device) -> dict[str, Tensor]:
-    """What the method carried when a checkpoint was made.
-
-    Raises:
-        UserError: no such file, damaged, or no checkpoint.
-    """
-    _, state = _read(path)
-    return {name: tensor.to(device) for name, tensor in _part(state, MEMORY).items()}
 
 
 def on_test(branch: str) -> str:

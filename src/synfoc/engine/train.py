@@ -30,7 +30,6 @@ from synfoc.engine.checkpoint import (
     Progress,
     find_checkpoint,
     load_checkpoint,
-    load_memory,
     on_test,
     read_progress,
 )
@@ -211,8 +210,9 @@ class Trainer:
         with together(self.fabric):
             if resume:
                 last = find_checkpoint(self.folder, "last")
-                self.progress = load_checkpoint(last, self.networks, self.optimizers)
-                self.memory = load_memory(last, self.fabric.device)
+                kept: dict[str, Tensor] = {}
+                self.progress = load_checkpoint(last, self.networks, self.optimizers, kept)
+                self.memory = {k: v.to(self.fabric.device) for k, v in kept.items()}
                 self.skips = Skips(self.fabric.device, self.progress.skipped)
                 self.fabric.strategy.precision.load_state_dict(self.progress.extra)
                 if self.fabric.is_global_zero:
