@@ -172,8 +172,9 @@ class Data(Section):
     channels: Literal[1, 3] | None = None
     """Channels of the U-Net; None: 3 if any of a sample of images, at least one per folder, is in
     color, else 1 (a published set: what the paper has)."""
-    slice_axis: Literal[0, 1, 2] | None = None
-    """Axis along which volumes are cut; None: the axis of the thickest spacing."""
+    slice_axis: Literal["axial", "coronal", "sagittal", 0, 1, 2] | None = None
+    """How volumes are cut: a plane of the patient, or an axis of the file. None: across the
+    acquired slices, known by their spacing, and axial where all spacings are equal."""
     monitor: bool = False
     """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
     cache_gib: float = Field(2.0, ge=0)

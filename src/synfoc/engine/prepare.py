@@ -14,6 +14,8 @@ from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
+from synfoc.images.geometry import SliceAxis
+from synfoc.images.place_notes import place_notes, read_place
 from synfoc.runs import RunFolder
 
 RESOLVED = ("set", "classes", "nested", "channels")
@@ -81,7 +83,7 @@ def _check_watched(config: Config, split: Split) -> None:
         )
 
 
-def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]:
+def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
     """What makes scores better than they are, or a class or a scanner impossible to learn."""
     found = []
     training = {case.group for case in (*split.labeled, *split.unlabeled)}
@@ -100,6 +102,7 @@ def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]
         absent = [name for k, name in names if k not in present]
         if absent:
             found.append(f"{', '.join(absent)}: in no label of the labeled images")
+        found += place_notes([read_place(case, slice_axis) for case in split.labeled], slice_axis)
     domains = {case.domain for case in (*split.labeled, *split.unlabeled)}
     if split.unlabeled and len(domains) == 1 and None not in domains:
         found.append(

@@ -22,7 +22,9 @@ from synfoc.images.codes import class_gap, outside, told_inferred
 from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
+from synfoc.images.geometry import SliceAxis
 from synfoc.images.layouts import CaseGroup
+from synfoc.images.place_notes import Place, place_notes, read_place
 
 THREADS = 4
 SHOWN = 3
@@ -49,6 +51,7 @@ class Seen:
     odd_codes: frozenset[int] = frozenset()
     """Codes in the label that the published set does not have."""
     digest: str = ""
+    place: Place | None = None
     image_fault: Fault | None = None
     label_fault: Fault | None = None
 
@@ -87,12 +90,12 @@ def check_data(data: Data, *, progress: Progress | None = None) -> Findings:
         unreadable=unreadable,
         unusable_labels=unusable,
         problems=(),
-        notes=(*table.notices, *_notes(seen, table, harmless)),
+        notes=(*table.notices, *_notes(seen, table, harmless, data.slice_axis)),
     )
     return replace(findings, problems=tuple(_problems(findings, seen, table)))
 
 
-def _see(case: Case, table: CaseTable, slice_axis: int | None) -> Seen:
+def _see(case: Case, table: CaseTable, slice_axis: SliceAxis) -> Seen:
     try:
         image = load_image(case, slice_axis=slice_axis)
     except UserError as error:
@@ -111,17 +114,19 @@ def _see(case: Case, table: CaseTable, slice_axis: int | None) -> Seen:
         high=float(pixels.max()),
         digest=hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode())
         .hexdigest(),
+        place=read_place(replace(case, labels=()), slice_axis),
     )  # fmt: skip
     if not case.labels:
         return seen
     try:
         label = load_label(case, table, like=image, slice_axis=slice_axis).pixels
         odd = _odd_codes(case, table)
+        place = read_place(case, slice_axis)
     except UserError as error:
         return replace(seen, label_fault=_fault(case, error))
     counts = np.bincount(label.ravel())
     shares = {int(k): int(counts[k]) for k in counts.nonzero()[0]}
-    return replace(seen, pixels=shares, outside=outside(label), odd_codes=odd)
+    return replace(seen, pixels=shares, outside=outside(label), odd_codes=odd, place=place)
 
 
 def _odd_codes(case: Case, table: CaseTable) -> frozenset[int]:
@@ -255,7 +260,9 @@ def _list_faults(what: str, faults: tuple[Fault, ...]) -> str:
     return f"{what}: {len(faults)}. {'. '.join(parts)}" + (f". And {rest} others" if rest else "")
 
 
-def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
+def _notes(
+    seen: list[Seen], table: CaseTable, harmless: int, slice_axis: SliceAxis
+) -> Iterable[str]:
     read = [one for one in seen if not one.image_fault]
     if harmless:
         yield f"equal images on one side of the split: {harmless}"
@@ -263,6 +270,7 @@ def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
     if flat:
         yield f"images of a single value: {len(flat)}, e.g. {flat[0]}"
     yield from _label_notes(read, table)
+    yield from place_notes([one.place for one in read if one.place], slice_axis)
     gray = sum(one.kind.endswith("(all gray)") for one in read)
     if gray:
         yield f"color files that are gray all over: {gray}; data.channels = 1 suits them"

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from synfoc.errors import UserError
+from synfoc.images.nifti_header import default_place, load_nifti, stated_places, voxel_size
 
 PICTURES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
 VOLUMES = (".nii.gz", ".nii", ".npy")
@@ -33,7 +34,6 @@ MAX_VOLUME = 2**30
 READABLE = "a whole picture (PNG, JPEG, TIFF, BMP) or a 2-D or 3-D NIfTI or NPY file"
 ORIENTATION = 0x0112
 """Tag of EXIF and TIFF: 1 as stored, 2 to 8 mirrored or turned."""
-MILLIMETERS = {"mm": 1.0, "meter": 1000.0, "micron": 0.001, "unknown": 1.0}
 
 Kind = Literal["picture", "nifti", "npy"]
 
@@ -48,8 +48,16 @@ class Source:
     color: bool
     zooms: tuple[float, ...] | None = None
     """Voxel size in mm along each axis of `shape`; None where the file states none."""
-    affine: NDArray[np.float64] | None = None
+    places: tuple[NDArray[np.float64], ...] = ()
+    """Affines that a NIfTI header states (nifti_header.py); none: the file states no place."""
     header: Any = None
+
+    @property
+    def affine(self) -> NDArray[np.float64] | None:
+        """The affine by which a NIfTI is turned upright; None for files of other formats."""
+        if self.kind != "nifti":
+            return None
+        return self.places[0] if self.places else default_place(self.zooms)
 
 
 def suffix(path: Path) -> str:
@@ -173,57 +181,26 @@ def _refuse_turned(path: Path, picture: Image.Image) -> None:
 
 
 def _open_nifti(path: Path) -> tuple[Source, Any]:
-    import nibabel as nib
     from nibabel.filebasedimages import ImageFileError
     from nibabel.spatialimages import HeaderDataError
 
     # It prints a line for each field of a header that it mends; errors are told by us.
     logging.getLogger("nibabel.global").setLevel(logging.CRITICAL)
     try:
-        image = nib.load(path)
+        image = load_nifti(path)
     except (ImageFileError, HeaderDataError) as error:
         raise ValueError(str(error)) from error
     shape = image.shape
     while len(shape) > 3 and shape[-1] == 1:
         shape = shape[:-1]
-    if not np.isfinite(image.affine).all():
-        fix = "export it again, or give it the affine of the scan"
-        raise _refused(path, "an affine with NaN or infinite numbers", fix, "finite numbers")
     header, zooms = voxel_size(image.header, len(shape))
+    try:
+        places = stated_places(header)
+    except ValueError as error:
+        fix = "export it again, or give it the affine of the scan"
+        raise _refused(path, str(error), fix, "finite numbers") from None
     color = image.get_data_dtype().fields is not None
-    return Source("nifti", shape, color, zooms, image.affine, header), image
-
-
-def voxel_size(header: Any, axes: int) -> tuple[Any, tuple[float, ...] | None]:
-    """A NIfTI header with a usable voxel size, and that size in mm; None where it has none.
-
-    Args:
-        header: as nibabel read it; a copy is mended.
-        axes: so many sizes are given.
-    """
-    header = _mended(header)
-    to_mm = MILLIMETERS[header.get_xyzt_units()[0]]
-    zooms = tuple(round(float(z) * to_mm, 6) for z in header.get_zooms()[:axes])
-    known = all(np.isfinite(z) and z > 0 for z in zooms)
-    return header, zooms if known else None
-
-
-def _mended(header: Any) -> Any:
-    """The header, with the voxel size of its sform where its own is no size.
-
-    nibabel reports 1 for a stored 0, and the absolute value for a negative size. So a size is
-    replaced if it is not finite, or is 1 while the sform says otherwise.
-    """
-    if not header["sform_code"]:
-        return header
-    stated = header["pixdim"][1:4]
-    sizes = np.linalg.norm(header.get_sform()[:3, :3], axis=0)
-    unusable = ~np.isfinite(stated) | ((stated == 1) & ~np.isclose(sizes, 1, rtol=0.01))
-    unusable &= sizes > 0
-    if unusable.any():
-        header = header.copy()
-        header["pixdim"][1:4] = np.where(unusable, sizes, stated)
-    return header
+    return Source("nifti", shape, color, zooms, places, header), image
 
 
 def _check(path: Path, source: Source) -> None:
