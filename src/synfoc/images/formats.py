@@ -173,7 +173,8 @@ def _open_nifti(path: Path, *, packed: bool) -> tuple[Source, Any]:
     if not np.isfinite(affine).all():
         fix = "export it again, or give it the affine of the scan"
         raise refused(path, "an affine with NaN or infinite numbers", fix, "finite numbers")
-    header, zooms = voxel_size(image.header, len(shape))
+    with decoding(path):
+        header, zooms = voxel_size(image.header, len(shape))
     return Source("nifti", shape, color, zooms, affine, header, remark), image
 
 

@@ -5,8 +5,11 @@ Pillow reads them; SimpleITK those that Pillow would cut to 8 bits or does not k
 
 from __future__ import annotations
 
+import ctypes
 import re
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +60,7 @@ def open_picture(path: Path, what: str) -> tuple[Source, Picture]:
     """
     pages = None
     if what == TIFF:
+        _silence_libtiff()
         with decoding(path):
             pages = read_pages(path)
         count = max(len(pages.full), pages.stacked)
@@ -121,6 +125,15 @@ def read_picture(path: Path, picture: Picture, *, label: bool, by_color: bool) -
     if form is not None and form.photometric == 0:
         return _white_is_zero(path, data, form, inverted=image is not None, label=label)
     return data
+
+
+@cache
+def _silence_libtiff() -> None:
+    """Keep Pillow's TIFF decoder from writing to stderr what its errors say, too."""
+    with suppress(OSError, AttributeError):  # built without it, or where it cannot be found
+        quiet = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+        quiet.argtypes, quiet.restype = [ctypes.c_void_p], ctypes.c_void_p
+        quiet(None)
 
 
 def _opened(path: Path, form: Form | None) -> Image.Image | None:
@@ -229,6 +242,10 @@ def _palette(path: Path, image: Image.Image, *, label: bool, by_color: bool) -> 
 def _read_deep(path: Path, form: Form) -> NDArray[Any]:
     if not _deep(form):
         raise _unread(path, form)
+    if form.packed:
+        # SimpleITK writes to stderr what is wrong with it; Pillow does not.
+        with decoding(path), suppress(UnidentifiedImageError), Image.open(path) as image:
+            image.load()
     data = _by_simpleitk(path)
     colors = () if form.samples == 1 else (form.samples,)
     if data.shape != (form.height, form.width, *colors) or data.dtype.itemsize * 8 != form.bits:
@@ -274,7 +291,7 @@ def _white_is_zero(
     if int(stored.max()) <= most // 2:
         return stored
     if int(stored.min()) > most // 2:
-        return most - stored
+        return np.asarray(most - stored)
     raise refused(
         path,
         f"a TIFF whose 0 is white, with numbers from {stored.min()} to {stored.max()}",
@@ -284,5 +301,6 @@ def _white_is_zero(
 
 
 def _opposite(data: NDArray[Any]) -> NDArray[Any]:
-    opposite: NDArray[Any] = data.min() + data.max() - data if data.dtype.kind == "f" else ~data
-    return opposite
+    if data.dtype.kind == "f":
+        return np.asarray(data.min() + data.max() - data)
+    return ~data
