@@ -12,6 +12,7 @@ HEAD = 1024
 """Bytes that are looked at."""
 PNG, JPEG, TIFF, BMP = "a PNG picture", "a JPEG picture", "a TIFF picture", "a BMP picture"
 NIFTI, PACKED_NIFTI, NPY = "a NIfTI file", "a NIfTI file packed by gzip", "an NPY file"
+PAGE = "a web page (HTML)"
 UNKNOWN = "of no format that is known by its first bytes"
 PICTURE_CONTENTS = (PNG, JPEG, TIFF, BMP)
 
@@ -67,7 +68,7 @@ DO = {
     PACKED_NIFTI: "rename it to end in .nii.gz",
     "a DICOM file": "convert it to NIfTI, e.g. by dcm2niix",
     "a GIFTI file: surface data, no volume": "leave it out: it has no voxels",
-    "a web page (HTML)": "download the file again: its place answered with a page",
+    PAGE: "download the file again: its place answered with a page",
     "a pointer of Git LFS, not the file itself": "fetch the file: git lfs pull",
     "a pointer of git-annex, not the file itself": "fetch the file: git annex get, or datalad get",
     "only zero bytes": "copy it again: its content never arrived",
@@ -104,17 +105,19 @@ def contents(path: Path, start: bytes) -> str:
 
 def what_to_do(what: str) -> str:
     """What makes a file of these contents usable."""
+    inside, packed, _ = what.partition(", packed by gzip")
+    if packed:
+        lost = inside in (PAGE, UNKNOWN, "text", "only zero bytes")
+        return what_to_do(inside) if lost else f"unpack it (gunzip), then {what_to_do(inside)}"
     if what in DO:
         return DO[what]
-    if "picture" in what or "Photoshop" in what:
-        return "save it as PNG"
-    if what.startswith("a file packed by"):
-        return "unpack it, and pack it by gzip or not at all"
-    if "archive" in what:
-        return "unpack it"
-    if what in (UNKNOWN, "text"):
-        return "export or copy it again"
-    return "convert it to NIfTI or PNG"
+    rules = (
+        (what in (UNKNOWN, "text"), "export or copy it again"),
+        ("picture" in what or "Photoshop" in what, "save it as PNG"),
+        (what.startswith("a file packed by"), "unpack it, and pack it by gzip or not at all"),
+        ("archive" in what, "unpack it"),
+    )
+    return next((fix for holds, fix in rules if holds), "convert it to NIfTI or PNG")
 
 
 def _of(start: bytes) -> str:
@@ -135,7 +138,7 @@ def _text(start: bytes) -> str:
     """What a text is; "" where it is none."""
     told = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if told.startswith((b"<!doctype html", b"<html")):
-        return "a web page (HTML)"
+        return PAGE
     if told.startswith((b"<?xml", b"<gifti")):
         gifti = b"gifti" in told
         return "a GIFTI file: surface data, no volume" if gifti else "an XML file"

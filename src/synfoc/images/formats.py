@@ -161,7 +161,7 @@ def _look(path: Path) -> str:
     what = contents(path, first_bytes(path))
     kinds = {".npy": (NPY,), ".nii": (NIFTI, PACKED_NIFTI), ".nii.gz": (NIFTI, PACKED_NIFTI)}
     if what not in kinds.get(ending, PICTURE_CONTENTS):
-        raise refused(path, what, what_to_do(what))
+        raise refused(path, what, what_to_do(what), f"what its ending {ending} says")
     return what
 
 
@@ -234,5 +234,10 @@ def _numbers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
         if bad:
             found = f"{bad:,} values that are NaN or infinite"
             raise refused(path, found, "replace them, e.g. by 0", "finite numbers")
-        return data.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            floats = data.astype(np.float32, copy=False)
+        if not np.isfinite(floats).all():
+            found = f"values up to {np.abs(data).max():g}"
+            raise refused(path, found, "scale them", "numbers that fit 32-bit floats")
+        return floats
     return data.astype(data.dtype.newbyteorder("="), copy=False)

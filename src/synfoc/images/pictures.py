@@ -6,6 +6,7 @@ Pillow reads them; SimpleITK those that Pillow would cut to 8 bits or does not k
 from __future__ import annotations
 
 import ctypes
+import logging
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +16,18 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, _imaging
 
 from synfoc.errors import UserError
 from synfoc.images.contents import TIFF
+from synfoc.images.deep import (
+    by_simpleitk,
+    deep,
+    read_deep,
+    read_gray_and_transparency,
+    too_deep,
+    unread,
+)
 from synfoc.images.source import MAX_PICTURE, Source, decoding, equal_channels, refused
 from synfoc.images.tiff import Form, read_pages
 from synfoc.images.transparency import refuse_hidden
@@ -60,7 +69,7 @@ def open_picture(path: Path, what: str) -> tuple[Source, Picture]:
     """
     pages = None
     if what == TIFF:
-        _silence_libtiff()
+        _silence_pillow()
         with decoding(path):
             pages = read_pages(path)
         count = max(len(pages.full), pages.stacked)
@@ -105,10 +114,11 @@ def read_picture(path: Path, picture: Picture, *, label: bool, by_color: bool) -
     image, form = picture.image, picture.form
     if image is None:
         assert form is not None
-        data = _read_deep(path, form)
+        data = read_deep(path, form)
     elif image.format == "PNG" and ";16" in picture.raw and len(image.getbands()) > 1:
-        # Pillow keeps the upper byte of 16-bit colors; SimpleITK keeps both.
-        data = _by_simpleitk(path)
+        # Pillow keeps the upper byte of 16-bit colors.
+        two = picture.raw.startswith("LA")
+        data = read_gray_and_transparency(path) if two else by_simpleitk(path)
     elif image.mode in ("P", "PA"):
         data = _palette(path, image, label=label, by_color=by_color)
     else:
@@ -128,17 +138,18 @@ def read_picture(path: Path, picture: Picture, *, label: bool, by_color: bool) -
 
 
 @cache
-def _silence_libtiff() -> None:
-    """Keep Pillow's TIFF decoder from writing to stderr what its errors say, too."""
+def _silence_pillow() -> None:
+    """Keep Pillow's TIFF decoders from writing to stderr what their errors say, too."""
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
     with suppress(OSError, AttributeError):  # built without it, or where it cannot be found
-        quiet = ctypes.CDLL(Image.core.__file__).TIFFSetErrorHandler
+        quiet = ctypes.CDLL(_imaging.__file__).TIFFSetErrorHandler
         quiet.argtypes, quiet.restype = [ctypes.c_void_p], ctypes.c_void_p
         quiet(None)
 
 
 def _opened(path: Path, form: Form | None) -> Image.Image | None:
     """The picture in Pillow; None where SimpleITK has to read it, which is a TIFF then."""
-    if form and _too_deep(form):
+    if form and too_deep(form):
         return None
     try:
         with decoding(path):
@@ -151,32 +162,10 @@ def _opened(path: Path, form: Form | None) -> Image.Image | None:
             fix, expected = "cut it into tiles", f"at most {MAX_PICTURE:,} pixels"
             raise refused(path, found, fix, expected) from None
         if form and isinstance(cause, UnidentifiedImageError):
-            if _deep(form):
+            if deep(form):
                 return None
-            raise _unread(path, form) from None
+            raise unread(path, form) from None
         raise
-
-
-def _unread(path: Path, form: Form) -> Exception:
-    return refused(path, str(form), "save it as PNG of 8 or 16 bits, or as NPY")
-
-
-def _too_deep(form: Form) -> bool:
-    """Numbers that Pillow would cut or take for others."""
-    if form.samples == 1:
-        return (form.number, form.bits) in ((2, 8), (1, 32))
-    return form.bits > 8 and form.photometric in (0, 1, 2)
-
-
-def _deep(form: Form) -> bool:
-    """Numbers that SimpleITK reads as they are."""
-    if form.separate or form.tiled or form.premultiplied or form.bits not in (8, 16, 32):
-        return False
-    if form.number not in (1, 2) and (form.number, form.bits) != (3, 32):
-        return False
-    if form.samples == 1:
-        return form.photometric in (0, 1)
-    return form.samples in (3, 4) and form.photometric == 2
 
 
 def _extras(path: Path, image: Image.Image) -> str:
@@ -237,30 +226,6 @@ def _palette(path: Path, image: Image.Image, *, label: bool, by_color: bool) -> 
     if label and not by_color:
         return codes
     return seen[..., 0] if equal_channels(seen) else seen
-
-
-def _read_deep(path: Path, form: Form) -> NDArray[Any]:
-    if not _deep(form):
-        raise _unread(path, form)
-    if form.packed:
-        # SimpleITK writes to stderr what is wrong with it; Pillow does not.
-        with decoding(path), suppress(UnidentifiedImageError), Image.open(path) as image:
-            image.load()
-    data = _by_simpleitk(path)
-    colors = () if form.samples == 1 else (form.samples,)
-    if data.shape != (form.height, form.width, *colors) or data.dtype.itemsize * 8 != form.bits:
-        raise _unread(path, form)
-    return data
-
-
-def _by_simpleitk(path: Path) -> NDArray[Any]:
-    import SimpleITK as sitk  # noqa: N813
-
-    with decoding(path):
-        # It prints to stderr what its errors say, and more.
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)
-        data: NDArray[Any] = sitk.GetArrayFromImage(sitk.ReadImage(str(path)))
-    return data
 
 
 def _white_is_zero(

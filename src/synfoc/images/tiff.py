@@ -12,16 +12,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
+WIDTH, HEIGHT, BITS, PHOTOMETRIC = 256, 257, 258, 262
 SAMPLES, PLANAR, EXTRA, FORMAT = 277, 284, 338, 339
 SUBFILE, OLD_SUBFILE, DESCRIPTION, TILE_WIDTH = 254, 255, 270, 322
 READ = (
-    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT),
+    *(WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT),
     *(SUBFILE, OLD_SUBFILE, DESCRIPTION, TILE_WIDTH),
 )
 TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 """Number of a TIFF type -> its letter in `struct`; others hold nothing that is asked here."""
-MOST_PAGES, MOST_TAGS, MOST_VALUES = 10_000, 4096, 1024
+MOST_PAGES, MOST_TAGS, MOST_VALUES = 10_000, 4096, 2**16
 
 Tags = dict[int, tuple[int, ...]]
 
@@ -42,8 +42,6 @@ class Form:
     separate: bool
     """Each color in a plane of its own."""
     tiled: bool
-    packed: bool
-    """By LZW, deflate, JPEG or another compression."""
     premultiplied: bool
     """Colors were multiplied by the transparency beside them."""
 
@@ -91,7 +89,6 @@ def read_pages(path: Path) -> Pages:
         number=_first(tags, FORMAT, 1),
         separate=samples > 1 and _first(tags, PLANAR, 1) == 2,
         tiled=TILE_WIDTH in tags,
-        packed=_first(tags, COMPRESSION, 1) != 1,
         premultiplied=_first(tags, EXTRA, 0) == 1,
     )
     told = re.match(rb"ImageJ=.*?\nimages=(\d+)", bytes(tags.get(DESCRIPTION, ())), re.DOTALL)

@@ -40,7 +40,9 @@ def refuse_hidden(path: Path, colors: NDArray[Any], alpha: NDArray[Any], *, labe
 
 
 def _divides(colors: NDArray[Any], alpha: NDArray[Any]) -> bool:
-    """Whether pixels of one color differ in their transparency."""
+    """Whether pixels of one color differ in their transparency (unknown, of floats)."""
+    if colors.dtype.kind == "f":
+        return True
     key = np.zeros(alpha.shape, np.uint64)
     for channel in range(colors.shape[-1]):
         key = (key << np.uint64(16)) | colors[..., channel].astype(np.uint64)
