@@ -27,7 +27,9 @@ def unread(path: Path, form: Form) -> UserError:
 
 
 def too_deep(form: Form) -> bool:
-    """Numbers that Pillow would cut or take for others."""
+    """Numbers that Pillow would cut or take for others, or a file that it takes for damaged."""
+    if form.backward:
+        return True
     if form.samples == 1:
         return (form.number, form.bits) in ((2, 8), (1, 32))
     return form.bits > 8 and form.photometric in (0, 1, 2)

@@ -42,6 +42,8 @@ class Form:
     separate: bool
     """Each color in a plane of its own."""
     tiled: bool
+    backward: bool
+    """A BigTIFF with the high byte first."""
     premultiplied: bool
     """Colors were multiplied by the transparency beside them."""
 
@@ -52,6 +54,7 @@ class Form:
         )
         how = kinds.get(self.number, "numbers of another type")
         more = ", colors in separate planes" * self.separate + ", in tiles" * self.tiled
+        more += ", high byte first" * self.backward
         more += ", multiplied by a transparency" * self.premultiplied
         return f"a TIFF of {each} ({how}, photometric rule {self.photometric}{more})"
 
@@ -75,6 +78,8 @@ def read_pages(path: Path) -> Pages:
         Exception: of any type, where the file is damaged.
     """
     with path.open("rb") as file:
+        backward = file.read(4) == b"MM\0+"
+        file.seek(0)
         pages = _walk(file)
     full = tuple(k for k, tags in enumerate(pages) if not _of_another(tags)) or (0,)
     tags = pages[full[0]]
@@ -89,6 +94,7 @@ def read_pages(path: Path) -> Pages:
         number=_first(tags, FORMAT, 1),
         separate=samples > 1 and _first(tags, PLANAR, 1) == 2,
         tiled=TILE_WIDTH in tags,
+        backward=backward,
         premultiplied=_first(tags, EXTRA, 0) == 1,
     )
     told = re.match(rb"ImageJ=.*?\nimages=(\d+)", bytes(tags.get(DESCRIPTION, ())), re.DOTALL)
