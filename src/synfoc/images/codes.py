@@ -19,6 +19,7 @@ NAMED = 3
 """Codes of which the first file is named."""
 IGNORED = frozenset({255, 65535, -1, -100})
 """Codes by which tools mark pixels that nobody decided (UniMatch, PyTorch, Endoscapes)."""
+OWN = "evaluation of a run's own data: data.remap in its config.yaml"
 PLAIN = "save labels as PNG of class indices, without lossy compression or smoothed edges"
 
 
@@ -128,14 +129,13 @@ def odd_fix(present: set[int], highest: int, rule: Decode, around: int = 0) -> s
     """
     odd = {index for index in present if not 0 <= index <= highest}
     if ignored_in(present, highest):
-        return ignored_fix(odd, present, rule, " and name it in data.classes")
+        return ignored_fix(odd, present, rule, f" and name it in data.classes ({OWN})")
     if len(odd) > MOST or min(odd) < 0:
         return f"correct the file: {PLAIN}"
     change = f"add {remapping(present, highest, rule)}"
     if around in odd and len(present | {0}) - 1 <= highest:
         change = _unless_inverted(change, present, around, rule)
-    own = "evaluation of a run's own data: data.remap in its config.yaml"
-    return f"{change} ({own}), or correct the file"
+    return f"{change} ({OWN}), or correct the file"
 
 
 def inferred_names(count: int) -> tuple[str, ...]:

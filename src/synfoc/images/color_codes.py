@@ -126,7 +126,8 @@ def colors_fix(counts: Mapping[int, int], known: Colors, around: int) -> str:
         mapping[color_text(color)] = following
         following += 1
     pairs = ", ".join(f'"{color}": {index}' for color, index in mapping.items())
-    return f"add --set 'data.colors={{{pairs}}}', in the order of your classes"
+    own = "evaluation of a run's own data: data.colors in its config.yaml"
+    return f"add --set 'data.colors={{{pairs}}}', in the order of your classes ({own})"
 
 
 def _in_between(unknown: Mapping[int, int], counts: Mapping[int, int]) -> set[int]:
