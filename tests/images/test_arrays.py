@@ -135,6 +135,15 @@ def test_a_vector_field_is_no_color(tmp_path: Path) -> None:
         read_image(tmp_path / "a.nii")
 
 
+def test_a_nifti_of_single_bits_is_not_called_damaged(tmp_path: Path) -> None:
+    content = bytearray(nib.Nifti1Image(LABEL[..., None], np.eye(4)).to_bytes())
+    content[70:74] = bytes([1, 0, 1, 0])  # datatype and bitpix
+    (tmp_path / "a.nii").write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        read_image(tmp_path / "a.nii")
+    assert caught.value.found == "numbers of 1 bit"
+
+
 def test_channels_on_the_third_axis_of_a_nifti_are_told(tmp_path: Path) -> None:
     """Viewers show three slices, and so do we, but not without a word."""
     nib.save(nib.Nifti1Image(RGB, np.eye(4)), tmp_path / "a.nii")

@@ -153,6 +153,14 @@ def test_a_tiff_that_is_not_read_is_not_called_damaged(
     assert caught.value.fix == "save it as PNG of 8 or 16 bits, or as NPY"
 
 
+def test_a_compression_that_no_decoder_knows_is_no_damage(tmp_path: Path) -> None:
+    """JPEG 2000 in a TIFF, as slide scanners write it."""
+    tags, strips = page(CODES.astype("u1"))
+    with pytest.raises(UserError) as caught:
+        image(tmp_path / "a.tif", tiff(({**tags, 259: (3, [33003])}, strips)))
+    assert caught.value.found.endswith("photometric rule 1, compression 33003)")
+
+
 @pytest.mark.parametrize("kind", [1, 4, 5])
 def test_thumbnails_and_masks_of_a_page_are_no_pages(tmp_path: Path, kind: int) -> None:
     """Behind the picture or before it; SimpleITK takes the first page, which may be the small."""

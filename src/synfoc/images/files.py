@@ -79,7 +79,7 @@ def is_image(path: Path) -> bool:
 
 
 def read_image(path: Path, *, slice_axis: int | None = None) -> Stack:
-    """Read an image as a person sees it: palettes as colors, white where 0 is, no transparency.
+    """Read an image as a person sees it: palettes as colors, transparency dropped.
 
     A picture that its orientation tag turns is refused: its label may be either way up.
 

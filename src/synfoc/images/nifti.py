@@ -46,7 +46,7 @@ def load_nifti(path: Path, *, packed: bool) -> Any:
     with decoding(path):
         with gzip.open(path) if packed else path.open("rb") as file:
             start = file.read(540)
-        _refuse_surface(path, start)
+        _refuse_others(path, start)
         if packed == path.name.lower().endswith(".gz"):
             return nib.load(path)
         kind: Any = nib.Nifti2Image if start[4:7] == b"n+2" else nib.Nifti1Image
@@ -67,13 +67,17 @@ def close_nifti(image: Any) -> None:
         file.close()
 
 
-def _refuse_surface(path: Path, start: bytes) -> None:
+def _refuse_others(path: Path, start: bytes) -> None:
+    """What has the header of a NIfTI file but is none that nibabel makes a volume of."""
     second = start[4:7] == b"n+2"
-    at, size = (504, 4) if second else (68, 2)
     order: Any = "little" if start[:1] != b"\0" else "big"
+    at, size = (504, 4) if second else (68, 2)
     if int.from_bytes(start[at : at + size], order) in CIFTI:
         fix = "leave it out, or convert it to a volume (wb_command -cifti-separate ... -volume-all)"
         raise refused(path, "a CIFTI file: surface data, no volume", fix)
+    at = 12 if second else 70
+    if int.from_bytes(start[at : at + 2], order) == 1:
+        raise refused(path, "numbers of 1 bit", "save it as 8-bit numbers", "8 bits or more")
 
 
 def nifti_axes(path: Path, image: Any) -> tuple[tuple[int, ...], str, bool]:

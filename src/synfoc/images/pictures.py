@@ -29,7 +29,7 @@ from synfoc.images.deep import (
     unread,
 )
 from synfoc.images.source import MAX_PICTURE, Source, decoding, equal_channels, refused
-from synfoc.images.tiff import Form, read_pages
+from synfoc.images.tiff import COMPRESSIONS, Form, read_pages
 from synfoc.images.transparency import refuse_hidden
 
 ORIENTATION = 0x0112
@@ -75,6 +75,8 @@ def open_picture(path: Path, what: str) -> tuple[Source, Picture]:
         count = max(len(pages.full), pages.stacked)
         if count > 1:
             raise refused(path, f"{count} pages", "save each page as a file, or all as NIfTI")
+        if pages.form.compression not in COMPRESSIONS:
+            raise unread(path, pages.form)
     form = pages.form if pages else None
     image = _opened(path, form)
     if image is None:

@@ -12,15 +12,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-WIDTH, HEIGHT, BITS, PHOTOMETRIC = 256, 257, 258, 262
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC = 256, 257, 258, 259, 262
 SAMPLES, PLANAR, EXTRA, FORMAT = 277, 284, 338, 339
 SUBFILE, OLD_SUBFILE, DESCRIPTION, TILE_WIDTH = 254, 255, 270, 322
 READ = (
-    *(WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT),
+    *(WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, PLANAR, EXTRA, FORMAT),
     *(SUBFILE, OLD_SUBFILE, DESCRIPTION, TILE_WIDTH),
 )
 TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 """Number of a TIFF type -> its letter in `struct`; others hold nothing that is asked here."""
+COMPRESSIONS = (1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32946, 34925, 50000, 50001)
+"""Those that the decoders may know."""
 MOST_PAGES, MOST_TAGS, MOST_VALUES = 10_000, 4096, 2**16
 
 Tags = dict[int, tuple[int, ...]]
@@ -42,6 +44,8 @@ class Form:
     separate: bool
     """Each color in a plane of its own."""
     tiled: bool
+    compression: int
+    """1 none, 5 LZW, 7 JPEG, 8 deflate, ..."""
     backward: bool
     """A BigTIFF with the high byte first."""
     premultiplied: bool
@@ -54,6 +58,7 @@ class Form:
         )
         how = kinds.get(self.number, "numbers of another type")
         more = ", colors in separate planes" * self.separate + ", in tiles" * self.tiled
+        more += f", compression {self.compression}" * (self.compression not in COMPRESSIONS)
         more += ", high byte first" * self.backward
         more += ", multiplied by a transparency" * self.premultiplied
         return f"a TIFF of {each} ({how}, photometric rule {self.photometric}{more})"
@@ -94,6 +99,7 @@ def read_pages(path: Path) -> Pages:
         number=_first(tags, FORMAT, 1),
         separate=samples > 1 and _first(tags, PLANAR, 1) == 2,
         tiled=TILE_WIDTH in tags,
+        compression=_first(tags, COMPRESSION, 1),
         backward=backward,
         premultiplied=_first(tags, EXTRA, 0) == 1,
     )
