@@ -105,6 +105,32 @@ def test_images_are_never_replaced_by_their_masks(run: Path, tmp_path: Path) -> 
     assert (tmp_path / "scans/b.png").is_file()
 
 
+def test_files_that_no_decoder_reads_are_rows_and_the_others_get_masks(
+    run: Path, tmp_path: Path
+) -> None:
+    """Surface data, a web page, a half array and a picture cut short, beside two that are whole.
+
+    Of the array with its channels first a note says how it was read.
+    """
+    scans = tmp_path / "scans"
+    picture(scans / "good.png", 0, 255)
+    np.save(scans / "first.npy", np.full((3, 16, 16), 200, np.uint8))
+    header = nib.Nifti2Header()
+    header["intent_code"] = 3006
+    (scans / "a.dscalar.nii").write_bytes(header.binaryblock + bytes(600))
+    (scans / "b.nii.gz").write_text("<html>not found</html>")
+    (scans / "c.npy").write_bytes((scans / "first.npy").read_bytes()[:200])
+    (scans / "d.png").write_bytes((scans / "good.png").read_bytes()[:45])
+    with pytest.warns(UserWarning, match="read as color, channels first: 1 of the images"):
+        rows = predict(run, scans, out=tmp_path / "out")
+    assert sorted(Path(row.image).name for row in rows if row.failed) == [
+        "a.dscalar.nii", "b.nii.gz", "c.npy", "d.png",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "first.png", "good.png",
+    ]  # fmt: skip
+
+
 def test_paths_may_be_texts(run: Path, tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.png", 0, 255)
     (row,) = predict(str(run), str(tmp_path / "in"), out=str(tmp_path / "out"))

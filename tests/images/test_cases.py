@@ -511,13 +511,13 @@ def pair(root: Path, codes: list[int], size: tuple[int, int] = (1, 5), **setting
 
 def test_a_code_that_is_no_class_names_the_remap(tmp_path: Path) -> None:
     with pytest.raises(UserError) as caught:
-        pair(tmp_path, [0, 1, 2, 255], classes=("cup", "disc"))
+        pair(tmp_path, [0, 1, 2, 200], classes=("cup", "disc"))
     error = caught.value
     assert error.what == f"mask {tmp_path / 'mask/1.png'} does not fit the classes"
-    assert error.found == "pixel values 0, 1, 2, 255"
+    assert error.found == "pixel values 0, 1, 2, 200"
     assert "0 background, 1 cup, 2 disc (data.classes)" in str(error)
     assert error.fix == (
-        "add --set 'data.remap={255: 0}' (evaluation of a run's own data: data.remap in "
+        "add --set 'data.remap={200: 0}' (evaluation of a run's own data: data.remap in "
         "its config.yaml), "
         "or correct the file"
     )

@@ -13,6 +13,8 @@ the list and does not stop the others.
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +105,7 @@ def predict(
     known = read_calibration(summary, loaded.step)
     job = _Job(segmenter, answer, out, probabilities, overlay, known.get(answer))
     rows: list[Prediction] = []
+    remarks: Counter[str] = Counter()
 
     def readable() -> Iterator[tuple[Stack, _Name]]:
         for done, (mask, image) in enumerate(sources.items()):
@@ -113,6 +116,8 @@ def predict(
             except (UserError, OSError) as error:
                 rows.append(_failure(image, error))
             else:
+                if stack.remark:
+                    remarks[stack.remark] += 1
                 yield stack, _Name(image, mask)
 
     try:
@@ -125,6 +130,8 @@ def predict(
             write_rows(out, [*rows, *earlier])
     if progress:
         progress(len(sources), len(sources), "")
+    for remark, many in remarks.items():
+        warnings.warn(f"{remark}: {many} of the images", stacklevel=2)
     return rows
 
 

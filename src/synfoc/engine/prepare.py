@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -53,15 +54,19 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
     _check_watched(config, split)
     paper = table.paper
+    remarks: tuple[str, ...] = ()
+    channels = config.data.channels or (paper.channels if paper else None)
+    if channels is None:
+        channels, remarks = _few(split)
     found = (
         paper.name if paper else None,
         table.classes,
         table.nested,
-        config.data.channels or (paper.channels if paper else _channels(split)),
+        channels,
     )
     data = dict(zip(RESOLVED, found, strict=True))
     resolved = config.with_settings(data={"path": config.data.path.absolute(), **data})
-    notices = [*table.notices]
+    notices = [*table.notices, *remarks]
     if config.method.about.unlabeled and not split.unlabeled:
         resolved = resolved.with_settings(method={"name": "supervised"})
         notices.append(
@@ -112,14 +117,23 @@ def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
     return found
 
 
-def _channels(split: Split) -> int:
-    """3 if any of a few images is in color, else 1: of each folder the first, and some more."""
+def _few(split: Split) -> tuple[Literal[1, 3], tuple[str, ...]]:
+    """What a few images show, of each folder the first and some more.
+
+    Returns:
+        3 if any of them is in color, else 1; remarks on how they were read.
+    """
     first = {case.image.parent: case for case in (*split.unlabeled[::-1], *split.labeled[::-1])}
     few = [*split.labeled[:4], *split.unlabeled[:: max(1, len(split.unlabeled) // 8)][:8]]
     few += first.values()
+    color, remarks = False, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return 3 if any(read_image(case.image).pixels.ndim == 4 for case in few) else 1
+        for case in few:
+            stack = read_image(case.image)
+            color |= stack.pixels.ndim == 4
+            remarks += [stack.remark] if stack.remark else []
+    return 3 if color else 1, tuple(dict.fromkeys(remarks))
 
 
 def stored_config(folder: RunFolder, config: Config | None) -> Config:

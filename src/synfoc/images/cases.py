@@ -42,6 +42,7 @@ from synfoc.images.layouts import Case, Found, find_cases
 from synfoc.images.pairing import lay_on_image
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 from synfoc.images.published import find_paper_cases, looks_like
+from synfoc.label_colors import class_names, color_indices
 
 __all__ = [
     "Case",
@@ -84,12 +85,12 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
     """List the cases of `data.path`.
 
     A CSV, or a folder: with a `cases.csv` in it that CSV is read, whose labels hold class indices
-    (or what `data.remap` says) also where `data.set` names a set; one of the paper's layouts is
-    read as such if `data.set` says so or if its folders and codes are plain to see; otherwise the
-    folders of layouts.py.
+    (or what `data.remap` and `data.colors` say) also where `data.set` names a set; one of the
+    paper's layouts is read as such if `data.set` says so or if its folders and codes are plain to
+    see; otherwise the folders of layouts.py.
 
     Args:
-        data: path, set, classes, nested, remap and test_fraction are read.
+        data: path, set, classes, nested, remap, colors and test_fraction are read.
         missing_ok: keep rows of a CSV whose files are missing (`synfoc data check` lists them).
 
     Raises:
@@ -114,20 +115,22 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
             fix="name the folder that the file is in",
         )
     table = path if path.is_file() else path / "cases.csv"
-    decode = Decode(tuple((data.remap or {}).items()))
+    classes = data.classes or (paper.classes if paper else None) or class_names(data.colors)
+    told = bool(data.remap or data.colors)
+    decode = Decode(tuple((data.remap or {}).items()), colors=color_indices(data.colors, classes))
     if table.is_file():
         found, layout = read_csv(table, missing_ok=missing_ok), f"CSV {table.name}"
     else:
         paper = paper or _recognized(path)
         found = find_paper_cases(path, paper) if paper else find_cases(path)
         layout = f"published layout of the {paper.name} set" if paper else "folders"
-        decode = paper.decode if paper and not data.remap else decode
+        decode = paper.decode if paper and not told else decode
     if not found.cases:
         raise _nothing(path, found)
     return CaseTable(
         root=path if path.is_dir() else path.parent,
         cases=tuple(found.cases),
-        classes=data.classes or (paper.classes if paper else None),
+        classes=classes,
         nested=data.nested or (paper.nested if paper else False),
         decode=decode,
         paper=paper,
@@ -173,7 +176,8 @@ def load_label(
     image = like.origin if like else read_geometry(case.image, slice_axis=slice_axis)
     merged: Stack | None = None
     for path in case.labels:
-        codes = _as_cut(read_codes(path), image, path, case.image)
+        raw = read_codes(path, by_color=bool(table.decode.colors))
+        codes = _as_cut(raw, image, path, case.image)
         label = replace(codes, pixels=decode(codes.pixels, table.decode, path))
         _check_classes(path, label.pixels, codes.pixels, table)
         if merged is not None:

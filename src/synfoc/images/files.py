@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
+from synfoc.images.color_codes import UnknownColors
 from synfoc.images.formats import (
     IMAGE_SUFFIXES,
     PICTURES,
@@ -69,6 +70,8 @@ class Stack:
     """What writing a mask of the same geometry needs."""
     volume: bool
     """A 3-D file of several slices: scored as one volume."""
+    remark: str = ""
+    """See `Source.remark`."""
 
 
 def is_image(path: Path) -> bool:
@@ -91,16 +94,21 @@ def read_image(path: Path, *, slice_axis: SliceAxis = None) -> Stack:
     return stack_of(*read_array(path, label=False), path, slice_axis)
 
 
-def read_codes(path: Path, *, slice_axis: SliceAxis = None) -> Stack:
+def read_codes(path: Path, *, slice_axis: SliceAxis = None, by_color: bool = False) -> Stack:
     """Read the raw codes of a label file: (n, h, w), or (n, h, w, 3) where channels differ.
 
     Palette indices stay indices; three equal channels are one; whole-valued floats are integers.
+
+    Args:
+        path: a file with one of IMAGE_SUFFIXES.
+        slice_axis: as in `read_image`.
+        by_color: the codes are colors, also those of a palette.
 
     Raises:
         UserError: as `read_image`; also values that are not whole numbers.
     """
     try:
-        stack = stack_of(*read_array(path, label=True), path, slice_axis)
+        stack = stack_of(*read_array(path, label=True, by_color=by_color), path, slice_axis)
     except UserError as error:
         what = error.what.replace("cannot read image", "cannot read mask", 1)
         raise UserError(what, found=error.found, expected=error.expected, fix=error.fix) from error
@@ -124,6 +132,8 @@ def decode(codes: NDArray[Any], rule: Decode, path: Path) -> NDArray[Any]:
     """Class indices (n, h, w) of the raw codes of `path`; its name goes into a `UserError`."""
     try:
         return rule(codes)
+    except UnknownColors as error:
+        raise error.in_file(path) from None
     except UserError as error:
         raise UserError(
             f"mask {path}: {error.what}", found=error.found, expected=error.expected, fix=error.fix
@@ -155,7 +165,9 @@ def stack_of(source: Source, data: NDArray[Any], path: Path, slice_axis: SliceAx
         between, rows, columns = (zooms[axis] for axis in geometry.order)
         spacing = (between if len(pixels) > 1 else 0.0, rows, columns)
     axis = geometry.order[0] if len(source.shape) == 3 else None
-    return Stack(np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1)
+    return Stack(
+        np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1, source.remark
+    )
 
 
 def to_unit(stack: Stack) -> NDArray[np.float32]:

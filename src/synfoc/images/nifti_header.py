@@ -7,7 +7,6 @@ SimpleITK) the qform unless the sform's code is 1. Both are kept here; pairing.p
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import nibabel as nib
@@ -65,16 +64,6 @@ class Nifti2Image(nib.Nifti2Image):  # type: ignore[misc]
 def image_class(header: Any) -> type[NiftiImage | Nifti2Image]:
     """Return the class that writes a file with this header unchanged."""
     return Nifti2Image if isinstance(header, nib.Nifti2Header) else NiftiImage
-
-
-def load_nifti(path: Path) -> Any:
-    """Open a NIfTI file of either version; other files end in an error of nibabel's."""
-    sniff = None
-    for kind in (NiftiImage, Nifti2Image):
-        valid, sniff = kind.path_maybe_image(path, sniff)
-        if valid:
-            return kind.from_filename(path)
-    return nib.load(path)
 
 
 def stated_places(header: Any) -> tuple[Affine, ...]:

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from synfoc.errors import UserError
 from synfoc.images.files import nifti_bytes
 from synfoc.images.formats import Source
-from synfoc.images.nifti_header import load_nifti, stated_places, voxel_size
+from synfoc.images.nifti import is_packed, load_nifti
+from synfoc.images.nifti_header import stated_places, voxel_size
 
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
@@ -33,7 +34,7 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[NDArray[Any], Sour
         UserError: damaged, another number of axes, no such frame, values that are not finite.
     """
     try:
-        image = load_nifti(path)
+        image = load_nifti(path, packed=is_packed(path))
         shape = image.shape
         if frame is None and shape[3:] == (1,):
             frame = 0
@@ -42,6 +43,8 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[NDArray[Any], Sour
             data = np.asarray(image.dataobj if frame is None else image.dataobj[..., frame])
             header, zooms = voxel_size(image.header, 3)
             places = stated_places(header)
+    except UserError as error:
+        raise _refused(path, error.found, "a whole NIfTI file") from error
     except DAMAGED as error:
         reason = " ".join(str(error).replace(str(path), path.name).split())[:200]
         raise _refused(path, f"damaged or cut short ({reason})", "a whole NIfTI file") from error
