@@ -11,7 +11,7 @@ from PIL import Image
 
 from synfoc.config import Data
 from synfoc.errors import UserError
-from synfoc.images import layouts
+from synfoc.images import pairing
 from synfoc.images.cases import CaseTable, load_cases, load_image, load_label, name_classes
 from synfoc.images.files import Stack
 from synfoc.images.listing import Listing, list_folder
@@ -128,8 +128,8 @@ def test_other_folders_beside_image_are_left_alone(tmp_path: Path) -> None:
         (["a/train/images/2.png"], "a/train/images is not read: image beside it is"),
         (["a/train/labels/2.png"], "a/train/labels is not read: mask beside it is"),
         (["a/train/outlines/2.png"], "a/train/outlines is not read: beside image only labels are"),
-        (["a/train/image/2.dcm"], "1 file, e.g. 2.dcm; convert .dcm files to PNG or NIfTI"),
-        (["b/2.dcm", "b/3.dcm"], "2 files, e.g. 2.dcm; convert .dcm files to PNG or NIfTI"),
+        (["a/train/image/2.dcm"], "1 file, e.g. 2.dcm; DICOM: convert to NIfTI (dcm2niix)"),
+        (["b/2.dcm", "b/3.dcm"], "2 files, e.g. 2.dcm; DICOM: convert to NIfTI (dcm2niix)"),
         (["a/train/test/image/2.png"], "a/train/test is not read: beside image only labels are"),
         (["b/2.png", "b/mask/2.png"], "b/mask is not read: no folder `image` lies beside it"),
         (["imagesTr/2.png", "imagesVal/2.png"], "imagesVal is not read: of nnU-Net's folders"),
@@ -188,16 +188,35 @@ def test_a_label_that_only_lies_beside_its_image_is_paired_and_told(tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    "files", [["T1", "T2", "seg"], ["T1", "seg", "mask"], ["T1", "T1_seg", "mask"], ["labels"]]
+    ("images", "labels"),
+    [
+        (["T1", "T2"], ["seg"]),
+        (["T1"], ["seg", "mask"]),
+        (["T1"], ["T1_seg", "mask"]),
+        (["B_001_flair", "B_001_t1"], ["B_001_seg"]),
+        (["sub-01_T1w", "sub-01_T2w"], ["sub-01_dseg"]),
+    ],
 )
-def test_a_label_of_no_plain_image_is_an_image_and_told(tmp_path: Path, files: list[str]) -> None:
-    """Two images, two labels, another label by name, no image."""
-    for name in files:
+def test_a_label_of_nobody_knows_which_image_is_none_and_told(
+    tmp_path: Path, images: list[str], labels: list[str]
+) -> None:
+    """Two images of one label; two labels; another label by name; modalities of one patient."""
+    for name in images + labels:
         picture(tmp_path / f"{name}.png")
     table = load(tmp_path)
-    assert files[-1] in ids(table)
-    assert len(table.cases) == len(files) - ("T1_seg" in files)
-    assert any(notice.startswith("named like labels") for notice in table.notices)
+    assert ids(table) == images
+    unclear = [name for name in labels if name != "T1_seg"]
+    told = f"not of which: not used; list them in a CSV: {len(unclear)}, e.g. "
+    assert any(told in notice for notice in table.notices)
+
+
+def test_a_label_without_any_image_is_an_image_and_told(tmp_path: Path) -> None:
+    for name in ("labels", "mask_of_patient"):
+        picture(tmp_path / f"{name}.png")
+    table = load(tmp_path)
+    assert ids(table) == ["labels", "mask_of_patient"]
+    (notice,) = [notice for notice in table.notices if notice.startswith("named like labels, but")]
+    assert ": 2, e.g." in notice
 
 
 def test_a_label_without_image_is_noticed(tmp_path: Path) -> None:
@@ -352,17 +371,17 @@ def test_a_folder_that_may_not_be_listed_is_noted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     picture(tmp_path / "A" / "image" / "1.png")
-    (tmp_path / "lost+found").mkdir()
+    (tmp_path / "closed").mkdir()
 
     def closed(folder: Path) -> Listing:
-        if folder.name == "lost+found":
+        if folder.name == "closed":
             raise PermissionError(13, "Permission denied")
         return list_folder(folder)
 
-    monkeypatch.setattr(layouts, "list_folder", closed)
+    monkeypatch.setattr(pairing, "list_folder", closed)
     table = load(tmp_path)
     assert ids(table) == ["A/1"]
-    assert table.notices == (f"{tmp_path / 'lost+found'} is not read: no permission to list it",)
+    assert table.notices == (f"{tmp_path / 'closed'} is not read: no permission to list it",)
 
 
 def test_many_labels_without_images_are_one_note(tmp_path: Path) -> None:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.alignment import lay_on_image
+from synfoc.images.case import Case
 from synfoc.images.codes import (
     class_gap,
     inferred_names,
@@ -38,8 +40,8 @@ from synfoc.images.files import (
 )
 from synfoc.images.formats import suffix
 from synfoc.images.geometry import SliceAxis
-from synfoc.images.layouts import Case, Found, find_cases
-from synfoc.images.pairing import lay_on_image
+from synfoc.images.layouts import find_cases
+from synfoc.images.pairing import Found
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 from synfoc.images.published import find_paper_cases, looks_like
 from synfoc.label_colors import class_names, color_indices

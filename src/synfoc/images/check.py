@@ -17,6 +17,7 @@ import numpy as np
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.case import CaseGroup
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
 from synfoc.images.codes import class_gap, outside, told_inferred
 from synfoc.images.color_codes import LOSSY, UnknownColors, colors_fix
@@ -24,7 +25,6 @@ from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
 from synfoc.images.geometry import SliceAxis
-from synfoc.images.layouts import CaseGroup
 from synfoc.images.place_notes import Place, place_notes, read_place
 
 THREADS = 4

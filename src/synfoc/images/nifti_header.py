@@ -2,7 +2,7 @@
 
 A header may state two places: the qform (the scanner's) and the sform (often another, aligned
 space). Tools choose differently: nibabel and FSL take the sform, ITK (3D Slicer, ITK-SNAP,
-SimpleITK) the qform unless the sform's code is 1. Both are kept here; pairing.py compares them.
+SimpleITK) the qform unless the sform's code is 1. Both are kept here; alignment.py compares them.
 """
 
 from __future__ import annotations

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from synfoc.images.alignment import NEAR, forms_apart, pairing_note
+from synfoc.images.case import Case
 from synfoc.images.files import read_geometry
 from synfoc.images.geometry import SliceAxis
-from synfoc.images.layouts import Case
-from synfoc.images.pairing import NEAR, forms_apart, pairing_note
 
 ALIGNED = 0.866
 """Least cosine between an axis of the file and of the patient that is not oblique: 30 degrees."""
