@@ -9,7 +9,7 @@ images: `volume-0`, `21_training`, `x_T1w`, nnU-Net's `x_0000`.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 IMAGE_FOLDERS = ("image", "images", "img", "imgs", "img_dir", "imaging", "jpegimages")
@@ -49,6 +49,10 @@ _IMAGE_WORDS = (
 _IMAGE_BEGINNING = re.compile(rf"^(?:{_IMAGE_WORDS}|case)[_\-. ]*(?=\d)", re.IGNORECASE)
 _IMAGE_ENDING = re.compile(rf"[_\-. ](?:{_IMAGE_WORDS}|\d{{4}})$", re.IGNORECASE)
 _CONTINUED = re.compile(r"[_\-. ][a-z][a-z_\- ]+$", re.IGNORECASE)
+_HINT = re.compile(
+    r"ma?sk|la?be?l|seg|gt|truth|manual|ann|roi|lesion|contour|ho|observer", re.IGNORECASE
+)
+"""In every name that one of the patterns of labels fits: most names are known not to be labels."""
 _FOLDER_WORD = re.compile(rf"^(?:{_WORDS}|ground)$", re.IGNORECASE)
 
 
@@ -91,17 +95,18 @@ def labels_among(names: Iterable[str]) -> Labels:
     found = Labels()
     like = {name: _bases(name) for name in names}
     images = {name for name in names if not like[name] and not _PLAIN.match(name)}
-    by_key = _by_key(images)
+    alike = _Alike(images)
     for name in names:
-        image = _owner(like[name] or _loose(name), images, by_key)
-        image = image or _owner(like[name], set(names), {})
+        image = _owner(like[name] or _loose(name), images, alike)
+        image = image or _owner(like[name], like, None)
         if image:
             _add(found, image, name)
-        elif _PLAIN.match(name) or any(len(by_key.get(b.casefold(), ())) > 1 for b in like[name]):
+        elif _PLAIN.match(name) or any(len(alike.images(base)) > 1 for base in like[name]):
             found.unclear.append(name)
         elif like[name]:
             found.lonely.append(name)
-    _lie_beside(found, [name for name in images if name not in found.used])
+    taken = found.used
+    _lie_beside(found, [name for name in images if name not in taken])
     _set_aside_second(found)
     taken = found.used
     found.continued = _continued([name for name in names if name not in taken])
@@ -114,10 +119,10 @@ def pair(images: Collection[str], labels: Collection[str]) -> Labels:
     A label of the same name is the only one of its image.
     """
     found = Labels()
-    by_key = _by_key(images)
+    alike = _Alike(images)
     for name in labels:
-        image = name if name in images else _owner((*_bases(name), name), images, by_key)
-        image = image or _owner(_loose(name), images, {})
+        image = name if name in images else _owner((*_bases(name), name), images, alike)
+        image = image or _owner(_loose(name), images, None)
         if image is None or (image != name and image in labels):
             found.lonely.append(name)
         else:
@@ -128,6 +133,8 @@ def pair(images: Collection[str], labels: Collection[str]) -> Labels:
 
 def _bases(name: str) -> tuple[str, ...]:
     """What remains without the words of a label, the longest first; nothing if it has none."""
+    if not _HINT.search(name):
+        return ()
     bases: list[str] = []
     rest = name
     while (shorter := _ENDING.sub("", rest)) not in ("", rest):
@@ -145,26 +152,33 @@ def _loose(name: str) -> tuple[str, ...]:
     return (base,) if base not in ("", name) else ()
 
 
-def _by_key(images: Iterable[str]) -> dict[str, set[str]]:
-    """Images by their names without the words of images, in lower case."""
-    found: dict[str, set[str]] = {}
-    for name in images:
-        ended = _IMAGE_ENDING.sub("", name)
-        for key in (name, ended, _IMAGE_BEGINNING.sub("", name), _IMAGE_BEGINNING.sub("", ended)):
-            found.setdefault(key.casefold(), set()).add(name)
-    return found
+class _Alike:
+    """Images by their names without the words of images, in lower case; made when asked for."""
+
+    def __init__(self, names: Iterable[str]) -> None:
+        self.names = names
+        self.by_key: dict[str, set[str]] = {}
+
+    def images(self, name: str) -> set[str]:
+        """Those that are called so but for words of images."""
+        if not self.by_key:
+            for image in self.names:
+                short = _IMAGE_ENDING.sub("", image)
+                for key in (image, short):
+                    self.by_key.setdefault(key.casefold(), set()).add(image)
+                    bare = _IMAGE_BEGINNING.sub("", key)
+                    self.by_key.setdefault(bare.casefold(), set()).add(image)
+        return self.by_key.get(name.casefold(), set())
 
 
-def _owner(
-    bases: Iterable[str], images: Collection[str], by_key: Mapping[str, set[str]]
-) -> str | None:
+def _owner(bases: Iterable[str], images: Collection[str], alike: _Alike | None) -> str | None:
     """The image of one of the names; else the only one that is called alike."""
     bases = tuple(bases)
     exact = next((base for base in bases if base in images), None)
-    if exact is not None:
+    if exact is not None or alike is None:
         return exact
-    alike = (by_key.get(base.casefold(), set()) for base in bases)
-    return next((next(iter(names)) for names in alike if len(names) == 1), None)
+    found = (alike.images(base) for base in bases)
+    return next((next(iter(names)) for names in found if len(names) == 1), None)
 
 
 def _add(found: Labels, image: str, label: str) -> None:
@@ -195,4 +209,5 @@ def _set_aside_second(found: Labels) -> None:
 
 def _continued(images: list[str]) -> list[str]:
     there = set(images)
-    return [name for name in images if _CONTINUED.sub("", name) in there - {name}]
+    shorter = {name: _CONTINUED.sub("", name) for name in images}
+    return [name for name in images if shorter[name] != name and shorter[name] in there]

@@ -118,7 +118,8 @@ def list_folder(folder: Path) -> Listing:
             kind = _kind(entry)
             if kind == "folder" and not name.endswith(_FOLDERS):
                 folders.append(Path(entry.path))
-            elif kind == "file" and name.endswith(IMAGE_SUFFIXES):
+            elif kind in {"file", "nowhere"} and name.endswith(IMAGE_SUFFIXES):
+                # Reading an image behind a link that leads nowhere tells so.
                 images.append(Path(entry.path))
             elif why := _why_left(name, kind):
                 left.append(Left(Path(entry.path), why))
@@ -218,9 +219,12 @@ def _kind(entry: os.DirEntry[str]) -> str:
 
 def _why_left(name: str, kind: str) -> str:
     """Why something that is no image of a known ending is not read; "" if nobody expects it."""
-    known = name.endswith(IMAGE_SUFFIXES)
     if kind not in {"file", "folder"}:
-        told = known or name.endswith((*_DICOM, *_FOREIGN)) or _without_ending(name)
+        told = (
+            name.endswith(IMAGE_SUFFIXES)
+            or name.endswith((*_DICOM, *_FOREIGN))
+            or _without_ending(name)
+        )
         return (NOWHERE if kind == "nowhere" else NO_FILE) if told else ""
     if name.endswith(_DICOM):
         return DICOM

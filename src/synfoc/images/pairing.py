@@ -103,14 +103,15 @@ def paired_cases(
     own = by_stem(listings[1].images) if labels else {}
     files = _without_channel(images, by_stem(listings[0].images), own)
     among = labels_among(files)
-    names = pair({name: files[name] for name in files if name not in among.used}, own)
+    used = among.used
+    names = pair({name: files[name] for name in files if name not in used}, own)
     lonely, names.lonely = [own[name] for name in names.lonely], []
     among.lonely, among.beside = [], []
     found.remember(among, files, files)
     found.remember(names, own, files)
     cases = []
     for name, path in files.items():
-        if name in among.used:
+        if name in used:
             continue
         paths = [own[label] for label in names.of.get(name, ())]
         extra = [files[label] for label in among.of.get(name, ())]
