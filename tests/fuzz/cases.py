@@ -17,6 +17,13 @@ from fuzz.judge import Room, judge, snapshot
 from fuzz.kinds import KINDS, kind_of
 from fuzz.stock import QUIET, Stock
 
+EVERY = 7
+QUICK_BOMBS = (
+    "bomb: PNG of 60000 x 60000",
+    "bomb: NPY header of 2**80",
+    "bomb: NIfTI header of 32 TiB",
+)
+
 
 @dataclass(frozen=True)
 class Case:
@@ -54,8 +61,13 @@ def numbered(seed: int, number: int) -> Case:
     return Case(kind_of(number), str(number), seed)
 
 
-def fixed() -> list[Case]:
-    return [Case("hostile", name) for name in HOSTILE]
+def fixed(*, short: bool = False) -> list[Case]:
+    """The hostile cases; short: every seventh, and of the bombs those that take no time."""
+    cases = [Case("hostile", name) for name in HOSTILE]
+    if not short:
+        return cases
+    light = [case for case in cases if not case.name.startswith("bomb")]
+    return [*light[::EVERY], *(case for case in cases if case.name in QUICK_BOMBS)]
 
 
 def run_case(case: Case, stock: Stock, root: Path) -> Verdict:
@@ -83,7 +95,7 @@ def run_case(case: Case, stock: Stock, root: Path) -> Verdict:
 def _places(room: Room, streams: Path) -> Mapping[str, str]:
     """Where libraries keep what is theirs."""
     return {
-        "HOME": str(room.root / "deep"),
+        "HOME": str(streams),
         "SYNFOC_HOME": str(room.work / "home" / "synfoc"),
         "HF_HOME": str(streams / "hub"),
         "TMPDIR": str(streams),

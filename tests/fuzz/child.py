@@ -14,6 +14,7 @@ import resource
 import select
 import signal
 import sys
+import threading
 import time
 import traceback
 import warnings
@@ -128,6 +129,7 @@ def _be_child(
     report: dict[str, Any] = {}
     try:
         os.setsid()
+        threading.excepthook = threading.__excepthook__  # not pytest's
         _take_streams(folder)
         faulthandler.dump_traceback_later(max(1.0, limit - 2), file=sys.stderr)
         os.environ.update(environment)

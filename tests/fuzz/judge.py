@@ -6,7 +6,7 @@ import hashlib
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -18,6 +18,8 @@ TORN = re.compile(r"\.tmp$|\.part-\d+$|^\.tmp")
 FORGED = "FORGED"
 """A line that begins with it was printed by the name of a file, behind its newline."""
 SAFE = "\n\t\r"
+KEPT = ("synfoc: the loss was not finite",)
+"""Errors of a run that has begun: what was trained until then stays."""
 Tree = dict[str, str]
 
 
@@ -93,7 +95,8 @@ def judge(room: Room, before: Mapping[str, str], ended: Ended) -> list[str]:
     return [
         *_ending(ended),
         *_messages(ended),
-        *_files(room, before, after, outs, ended.status),
+        *_files(room, before, after, outs),
+        *_left_behind(room, before, after, outs, ended),
     ]
 
 
@@ -136,39 +139,38 @@ def _breaks_terminal(character: str) -> bool:
 
 
 def _files(
+    room: Room, before: Mapping[str, str], after: Mapping[str, str], outs: Sequence[str]
+) -> list[str]:
+    outside = [name for name in _changed(before, after) if not _below(name, outs)]
+    faults = ["code in a file ran"] if "canary" in outside else []
+    for name in [name for name in outside if name != "canary"][:3]:
+        how = "deleted" if name not in after else "changed" if name in before else "written"
+        faults.append(f"{how} outside of the out: {name!r}")
+    torn = [n for n in after if n not in before and TORN.search(n.rpartition("/")[2])]
+    return [*faults, *(f"torn file left: {name}" for name in torn[:3])]
+
+
+def _left_behind(
     room: Room,
     before: Mapping[str, str],
     after: Mapping[str, str],
     outs: Sequence[str],
-    status: int | None,
-) -> list[str]:
-    faults = []
-    changed = sorted(
-        name for name in before.keys() | after.keys() if before.get(name) != after.get(name)
-    )
-    outside = [name for name in changed if not _below(name, outs)]
-    if "canary" in outside:
-        faults.append("code in a file ran")
-    for name in [name for name in outside if name != "canary"][:3]:
-        word = "changed" if name in before and name in after else "written"
-        faults.append(f"{'deleted' if name not in after else word} outside of the out: {name!r}")
-    torn = [n for n in after if n not in before and TORN.search(n.rpartition("/")[2])]
-    faults += [f"torn file left: {name}" for name in torn[:3]]
-    if status == 2:
-        faults += _left_behind(room, changed, after, outs)
-    return faults
-
-
-def _left_behind(
-    room: Room, changed: Iterable[str], after: Mapping[str, str], outs: Sequence[str]
+    ended: Ended,
 ) -> list[str]:
     """With status 2 an out is absent, empty or as it was."""
+    if ended.status != 2 or ended.err.startswith(KEPT):
+        return []
     left = [
         name
-        for name in changed
+        for name in _changed(before, after)
         if _below(name, outs) and after.get(name) != "folder" and not _journal(room, name)
     ]
     return [f"status 2, and yet changed: {', '.join(left[:4])}"] if left else []
+
+
+def _changed(before: Mapping[str, str], after: Mapping[str, str]) -> list[str]:
+    names = before.keys() | after.keys()
+    return sorted(name for name in names if before.get(name) != after.get(name))
 
 
 def _journal(room: Room, name: str) -> bool:

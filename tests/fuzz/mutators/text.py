@@ -66,7 +66,7 @@ def change_tree(tree: Any, rng: Random) -> Any:
 def _change_one(tree: Any, rng: Random) -> Any:
     places = _places(tree)
     if not places:
-        return rng.choice(LEAVES)
+        return copy.deepcopy(rng.choice(LEAVES))
     holder, key = rng.choice(places)
     how = rng.randrange(8)
     value = holder[key]
