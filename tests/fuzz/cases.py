@@ -67,7 +67,7 @@ def fixed(*, short: bool = False) -> list[Case]:
     if not short:
         return cases
     light = [case for case in cases if not case.name.startswith("bomb")]
-    return [*light[::EVERY], *(case for case in cases if case.name in QUICK_BOMBS)]
+    return [*light[5::EVERY], *(case for case in cases if case.name in QUICK_BOMBS)]
 
 
 def run_case(case: Case, stock: Stock, root: Path) -> Verdict:

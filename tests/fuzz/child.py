@@ -131,6 +131,7 @@ def _be_child(
         os.setsid()
         threading.excepthook = threading.__excepthook__  # not pytest's
         _take_streams(folder)
+        faulthandler.enable(sys.stderr)
         faulthandler.dump_traceback_later(max(1.0, limit - 2), file=sys.stderr)
         os.environ.update(environment)
         os.chdir(cwd)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import unicodedata
+import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -96,6 +98,7 @@ def judge(room: Room, before: Mapping[str, str], ended: Ended) -> list[str]:
         *_ending(ended),
         *_messages(ended),
         *_files(room, before, after, outs),
+        *_halves(room, before, after, outs),
         *_left_behind(room, before, after, outs, ended),
     ]
 
@@ -148,6 +151,36 @@ def _files(
         faults.append(f"{how} outside of the out: {name!r}")
     torn = [n for n in after if n not in before and TORN.search(n.rpartition("/")[2])]
     return [*faults, *(f"torn file left: {name}" for name in torn[:3])]
+
+
+def _halves(
+    room: Room, before: Mapping[str, str], after: Mapping[str, str], outs: Sequence[str]
+) -> list[str]:
+    """Files that were written and are not whole."""
+    written = [n for n in _changed(before, after) if n in after and _below(n, outs)]
+    return [f"half a file: {name}" for name in written if not _is_whole(room.root / name)]
+
+
+def _is_whole(path: Path) -> bool:
+    if not path.is_file():
+        return True
+    if path.suffix == ".png":
+        return path.read_bytes().endswith(b"IEND\xaeB`\x82")
+    if path.suffix == ".html":
+        return path.read_text(encoding="utf-8").rstrip().endswith("</html>")
+    try:
+        if path.suffix == ".json":
+            json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
+        elif path.suffix == ".npz":
+            zipfile.ZipFile(path).close()
+    except (ValueError, zipfile.BadZipFile):
+        return False
+    return True
+
+
+def _refuse(word: str) -> None:
+    """NaN and infinity are no JSON."""
+    raise ValueError(word)
 
 
 def _left_behind(

@@ -17,9 +17,14 @@ from fuzz.judge import Room, judge, snapshot
 from fuzz.kinds import KINDS, kind_of
 from fuzz.mutators import containers, pictures, raw, text, tiff, volumes
 from fuzz.stock import write_data
+from synfoc import cli
+from synfoc.engine import progress
 from synfoc.errors import UserError
 from synfoc.images import check
+from synfoc.report import terminal
 
+LOADED = (cli, check, progress, terminal)
+"""What `data check` imports while it runs: here once, not again in every child."""
 Plant = Callable[[Room], object]
 
 
@@ -79,6 +84,15 @@ def leave_a_torn_file(room: Room) -> None:
     (room.outs[0] / ".mask.png.17.tmp").write_text("x")
 
 
+def leave_half_a_mask(room: Room) -> None:
+    whole = next(room.inputs.rglob("*.png")).read_bytes()
+    (room.outs[0] / "mask.png").write_bytes(whole[:-8])
+
+
+def write_nan(room: Room) -> None:
+    (room.outs[0] / "metrics.json").write_text('{"dice": NaN}')
+
+
 def run_code(room: Room) -> None:
     room.canary.touch()
 
@@ -127,6 +141,8 @@ PLANTED: dict[Plant, str] = {
     delete_an_input: "deleted outside of the out",
     write_elsewhere: "written outside of the out: 'deep/x'",
     leave_a_torn_file: "torn file left",
+    leave_half_a_mask: "half a file",
+    write_nan: "half a file",
     run_code: "code in a file ran",
     fail_in_a_thread: "Traceback printed: ZeroDivisionError",
     end_with_3: "status 3",
