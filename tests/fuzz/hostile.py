@@ -199,6 +199,9 @@ def yaml_texts(room: Path) -> Mapping[str, str]:
     letters = "abcdefghijkl"
     for before, name in itertools.pairwise(letters):
         laughs.append(f"{name}: &{name} [{', '.join([f'*{before}'] * 10)}]")
+    merged = ["a: &a {k: 1}"]
+    for before, name in itertools.pairwise("abcdefghij"):
+        merged.append(f"{name}: &{name} {{<<: [{', '.join([f'*{before}'] * 10)}]}}")
     return {
         "apply": f"x: !!python/object/apply:os.system ['touch {canary}']",
         "new": f"x: !!python/object/new:open ['{canary}', w]",
@@ -208,6 +211,13 @@ def yaml_texts(room: Path) -> Mapping[str, str]:
         "laughs": "\n".join([*laughs, "data: *l"]),
         "laughs as a class": "\n".join([*laughs, "data: {path: x, classes: *l}"]),
         "laughs as keys": "\n".join([*laughs, "data: {path: x, remap: {1: *l}}"]),
+        "laughs by merging": "\n".join(merged),
+        "a tag on nothing": "data: {path: !!int ''}",
+        "a tag on a list": "data: {path: !!float [1]}",
+        "a tag on text": "data: {path: !!bool maybe}",
+        "a date that is none": "data: {path: !!timestamp x}",
+        "a day that is none": "data: {path: 2020-13-45}",
+        "a key twice": "data: {path: x, path: y}",
         "itself": "data: &a {path: *a}",
         "itself as a list": "data: {path: x, classes: &a [*a]}",
         "deep list": "[" * 50_000,
@@ -237,6 +247,31 @@ def yaml_flag(room: Room, stock: Stock, rng: Random, *, name: str) -> list[str]:
     """The same as a value of --set."""
     text = yaml_texts(room.root)[name][:100_000].replace("\0", "")
     return ["data", "check", str(stock.data), "--set", f"data.classes={text.removeprefix('x: ')}"]
+
+
+def setting_case(room: Room, stock: Stock, rng: Random, *, setting: str) -> list[str]:
+    """A setting that is in range, or nearly, and asks for more than any machine has."""
+    room.stop_after = 8
+    out = str(room.out())
+    return ["train", str(stock.config), "--out", out, "--quiet", "--set", setting]
+
+
+SETTINGS = (
+    *("unet.width=4096", "unet.width=4611686018427387904"),
+    *("method.batch=9999999999999999999999", "train.devices=100000", "train.steps=10**30"),
+    *("train.steps=9223372036854775808", "train.seed=9223372036854775807", "train.keep=1e30"),
+    *(
+        "train.evaluate_images=9999999999999999999999",
+        "data.cache_gib=1e300",
+        "medsam.rank=1000000",
+    ),
+    *("unet.lr=1e300", "unet.weight_decay=1e300", "augment.elastic_alpha=1e300"),
+    *(
+        'data.classes=[a, "\\ud83d"]',
+        'medsam.weights="\\ud800"',
+        "data.remap={1: 99999999999999999999}",
+    ),
+)
 
 
 def suite_case(room: Room, stock: Stock, rng: Random, *, change: str) -> list[str]:
@@ -594,6 +629,7 @@ HOSTILE: Mapping[str, Make] = {
     "checkpoint: config is no JSON": partial(checkpoint_config, text="{"),
     **{f"yaml: {name}": partial(yaml_case, name=name) for name in yaml_texts(_ROOM)},
     **{f"--set: {name}": partial(yaml_flag, name=name) for name in list(yaml_texts(_ROOM))[:12]},
+    **{f"setting: {s!a}": partial(setting_case, setting=s) for s in SETTINGS},
     **{
         f"suite: {change}": partial(suite_case, change=change)
         for change in ("name", "config", "zero", "cell", "list", "a million seeds")

@@ -138,9 +138,12 @@ def table(room: Room, stock: Stock, rng: Random) -> list[str]:
 def config(room: Room, stock: Stock, rng: Random) -> list[str]:
     """A config, or a change on the command line."""
     path = room.inputs / "config.yaml"
-    path.write_bytes(yaml_file(stock.config.read_bytes(), rng))
+    text = stock.config.read_bytes()
+    path.write_bytes(yaml_file(text, rng) if rng.random() < 0.6 else text)
     room.stop_after = 8
-    return ["train", str(path), "--out", str(room.out()), "--quiet"]
+    settings = [rng.choice(SOUND) for _ in range(rng.choice((0, 0, 1, 2, 4)))]
+    more = [word for setting in settings for word in ("--set", setting)]
+    return ["train", str(path), "--out", str(room.out()), "--quiet", *more]
 
 
 KEYS = (
@@ -168,11 +171,41 @@ VALUES = (
 )
 
 
+SOUND = (
+    *("train.steps=1", "train.steps=3", "unet.side=16", "unet.side=48", "unet.width=1"),
+    *("method.name=supervised", "method.name=fixmatch", "method.name=bcp", "method.name=ustrun"),
+    *(
+        "method.batch=1",
+        "method.batch=3",
+        "method.fusion=own",
+        "method.tau=0.1",
+        "method.tau=0.999",
+    ),
+    *("data.nested=true", "data.remap={1: 1}", "data.remap={0: 1}", "data.classes=[a]"),
+    *("data.classes=[a, b]", "data.labeled.count=1", "data.labeled.domain=beta", "data.channels=3"),
+    *("data.labeled={}", "data.test_fraction=0", "data.test_fraction=0.9", "data.slice_axis=2"),
+    *("data.cache_gib=0", "data.monitor=true", "train.rule=last", "train.rule=paper"),
+    *("train.watch_test=true", "train.keep=2", "train.precision=bf16", "train.schedule=cosine"),
+    *("train.evaluate_every=1", "train.evaluate_images=1", "augment.zoom=[1, 1]", "unet.lr=1e30"),
+    *("augment.zoom=[0.1, 10]", "augment.blur=[0, 0]", "augment.degrees=180", "unet.momentum=0"),
+    *("method.branches=medsam", "method.branches=both", "medsam.rank=1", "train.log_every=1000"),
+)
+"""Settings that a run can have, alone or together."""
+PLAIN = ("1", "2", "16", "32", "48", "alpha:1", "beta:2", "3", "cpu", "unet", "medsam", "fused")
+PLAIN += ("last", "best", "honest", "paper", "auto", "alpha", "litemedsam", "png", "nifti", "local")
+"""Words that flags understand."""
+COMMANDS = (
+    *("check", "train", "evaluate", "predict", "report", "bench", "weights", "phantom", "import"),
+)
+
+
 def flags(room: Room, stock: Stock, rng: Random) -> list[str]:
     """Sound input, and words on the command line that are not."""
-    value = rng.choice((*WORDS, *VALUES)).replace("\0", "0")
+    value = rng.choice((*WORDS, *VALUES) if rng.random() < 0.5 else PLAIN).replace("\0", "0")
     setting = f"{rng.choice(KEYS)}{rng.choice(('=', '=', '=', '', ' = ', '=='))}{value}"
-    command = rng.choice(("check", "train", "evaluate", "predict", "report", "bench", "weights"))
+    if rng.random() < 0.4:
+        setting = rng.choice(SOUND)
+    command = rng.choice(COMMANDS)
     data = str(stock.data)
     if command == "check":
         words = ["data", "check", rng.choice((data, value)), "--set", setting]
@@ -198,16 +231,20 @@ def flags(room: Room, stock: Stock, rng: Random) -> list[str]:
         odd = rng.choice((["--set", setting], ["--slurm", setting], ["--workers", value], [value]))
         words = ["bench", str(stock.suite_file), "--data", str(stock.root), "--out", out]
         words += ["--tables", *odd]
+    elif command == "phantom":
+        room.stop_after = 8
+        odd = rng.choice((["--patients", value], ["--seed", value], ["--format", value]))
+        words = ["data", "phantom", str(room.out()), "--patients", "2", *odd]
+    elif command == "import":
+        name = rng.choice(("prostate", "mnms", "fundus", "busi", value))
+        words = ["data", "import", name, rng.choice((data, value)), str(room.out())]
+        words += rng.choice(([], ["--split", "patient"], ["--seed", value]))
     else:
         words = ["weights", rng.choice(("list", "check", "get")), value]
-    if rng.random() < 0.2:
+    if rng.random() < 0.07:
         words.insert(rng.randrange(len(words)), value)
-    return [
-        word.encode("utf-8", "surrogateescape").decode("utf-8", "surrogateescape")
-        if "\ud800" not in word
-        else word.replace("\ud800", "\udc80")
-        for word in words
-    ]
+    # No process can be given half of a character; a byte that is no UTF-8 is the next best.
+    return [word.replace("\ud800", "\udc80") for word in words]
 
 
 def names(room: Room, stock: Stock, rng: Random) -> list[str]:
