@@ -11,7 +11,7 @@ import pytest
 
 LAYERS = """
 errors environment
-answers config config_errors storage
+answers config config_errors label_colors storage
 runs
 images
 batches models
@@ -28,6 +28,7 @@ LIGHT = (
     "answers",
     "config",
     "config_errors",
+    "label_colors",
     "storage",
     "runs",
     "images",

@@ -201,8 +201,8 @@ def evaluate(
         Option(
             "--set",
             metavar="data.remap=VALUE",
-            help="What the codes in the labels of --data mean, where they are not those of the "
-            "run, e.g. 'data.remap={255: 1}'; null: they are class indices.",
+            help="What the codes (or data.colors) in the labels of --data mean, where they are not "
+            "those of the run, e.g. 'data.remap={255: 1}'; null: they are class indices.",
         ),
     ] = None,
     checkpoint: Annotated[
@@ -477,6 +477,8 @@ def main() -> NoReturn:
     warnings.showwarning = _show_note
     # What libraries will change one day is for developers.
     warnings.filterwarnings("ignore", category=FutureWarning)
+    # What a decoder thinks of a file; what it makes unusable is told by us.
+    warnings.filterwarnings("ignore", module=r"(PIL|nibabel)\b")
     try:
         app()
     except UserError as error:

@@ -16,6 +16,7 @@ import yaml
 from pydantic import (
     AfterValidator,
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidationError,
@@ -25,6 +26,7 @@ from pydantic import (
 
 from synfoc.config_errors import brief, config_error
 from synfoc.errors import UserError
+from synfoc.label_colors import color_to_class
 from synfoc.storage import AnyPath
 
 
@@ -174,6 +176,9 @@ class Data(Section):
     """Part k is made of classes 1..k (fundus: class 1 the cup, classes 1 and 2 the disc)."""
     remap: dict[Code, Code] | None = None
     """Label codes in the files -> class index, e.g. {255: 1}. Codes not named stay as they are."""
+    colors: Annotated[dict[str, int | str] | None, BeforeValidator(color_to_class)] = None
+    """Colors in the label files -> class index or name, e.g. {'#ff0000': 1}, or the reverse, e.g.
+    {cup: '#ff0000'}; in quotes. Black is background unless named. Gray files: as `remap` says."""
     labeled: Labeled = Labeled()
     test_fraction: float = Field(0.2, ge=0, lt=1)
     """Share of the labeled patients of each domain kept for testing, where no split is given."""
@@ -184,8 +189,9 @@ class Data(Section):
     channels: Literal[1, 3] | None = None
     """Channels of the U-Net; None: 3 if any of a sample of images, at least one per folder, is in
     color, else 1 (a published set: what the paper has)."""
-    slice_axis: Literal[0, 1, 2] | None = None
-    """Axis along which volumes are cut; None: the axis of the thickest spacing."""
+    slice_axis: Literal["axial", "coronal", "sagittal", 0, 1, 2] | None = None
+    """How volumes are cut: a plane of the patient, or an axis of the file. None: across the
+    acquired slices, known by their spacing, and axial where all spacings are equal."""
     monitor: bool = False
     """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
     cache_gib: float = Field(2.0, ge=0, le=2**20)

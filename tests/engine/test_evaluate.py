@@ -327,6 +327,22 @@ def test_other_data_may_be_class_indices_where_the_run_has_codes(run: Path, tmp_
     assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
 
 
+def test_other_data_may_have_labels_in_colors(run: Path, tmp_path: Path) -> None:
+    """The organ is red there; the advice is what then scores it, and the run stays as it is."""
+    other = recoded(tmp_path / "other", 1)
+    before = RunFolder(run).config.read_text()
+    mask = next(other.rglob("mask/*.png"))
+    organ = np.asarray(Image.open(mask)) * np.uint8(255)
+    Image.fromarray(np.dstack([organ, organ * 0, organ * 0])).save(mask)
+    with pytest.raises(UserError, match="the label map is in colors") as caught:
+        evaluate(run, data=other)
+    change = 'data.colors={"#ff0000": 1}'
+    assert caught.value.fix.startswith(f"add --set '{change}'")
+    found = evaluate(run, data=other, changes=[change])
+    assert found["branches"]["unet"]["student"]["mean_over_domains"]["dice"] == 1
+    assert RunFolder(run).config.read_text() == before
+
+
 def test_only_the_codes_of_other_data_can_be_set(run: Path, data: Path) -> None:
     for other, change, found in (
         (None, "data.remap={7: 1}", "no other data"),

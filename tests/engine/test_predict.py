@@ -105,6 +105,32 @@ def test_images_are_never_replaced_by_their_masks(run: Path, tmp_path: Path) -> 
     assert (tmp_path / "scans/b.png").is_file()
 
 
+def test_files_that_no_decoder_reads_are_rows_and_the_others_get_masks(
+    run: Path, tmp_path: Path
+) -> None:
+    """Surface data, a web page, a half array and a picture cut short, beside two that are whole.
+
+    Of the array with its channels first a note says how it was read.
+    """
+    scans = tmp_path / "scans"
+    picture(scans / "good.png", 0, 255)
+    np.save(scans / "first.npy", np.full((3, 16, 16), 200, np.uint8))
+    header = nib.Nifti2Header()
+    header["intent_code"] = 3006
+    (scans / "a.dscalar.nii").write_bytes(header.binaryblock + bytes(600))
+    (scans / "b.nii.gz").write_text("<html>not found</html>")
+    (scans / "c.npy").write_bytes((scans / "first.npy").read_bytes()[:200])
+    (scans / "d.png").write_bytes((scans / "good.png").read_bytes()[:45])
+    with pytest.warns(UserWarning, match="read as color, channels first: 1 of the images"):
+        rows = predict(run, scans, out=tmp_path / "out")
+    assert sorted(Path(row.image).name for row in rows if row.failed) == [
+        "a.dscalar.nii", "b.nii.gz", "c.npy", "d.png",
+    ]  # fmt: skip
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.png")) == [
+        "first.png", "good.png",
+    ]  # fmt: skip
+
+
 def test_paths_may_be_texts(run: Path, tmp_path: Path) -> None:
     picture(tmp_path / "in" / "a.png", 0, 255)
     (row,) = predict(str(run), str(tmp_path / "in"), out=str(tmp_path / "out"))
@@ -285,7 +311,7 @@ def test_masks_inside_the_input_folder_are_not_images(tmp_path: Path) -> None:
     picture(tmp_path / "a.png", 0, 255)
     picture(tmp_path / "masks" / "a.png", 0, 1)
     (tmp_path / "notes.txt").write_text("not an image")
-    assert find_images([tmp_path], tmp_path / "masks") == {Path("a.png"): tmp_path / "a.png"}
+    assert find_images([tmp_path], tmp_path / "masks").images == {Path("a.png"): tmp_path / "a.png"}
 
 
 def test_labels_among_images_are_not_images(tmp_path: Path) -> None:
@@ -297,9 +323,9 @@ def test_labels_among_images_are_not_images(tmp_path: Path) -> None:
     picture(tmp_path / "sub-01" / "seg.png", 0, 1)
     with pytest.warns(UserWarning, match=r"look like labels .*x_mask.png.*seg.png"):
         found = find_images([tmp_path], tmp_path / "out")
-    assert sorted(map(str, found)) == ["flat/x.png", "flat/y_mask.png", "sub-01/T1.png"]
+    assert sorted(map(str, found.images)) == ["flat/x.png", "flat/y_mask.png", "sub-01/T1.png"]
     label = tmp_path / "flat" / "x_mask.png"
-    assert find_images([label], tmp_path / "out") == {Path("x_mask.png"): label}
+    assert find_images([label], tmp_path / "out").images == {Path("x_mask.png"): label}
 
 
 def test_labels_beside_images_are_not_images(tmp_path: Path) -> None:
@@ -310,7 +336,7 @@ def test_labels_beside_images_are_not_images(tmp_path: Path) -> None:
     picture(tmp_path / "B" / "mask" / "b.png", 0, 255)
     with pytest.warns(UserWarning, match=r"look like labels .*A/test/mask"):
         found = find_images([tmp_path], tmp_path / "out")
-    assert list(found) == [Path("A/test/image/a.png"), Path("B/mask/b.png")]
+    assert list(found.images) == [Path("A/test/image/a.png"), Path("B/mask/b.png")]
 
 
 def test_folders_whose_names_only_begin_like_labels_are_images(tmp_path: Path) -> None:
@@ -318,21 +344,21 @@ def test_folders_whose_names_only_begin_like_labels_are_images(tmp_path: Path) -
         picture(tmp_path / folder / "a.png", 0, 255)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert len(find_images([tmp_path], tmp_path / "out")) == 4
+        assert len(find_images([tmp_path], tmp_path / "out").images) == 4
 
 
 def test_masks_may_go_above_the_images(tmp_path: Path) -> None:
     """`--out .` does not make masks of all that lies below."""
     picture(tmp_path / "in" / "a.png", 0, 255)
-    assert list(find_images([tmp_path / "in"], tmp_path)) == [Path("a.png")]
+    assert list(find_images([tmp_path / "in"], tmp_path).images) == [Path("a.png")]
 
 
 def test_two_images_of_one_name_are_refused(tmp_path: Path) -> None:
     one, two = picture(tmp_path / "x" / "a.png", 0, 1), picture(tmp_path / "y" / "a.png", 0, 1)
     with pytest.raises(UserError, match="two images would get the mask a"):
         find_images([one, two], tmp_path / "out")
-    assert len(find_images([tmp_path], tmp_path / "out")) == 2
-    assert len(find_images([one, one], tmp_path / "out")) == 1
+    assert len(find_images([tmp_path], tmp_path / "out").images) == 2
+    assert len(find_images([one, one], tmp_path / "out").images) == 1
 
 
 def test_other_suffixes_of_one_name_are_refused_too(tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ def test_inverted_labels_get_the_remap_that_turns_them() -> None:
     assert gap is not None
     assert gap[1].startswith("add --set 'data.remap={255: 1}'"), "half of the labels is not most"
     assert odd_fix({0, 255}, 1, NONE, 255).startswith("255 fills the border")
-    assert odd_fix({0, 1, 255}, 1, NONE, 255).startswith("add --set 'data.remap={255: 0}'")
+    assert odd_fix({0, 1, 200}, 1, NONE, 200).startswith("add --set 'data.remap={200: 0}'")
 
 
 def test_0_is_told_only_where_it_is() -> None:
@@ -104,17 +104,17 @@ def test_a_lossy_label_gets_no_remap_of_every_code() -> None:
 
 
 def test_a_suggested_remap_keeps_the_one_that_is_set() -> None:
-    """128 is 2 already; 255 shall be background."""
+    """128 is 2 already; 200 shall be background."""
     rule = Decode(((128, 2),))
-    assert odd_fix({0, 1, 2, 255}, 2, rule) == (
-        "add --set 'data.remap={128: 2, 255: 0}' (evaluation of a run's own data: data.remap in "
+    assert odd_fix({0, 1, 2, 200}, 2, rule) == (
+        "add --set 'data.remap={128: 2, 200: 0}' (evaluation of a run's own data: data.remap in "
         "its config.yaml), "
         "or correct the file"
     )
 
 
 def test_many_codes_or_codes_below_0_get_no_remap() -> None:
-    for codes in ({0, *range(1, 30)}, {-1, 0, 1}):
+    for codes in ({0, *range(1, 30)}, {-7, 0, 1}):
         assert odd_fix(codes, 2, NONE) == f"correct the file: {PLAIN}"
 
 
@@ -152,3 +152,27 @@ def test_eight_codes_may_be_classes_and_nine_are_compression() -> None:
     gap = class_gap(labels(nine), NONE)
     assert gap is not None
     assert gap[1] == f"correct the files with these codes ({PLAIN})"
+
+
+def test_an_ignore_code_is_told_as_what_it_is() -> None:
+    """255 beside class 1, or -1 as PyTorch's losses have it: neither a class nor background.
+
+    The advice is what can be done today; 255 alone is a binary mask.
+    """
+    gap = class_gap(labels({0, 1, 255}, {0, 1}, {0, 1}), NONE)
+    assert gap is not None
+    for fix in (gap[1], odd_fix({0, 1, 255}, 1, NONE), odd_fix({0, 1, 2, 255}, 2, NONE)):
+        assert fix.startswith(
+            "255 looks like an ignore code (pixels that nobody decided); pixels cannot be ignored "
+            "yet. Remove the labels of these images"
+        )
+    assert gap[1].endswith(
+        "If it is background, add --set 'data.remap={255: 0}'; if it is a class, add --set "
+        "'data.remap={255: 2}'"
+    )
+    assert odd_fix({0, 1, -1}, 255, NONE).startswith("-1 looks like an ignore code")
+    for codes in ({0, 255}, {0, 128, 255}, {255}):
+        assert "ignore" not in odd_fix(codes, 1, NONE)
+        gap = class_gap(labels(codes), NONE)
+        assert gap is not None
+        assert "ignore" not in gap[1]

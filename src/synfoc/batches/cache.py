@@ -15,6 +15,7 @@ from torch import Tensor
 from synfoc.batches.resize import resize_labels, to_channels, working_images
 from synfoc.images.cases import Case, CaseTable, load_label
 from synfoc.images.files import read_image, to_unit
+from synfoc.images.geometry import SliceAxis
 
 GIB = 2**30
 
@@ -58,12 +59,12 @@ class ImageCache:
         table: where the cases come from; it knows how their labels are coded.
         side: working side R in pixels.
         channels: 1 or 3, what the networks are fed.
-        slice_axis: axis along which volumes are cut; None: the axis of the thickest spacing.
+        slice_axis: see `config.Data.slice_axis`.
         gib: memory for images and labels together. With 0 every access decodes.
     """
 
     def __init__(
-        self, table: CaseTable, *, side: int, channels: int, slice_axis: int | None, gib: float
+        self, table: CaseTable, *, side: int, channels: int, slice_axis: SliceAxis, gib: float
     ) -> None:
         self.table, self.side, self.channels, self.slice_axis = table, side, channels, slice_axis
         self._kept: Kept[tuple[str, str]] = Kept(int(gib * GIB))

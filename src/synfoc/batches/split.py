@@ -22,9 +22,9 @@ import numpy as np
 from synfoc.batches.fingerprint import Fingerprint, differences, fingerprints
 from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
+from synfoc.images.case import CaseGroup
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.formats import stem
-from synfoc.images.layouts import CaseGroup
 from synfoc.storage import read_json, write_json
 
 

@@ -25,6 +25,7 @@ from synfoc.config import Augment, Interval
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.files import slice_count
+from synfoc.images.geometry import SliceAxis
 
 # What a stream of random numbers is for; part of its seed, so that no two are alike.
 _VIEWS, _LABELED, _UNLABELED, _METHOD = range(4)
@@ -58,7 +59,7 @@ class Order:
 class Items:
     """The slices of all cases in one row; a 2-D image is one slice."""
 
-    def __init__(self, cases: Sequence[Case], slice_axis: int | None) -> None:
+    def __init__(self, cases: Sequence[Case], slice_axis: SliceAxis) -> None:
         self.cases = cases
         self._ends = list(accumulate(slice_count(case.image, slice_axis) for case in cases))
 
@@ -83,7 +84,7 @@ class Stream:
         paste_area: area of the pasted region as shares of the image.
         seed: with the batch's number it decides everything.
         device: where batches are made and stay.
-        slice_axis: axis along which volumes are cut; None: the axis of the thickest spacing.
+        slice_axis: see `config.Data.slice_axis`.
         cache_gib: memory for decoded images.
         supervised: labeled images only; the unlabeled half has 0 images.
 
@@ -104,7 +105,7 @@ class Stream:
         paste_area: Interval,
         seed: int,
         device: torch.device,
-        slice_axis: int | None,
+        slice_axis: SliceAxis,
         cache_gib: float,
         supervised: bool,
     ) -> None:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from synfoc.images.case import CaseGroup, group_of
 from synfoc.images.cases import Case
-from synfoc.images.layouts import CaseGroup, group_of
 from synfoc.storage import read_json, sha256
 
 

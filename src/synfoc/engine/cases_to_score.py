@@ -16,6 +16,9 @@ from synfoc.images.codes import some
 from synfoc.images.paper_sets import paper_set
 from synfoc.runs import RunFolder
 
+CODES = ("data.remap", "data.colors")
+"""Settings that say what the codes in labels mean."""
+
 
 def cases_to_score(
     folder: RunFolder, config: Config, data: Path | None, changes: Sequence[str] = ()
@@ -26,7 +29,7 @@ def cases_to_score(
         folder: the run.
         config: its config.
         data: other data; None: the test cases of the run.
-        changes: `data.remap=...` of the other data.
+        changes: `data.remap=...` and `data.colors=...` of the other data.
 
     Returns:
         Where the cases come from, the cases, and how many of them were in training without a label.
@@ -35,11 +38,11 @@ def cases_to_score(
         UserError: a change of another setting or without `data`, or data that cannot be read.
     """
     for change in changes:
-        if data is None or change.partition("=")[0].strip() != "data.remap":
+        if data is None or change.partition("=")[0].strip() not in CODES:
             raise UserError(
                 f"cannot evaluate with --set {change}",
                 found="a setting of the run" if data else "no other data",
-                expected="data.remap beside --data: what the codes of the other labels mean",
+                expected="data.remap or data.colors beside --data: what the other labels mean",
                 fix="leave it out: a run is scored with the settings that it was trained with",
             )
     if data is None:
@@ -50,7 +53,7 @@ def cases_to_score(
     told = parse_config({"data": config.data.model_dump()}, tuple(changes), source="--set").data
     table = load_cases(told.model_copy(update={"path": data, "set": None}))
     cases = tuple(c for c in table.cases if c.split == "test") or table.cases
-    known = paper_set(told.set) if told.set and not told.remap else None
+    known = paper_set(told.set) if told.set and not told.remap and not told.colors else None
     if known and table.paper is None and published_codes(cases, known):
         table = replace(table, decode=known.decode)
     found = without_labeled(cases, folder.split)

@@ -11,6 +11,7 @@ from synfoc.engine.inference import Segmenter
 from synfoc.engine.scores import CaseScore
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import to_unit
+from synfoc.images.geometry import SliceAxis
 from synfoc.runs import Example, Kind, RunFolder, save_example
 
 
@@ -21,7 +22,7 @@ def make_examples(
     rows: Sequence[CaseScore],
     *,
     recommended: Answer | None,
-    slice_axis: int | None = None,
+    slice_axis: SliceAxis = None,
 ) -> list[Example]:
     """Examples of each domain; at most nine forwards per domain. Nothing is written.
 
@@ -108,7 +109,7 @@ def _example(
     kind: Kind,
     dice: Mapping[Branch, float],
     *,
-    slice_axis: int | None,
+    slice_axis: SliceAxis,
 ) -> Example:
     image = load_image(case, slice_axis=slice_axis)
     label = load_label(case, table, like=image).pixels.astype(np.uint8, copy=False)

@@ -6,73 +6,137 @@ anything is written.
 
 from __future__ import annotations
 
-import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
-from itertools import chain
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from synfoc.errors import UserError
-from synfoc.images.files import IMAGE_SUFFIXES, is_image, stem
-from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS, labels_among
-from synfoc.images.listing import refuse_odd_name
+from synfoc.images.files import IMAGE_SUFFIXES, stem
+from synfoc.images.label_names import (
+    IMAGE_FOLDERS,
+    LABEL_FOLDERS,
+    is_label_folder,
+    labels_among,
+    pair,
+)
+from synfoc.images.listing import (
+    DICOM,
+    Left,
+    Listing,
+    list_folder,
+    refuse_odd_name,
+    walk,
+    why_not_read,
+)
+from synfoc.images.unread import by_folder
 
 OVERLAY, PROBABILITIES = "_overlay", "_probabilities"
-LABELS = re.compile(rf"({'|'.join(LABEL_FOLDERS)})(tr|ts)?([^a-z].*)?$", re.IGNORECASE)
-"""`labels`, nnU-Net's `labelsTr`, `mask_disc_cup`; not `gtx_clinic`."""
 MASK_SUFFIXES = (".png", ".nii.gz", ".nii", ".npy")
 
 
-def find_images(images: Sequence[Path], out: Path) -> dict[Path, Path]:
-    """Files behind the given files and folders: path of the mask below `out` -> file.
+@dataclass
+class Sources:
+    """What is to be segmented, and what is not."""
 
-    A folder keeps its sub-folders. Hidden files, files of other types, masks that an earlier call
-    left in `out` below it and (with a warning) labels are passed over: a folder `mask` beside a
-    folder `image`, and `x_mask.png` beside `x.png`. A file that is named itself is always taken.
+    images: dict[Path, Path] = field(default_factory=dict)
+    """Path of the mask below `out` -> image."""
+    left: list[Left] = field(default_factory=list)
+    """Files, or folders of many, that somebody may take for images, and why they are not read."""
+    lonely: list[Path] = field(default_factory=list)
+    """Images that are named like labels."""
+
+
+def find_images(images: Sequence[Path], out: Path) -> Sources:
+    """Files behind the given files and folders, and what among them is not read.
+
+    A folder keeps its sub-folders, those that links lead to, too. Masks that an earlier call left
+    in `out` below it are passed over, and (with a warning) labels: a folder `mask` beside a folder
+    `image`, and `x_mask.png` beside `x.png`. An image that is named itself is always taken.
 
     Raises:
         UserError: nothing to do, a path that does not exist, a name that is not UTF-8, or two
             images with one name.
     """
-    found: dict[Path, Path] = {}
+    found = Sources()
     twins: dict[Path, Path] = {}
-    masks: list[str] = []
+    labels: list[str] = []
     for given in images:
-        if not given.exists():
-            raise UserError(
-                f"no image at {given}",
-                found="no such file or folder",
-                expected=f"a folder, or a file that ends with {' '.join(IMAGE_SUFFIXES)}",
-                fix="check the path",
-            )
-        inside = [given]
         if given.is_dir():
-            inside = sorted(p for p in given.rglob("*") if is_image(p) and p.is_file())
-            inside = [p for p in inside if not _written(p, given, out)]
-            labels = _labels(inside)
-            inside = [p for p in inside if not labels & {p, p.parent}]
-            masks += map(str, sorted(labels))
+            inside = _in_folder(given, out, found, labels)
+        else:
+            inside = _named_itself(given, found)
         for path in inside:
             name = path.relative_to(given) if given.is_dir() else Path(path.name)
             refuse_odd_name(path)
             _refuse_twin(twins, name, path)
-            found.setdefault(name, path)
-    if not found:
-        raise UserError(
-            "no images to segment",
-            found=f"none in {', '.join(map(str, images)) or 'an empty list'}"
-            + (f" (taken for labels: {', '.join(masks[:2])})" if masks else ""),
-            expected=f"files that end with {' '.join(IMAGE_SUFFIXES)}",
-            fix="name the folder that holds the images",
-        )
-    if masks:
-        more = f" and {len(masks) - 3} more" if masks[3:] else ""
-        warnings.warn(
-            f"not segmented, since they look like labels of images beside them: "
-            f"{', '.join(masks[:3])}{more}",
-            stacklevel=2,
-        )
+            found.images.setdefault(name, path)
+    if not found.images:
+        raise _nothing(images, found, labels)
+    _tell(labels, found.lonely)
     return found
+
+
+def _named_itself(given: Path, found: Sources) -> list[Path]:
+    """The file, unless it is known not to be read."""
+    if not given.exists() and not given.is_symlink():
+        raise UserError(
+            f"no image at {given}",
+            found="no such file or folder",
+            expected=f"a folder, or a file that ends with {' '.join(IMAGE_SUFFIXES)}",
+            fix="check the path",
+        )
+    if why := why_not_read(given):
+        found.left.append(Left(given, why))
+        return []
+    return [given]
+
+
+def _in_folder(given: Path, out: Path, found: Sources, labels: list[str]) -> list[Path]:
+    """Images at any depth by path; their labels, and what is not read, are added to the others."""
+    listings = [listing for listing in walk(given) if not _written(listing.folder, given, out)]
+    folders = _label_folders(listings, given)
+    labels += map(str, sorted(folders))
+    inside: list[Path] = []
+    for listing in listings:
+        found.left += by_folder(listing)
+        if folders & {listing.folder, *listing.folder.parents}:
+            continue
+        named = {stem(path): path for path in listing.images}
+        among = labels_among(named)
+        used = among.used
+        labels += (str(named[name]) for name in sorted(used))
+        inside += (path for path in listing.images if stem(path) not in used)
+        like = listing.images if _called_labels(listing.folder) else ()
+        found.lonely += like or (named[name] for name in among.lonely)
+    return sorted(inside)
+
+
+def _tell(labels: Sequence[str], lonely: Sequence[Path]) -> None:
+    told = []
+    if labels:
+        more = f" and {len(labels) - 3} more" if labels[3:] else ""
+        told.append(
+            "not segmented, since they look like labels of images beside them: "
+            f"{', '.join(labels[:3])}{more}"
+        )
+    if lonely:
+        told.append(f"segmented, though named like labels: {len(lonely)}, e.g. {lonely[0]}")
+    if told:
+        warnings.warn("; ".join(told), stacklevel=3)
+
+
+def _nothing(images: Sequence[Path], found: Sources, labels: list[str]) -> UserError:
+    told = f" (taken for labels: {', '.join(labels[:2])})" if labels else ""
+    told += "".join(f"; not read: {one.path}: {one.why}" for one in found.left[:2])
+    more = f"; and {len(found.left) - 2} more" if found.left[2:] else ""
+    dicom = any(DICOM in one.why for one in found.left)
+    return UserError(
+        "no images to segment",
+        found=f"none in {', '.join(map(str, images)) or 'an empty list'}{told}{more}",
+        expected=f"files that end with {' '.join(IMAGE_SUFFIXES)}",
+        fix=DICOM if dicom else "name the folder that holds the images",
+    )
 
 
 def refuse_clashes(sources: Mapping[Path, Path], extras: Mapping[str, bool]) -> None:
@@ -143,30 +207,45 @@ def _refuse_twin(twins: dict[Path, Path], name: Path, path: Path) -> None:
         )
 
 
-def _written(path: Path, given: Path, out: Path) -> bool:
-    """Whether an image lies where an earlier call wrote masks: in `out`, below what is given."""
-    inner = out.absolute()
-    return given.absolute() in inner.parents and inner in path.absolute().parents
+def _written(folder: Path, given: Path, out: Path) -> bool:
+    """Whether a folder is one where an earlier call wrote masks: `out`, below what is given."""
+    inner, here = out.absolute(), folder.absolute()
+    return given.absolute() in inner.parents and inner in (here, *here.parents)
 
 
-def _labels(paths: Sequence[Path]) -> set[Path]:
-    """Folders of labels, and files that are labels of others in their folder."""
-    folders: dict[Path, dict[str, Path]] = {}
-    for path in paths:
-        folders.setdefault(path.parent, {})[stem(path)] = path
-    labels = {folder for folder in folders if _holds_labels(folder)}
-    for folder, named in folders.items():
-        if folder not in labels:
-            labels.update(chain.from_iterable(labels_among(named)[0].values()))
-    return labels
+def _label_folders(listings: Sequence[Listing], given: Path) -> set[Path]:
+    """Folders that hold the labels of images in a folder beside them, or in the one above."""
+    by_folder = {listing.folder: listing for listing in listings}
+    found: set[Path] = set()
+    for above in (*listings, _above(given)):
+        for folder in filter(lambda path: is_label_folder(path.name), above.folders):
+            others = [path for path in above.folders if not is_label_folder(path.name)]
+            named = any(path.name.lower().startswith(IMAGE_FOLDERS) for path in others)
+            near = [above, *(by_folder[path] for path in others if path in by_folder)]
+            called = named or (above.images and _called_labels(folder))
+            if called or _fit(near, by_folder.get(folder)):
+                found.add(folder)
+    return found & by_folder.keys()
 
 
-def _holds_labels(folder: Path) -> bool:
-    """Whether a folder is one of labels, by its name and those beside it."""
-    if not LABELS.match(folder.name):
-        return False
-    beside = (other.name.lower() for other in folder.parent.iterdir() if other.is_dir())
-    return any(name.startswith(IMAGE_FOLDERS) for name in beside)
+def _above(given: Path) -> Listing:
+    """The folder that a given one lies in, where it may be listed."""
+    try:
+        return list_folder(given.parent)
+    except (OSError, UserError):
+        return Listing(given.parent)
+
+
+def _called_labels(folder: Path) -> bool:
+    """Whether the whole name is one of a folder of labels, not a word of it."""
+    return folder.absolute().name.lower() in LABEL_FOLDERS
+
+
+def _fit(near: Sequence[Listing], labels: Listing | None) -> bool:
+    """Whether the files of a folder have the names of images near it."""
+    own = {stem(path) for path in labels.images} if labels else set()
+    there = [{stem(path) for path in listing.images} for listing in near]
+    return bool(own) and any(2 * len(pair(names, own).lonely) <= len(own) for names in there)
 
 
 def _names(folder: Path) -> set[str]:

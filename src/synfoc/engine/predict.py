@@ -6,13 +6,15 @@
     OUT/predictions.csv                one row per image: unreadable, then empty, then least sure;
                                        rows of an earlier call stay while their masks do
 
-Nothing is written before all names are known to be free; a file that cannot be read is a row of
-the list and does not stop the others.
+Nothing is written before all names are known to be free; a file that cannot be read, or of a format
+that is not, is a row of the list and does not stop the others.
 """
 
 from __future__ import annotations
 
 import os
+import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,8 +47,12 @@ from synfoc.images.files import (
     write_label,
     write_probabilities,
 )
+from synfoc.images.listing import Left
 from synfoc.runs import RunFolder
 from synfoc.storage import AnyPath
+
+MOST = 100
+"""Rows of files that are not read; the others are only counted."""
 
 
 @full_gpu_told(fix="--device cpu, or end what else uses the GPU")
@@ -88,7 +94,8 @@ def predict(
     """
     run, out = Path(run), Path(out)
     given = [images] if isinstance(images, str | os.PathLike) else images
-    sources = find_images([Path(path) for path in given], out)
+    found = find_images([Path(path) for path in given], out)
+    sources = found.images
     refuse_clashes(sources, {OVERLAY: overlay, PROBABILITIES: probabilities})
     refuse_to_replace_images(out, sources)
     if not overwrite:
@@ -102,7 +109,8 @@ def predict(
     segmenter.check([answer])
     known = read_calibration(summary, loaded.step)
     job = _Job(segmenter, answer, out, probabilities, overlay, known.get(answer))
-    rows: list[Prediction] = []
+    rows = _not_read(found.left)
+    remarks: Counter[str] = Counter()
 
     def readable() -> Iterator[tuple[Stack, _Name]]:
         for done, (mask, image) in enumerate(sources.items()):
@@ -113,6 +121,8 @@ def predict(
             except (UserError, OSError) as error:
                 rows.append(_failure(image, error))
             else:
+                if stack.remark:
+                    remarks[stack.remark] += 1
                 yield stack, _Name(image, mask)
 
     try:
@@ -125,6 +135,8 @@ def predict(
             write_rows(out, [*rows, *earlier])
     if progress:
         progress(len(sources), len(sources), "")
+    for remark, many in remarks.items():
+        warnings.warn(f"{remark}: {many} of the images", stacklevel=2)
     return rows
 
 
@@ -216,6 +228,14 @@ def _row(
         slice=int(each.argmin()) if stack.volume else None,
         note="" if foreground else "empty mask",
     )
+
+
+def _not_read(left: Sequence[Left]) -> list[Prediction]:
+    rows = [Prediction(image=str(one.path), note=f"not read: {one.why}") for one in left[:MOST]]
+    if left[MOST:]:
+        note = f"not read, as {len(left) - MOST - 1} more files and folders: {left[MOST].why}"
+        rows.append(Prediction(image=str(left[MOST].path), note=note))
+    return rows
 
 
 def _failure(path: Path, error: Exception) -> Prediction:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -14,6 +15,8 @@ from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
+from synfoc.images.geometry import SliceAxis
+from synfoc.images.place_notes import place_notes, read_place
 from synfoc.runs import RunFolder
 
 RESOLVED = ("set", "classes", "nested", "channels")
@@ -51,15 +54,19 @@ def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
     _check_watched(config, split)
     paper = table.paper
+    remarks: tuple[str, ...] = ()
+    channels = config.data.channels or (paper.channels if paper else None)
+    if channels is None:
+        channels, remarks = _few(split)
     found = (
         paper.name if paper else None,
         table.classes,
         table.nested,
-        config.data.channels or (paper.channels if paper else _channels(split)),
+        channels,
     )
     data = dict(zip(RESOLVED, found, strict=True))
     resolved = config.with_settings(data={"path": config.data.path.absolute(), **data})
-    notices = [*table.notices]
+    notices = [*table.notices, *remarks]
     if config.method.about.unlabeled and not split.unlabeled:
         resolved = resolved.with_settings(method={"name": "supervised"})
         notices.append(
@@ -81,7 +88,7 @@ def _check_watched(config: Config, split: Split) -> None:
         )
 
 
-def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]:
+def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
     """What makes scores better than they are, or a class or a scanner impossible to learn."""
     found = []
     training = {case.group for case in (*split.labeled, *split.unlabeled)}
@@ -100,6 +107,7 @@ def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]
         absent = [name for k, name in names if k not in present]
         if absent:
             found.append(f"{', '.join(absent)}: in no label of the labeled images")
+        found += place_notes([read_place(case, slice_axis) for case in split.labeled], slice_axis)
     domains = {case.domain for case in (*split.labeled, *split.unlabeled)}
     if split.unlabeled and len(domains) == 1 and None not in domains:
         found.append(
@@ -109,14 +117,23 @@ def _doubts(table: CaseTable, split: Split, slice_axis: int | None) -> list[str]
     return found
 
 
-def _channels(split: Split) -> int:
-    """3 if any of a few images is in color, else 1: of each folder the first, and some more."""
+def _few(split: Split) -> tuple[Literal[1, 3], tuple[str, ...]]:
+    """What a few images show, of each folder the first and some more.
+
+    Returns:
+        3 if any of them is in color, else 1; remarks on how they were read.
+    """
     first = {case.image.parent: case for case in (*split.unlabeled[::-1], *split.labeled[::-1])}
     few = [*split.labeled[:4], *split.unlabeled[:: max(1, len(split.unlabeled) // 8)][:8]]
     few += first.values()
+    color, remarks = False, []
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return 3 if any(read_image(case.image).pixels.ndim == 4 for case in few) else 1
+        for case in few:
+            stack = read_image(case.image)
+            color |= stack.pixels.ndim == 4
+            remarks += [stack.remark] if stack.remark else []
+    return 3 if color else 1, tuple(dict.fromkeys(remarks))
 
 
 def stored_config(folder: RunFolder, config: Config | None) -> Config:

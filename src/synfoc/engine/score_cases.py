@@ -31,6 +31,7 @@ from synfoc.engine.scores import (
 )
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import Stack, to_unit
+from synfoc.images.geometry import SliceAxis
 
 Progress: TypeAlias = Callable[[int, int, str], None]
 ONE_DOMAIN = "all"
@@ -43,7 +44,7 @@ def evaluate_networks(
     wanted: Sequence[Answer],
     *,
     protocol: Protocol = "honest",
-    slice_axis: int | None = None,
+    slice_axis: SliceAxis = None,
     seed: int = 0,
 ) -> dict[str, Any]:
     """Score networks in memory: {unit, classes, cases, branches} of metrics.json.
@@ -77,7 +78,7 @@ def score_cases(
     *,
     classes: Sequence[str],
     protocol: Protocol = "honest",
-    slice_axis: int | None = None,
+    slice_axis: SliceAxis = None,
     calibration: Mapping[Answer, Calibration] | None = None,
     progress: Progress | None = None,
 ) -> tuple[list[CaseScore], list[CaseEstimate]]:
@@ -186,7 +187,7 @@ def _of_classes_that_occur(rows: list[CaseScore]) -> list[CaseScore]:
 
 
 def _read(
-    cases: Sequence[Case], table: CaseTable, slice_axis: int | None, progress: Progress | None
+    cases: Sequence[Case], table: CaseTable, slice_axis: SliceAxis, progress: Progress | None
 ) -> Iterator[tuple[Stack, tuple[Case, NDArray[np.uint8] | None]]]:
     """The image of each case, with the case and its label, if it has one."""
     for done, case in enumerate(cases):

@@ -28,6 +28,7 @@ from synfoc.engine.estimate import STRENGTHS, Calibration, calibrate
 from synfoc.engine.score_cases import evaluate_networks
 from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
+from synfoc.images.geometry import SliceAxis
 from synfoc.methods.confidence import dice_agreement
 from synfoc.methods.mixing import most_probable
 
@@ -163,7 +164,7 @@ def load_probe(
     count: int,
     side: int,
     channels: int,
-    slice_axis: int | None = None,
+    slice_axis: SliceAxis = None,
 ) -> Probe:
     """Read at most `count` labeled and `count` unlabeled images, evenly spaced over the lists.
 

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.alignment import lay_on_image
+from synfoc.images.case import Case
 from synfoc.images.codes import (
     class_gap,
     inferred_names,
@@ -37,10 +39,12 @@ from synfoc.images.files import (
     read_image,
 )
 from synfoc.images.formats import suffix
-from synfoc.images.geometry import NEAR, cut, restack, voxels_apart
-from synfoc.images.layouts import Case, Found, find_cases
+from synfoc.images.geometry import SliceAxis
+from synfoc.images.layouts import find_cases
+from synfoc.images.pairing import Found
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 from synfoc.images.published import find_paper_cases, looks_like
+from synfoc.label_colors import class_names, color_indices
 
 __all__ = [
     "Case",
@@ -83,12 +87,12 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
     """List the cases of `data.path`.
 
     A CSV, or a folder: with a `cases.csv` in it that CSV is read, whose labels hold class indices
-    (or what `data.remap` says) also where `data.set` names a set; one of the paper's layouts is
-    read as such if `data.set` says so or if its folders and codes are plain to see; otherwise the
-    folders of layouts.py.
+    (or what `data.remap` and `data.colors` say) also where `data.set` names a set; one of the
+    paper's layouts is read as such if `data.set` says so or if its folders and codes are plain to
+    see; otherwise the folders of layouts.py.
 
     Args:
-        data: path, set, classes, nested, remap and test_fraction are read.
+        data: path, set, classes, nested, remap, colors and test_fraction are read.
         missing_ok: keep rows of a CSV whose files are missing (`synfoc data check` lists them).
 
     Raises:
@@ -113,20 +117,22 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
             fix="name the folder that the file is in",
         )
     table = path if path.is_file() else path / "cases.csv"
-    decode = Decode(tuple((data.remap or {}).items()))
+    classes = data.classes or (paper.classes if paper else None) or class_names(data.colors)
+    told = bool(data.remap or data.colors)
+    decode = Decode(tuple((data.remap or {}).items()), colors=color_indices(data.colors, classes))
     if table.is_file():
         found, layout = read_csv(table, missing_ok=missing_ok), f"CSV {table.name}"
     else:
         paper = paper or _recognized(path)
         found = find_paper_cases(path, paper) if paper else find_cases(path)
         layout = f"published layout of the {paper.name} set" if paper else "folders"
-        decode = paper.decode if paper and not data.remap else decode
+        decode = paper.decode if paper and not told else decode
     if not found.cases:
         raise _nothing(path, found)
     return CaseTable(
         root=path if path.is_dir() else path.parent,
         cases=tuple(found.cases),
-        classes=data.classes or (paper.classes if paper else None),
+        classes=classes,
         nested=data.nested or (paper.nested if paper else False),
         decode=decode,
         paper=paper,
@@ -135,7 +141,7 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
     )
 
 
-def load_image(case: Case, *, slice_axis: int | None = None) -> Stack:
+def load_image(case: Case, *, slice_axis: SliceAxis = None) -> Stack:
     """The image of a case; a spacing stated in the CSV goes before the file's own.
 
     Raises:
@@ -145,7 +151,7 @@ def load_image(case: Case, *, slice_axis: int | None = None) -> Stack:
 
 
 def load_label(
-    case: Case, table: CaseTable, *, like: Stack | None = None, slice_axis: int | None = None
+    case: Case, table: CaseTable, *, like: Stack | None = None, slice_axis: SliceAxis = None
 ) -> Stack:
     """The label of a case as class indices, cut as its image is.
 
@@ -170,12 +176,10 @@ def load_label(
             fix="add the label, or leave this image out",
         )
     image = like.origin if like else read_geometry(case.image, slice_axis=slice_axis)
-    size = like.pixels.shape[:3] if like else image.size if image else ()
     merged: Stack | None = None
     for path in case.labels:
-        axis = image.order[0] if image and len(image.shape) == 3 else slice_axis
-        codes = _as_cut(read_codes(path, slice_axis=axis), image, path, case.image)
-        _check_place(path, codes, case.image, size, image)
+        raw = read_codes(path, by_color=bool(table.decode.colors))
+        codes = _as_cut(raw, image, path, case.image)
         label = replace(codes, pixels=decode(codes.pixels, table.decode, path))
         _check_classes(path, label.pixels, codes.pixels, table)
         if merged is not None:
@@ -203,7 +207,7 @@ def _spaced(stack: Stack, case: Case) -> Stack:
 
 
 def name_classes(
-    table: CaseTable, cases: tuple[Case, ...], *, slice_axis: int | None = None
+    table: CaseTable, cases: tuple[Case, ...], *, slice_axis: SliceAxis = None
 ) -> CaseTable:
     """The table with its classes named; where they are not yet, the labels of `cases` are read.
 
@@ -263,54 +267,13 @@ def _published_codes(case: Case, known: PaperSet) -> bool:
 
 
 def _as_cut(codes: Stack, image: Geometry | None, path: Path, file: Path) -> Stack:
-    """An NPY label of a NIfTI image, or the reverse, cut and turned as the image is.
-
-    Both hold the same array then, but only NIfTI says where its axes point.
-    """
-    own = codes.origin
-    if own is None or image is None or {own.kind, image.kind} != {"nifti", "npy"}:
+    """Return the codes of a label file in the slices of its image."""
+    if codes.origin is None or image is None:
         return codes
-    if (*own.shape, 1)[:3] != (*image.shape, 1)[:3]:
-        raise UserError(
-            f"mask {path} has other axes than its image",
-            found=f"shape {own.shape} in the mask, {image.shape} in {file.name}",
-            expected="the shape of the image file: NPY does not say which axis is which",
-            fix="save the mask in the order of the image's axes, or as NIfTI with its affine",
-        )
-    pixels = np.ascontiguousarray(cut(restack(codes.pixels, own), image))
+    pixels = lay_on_image(codes.pixels, codes.origin, image, path, file)
     axis = image.order[0] if len(image.shape) == 3 else None
-    return replace(codes, pixels=pixels, spacing=None, axis=axis, origin=image)
-
-
-def _check_place(
-    path: Path, codes: Stack, image: Path, size: tuple[int, ...], geometry: Geometry | None
-) -> None:
-    if codes.pixels.shape[:3] != size:
-        raise UserError(
-            f"mask {path} is of another size than its image",
-            found=f"{_size(codes.pixels.shape[:3])} in the mask, {_size(size)} in {image.name}",
-            expected="the same number of rows, columns and slices",
-            fix="export the mask in the geometry of the image",
-        )
-    label = codes.origin
-    if label is None or geometry is None or label.kind != "nifti" or geometry.kind != "nifti":
-        return
-    apart = voxels_apart(label, geometry)
-    turned = (label.order, label.flip) != (geometry.order, geometry.flip)
-    if apart <= NEAR and not turned:
-        return
-    lost = label.affine is not None and np.allclose(np.abs(label.affine), np.eye(4))
-    found = f"by the affines, corners up to {apart:.3g} voxels from those of {image.name}"
-    if turned:
-        found = f"axes in another direction than in {image.name}"
-    raise UserError(
-        f"mask {path} is turned against its image" if turned else f"mask {path} is off its image",
-        found=found + (": the affine of the mask is the identity" if lost else ""),
-        expected=f"the affine of the image, to {NEAR:g} voxel",
-        fix="the affine seems to be lost: copy that of the image, if the mask was drawn on it"
-        if lost
-        else "resample the mask onto the image (nearest neighbor), or save it with its affine",
-    )
+    spacing = codes.spacing if codes.origin.order == image.order else None
+    return replace(codes, pixels=pixels, spacing=spacing, axis=axis, origin=image)
 
 
 def _check_classes(
@@ -336,11 +299,6 @@ def _check_classes(
         expected=", ".join(names) + " (data.classes)" if table.classes else "values 0 to 255",
         fix=fix,
     )
-
-
-def _size(size: tuple[int, ...]) -> str:
-    slices, *plane = size
-    return " x ".join(map(str, plane)) + (f" x {slices} slices" if slices > 1 else "")
 
 
 def _refuse_background(classes: tuple[str, ...]) -> None:

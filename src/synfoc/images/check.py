@@ -17,12 +17,15 @@ import numpy as np
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.case import CaseGroup
 from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
 from synfoc.images.codes import class_gap, outside, told_inferred
+from synfoc.images.color_codes import LOSSY, UnknownColors, colors_fix
 from synfoc.images.files import read_codes
 from synfoc.images.findings import Fault, Findings, Group, Spacing
 from synfoc.images.formats import equal_channels
-from synfoc.images.layouts import CaseGroup
+from synfoc.images.geometry import SliceAxis
+from synfoc.images.place_notes import Place, place_notes, read_place
 
 THREADS = 4
 SHOWN = 3
@@ -48,7 +51,14 @@ class Seen:
     """The class index that fills the border of the label."""
     odd_codes: frozenset[int] = frozenset()
     """Codes in the label that the published set does not have."""
+    remark: str = ""
+    """See `Source.remark`."""
+    colors: Mapping[int, int] = field(default_factory=dict)
+    """Color -> pixels of a label in colors that nobody explained."""
+    around: int = 0
+    """The color along its border."""
     digest: str = ""
+    place: Place | None = None
     image_fault: Fault | None = None
     label_fault: Fault | None = None
 
@@ -57,7 +67,7 @@ def check_data(data: Data, *, progress: Progress | None = None) -> Findings:
     """Read all images and labels of a data set.
 
     Args:
-        data: path, set, classes, nested, remap and slice_axis are read.
+        data: path, set, classes, nested, remap, colors and slice_axis are read.
         progress: called after each case with (cases done, cases in all).
 
     Raises:
@@ -71,6 +81,7 @@ def check_data(data: Data, *, progress: Progress | None = None) -> Findings:
             seen.append(one)
             if progress:
                 progress(len(seen), len(table.cases))
+    seen = _with_one_mapping(seen, table)
     duplicates, harmless = _duplicates(seen)
     both = _both_sides(table.cases)
     unreadable = tuple(one.image_fault for one in seen if one.image_fault)
@@ -87,12 +98,12 @@ def check_data(data: Data, *, progress: Progress | None = None) -> Findings:
         unreadable=unreadable,
         unusable_labels=unusable,
         problems=(),
-        notes=(*table.notices, *_notes(seen, table, harmless)),
+        notes=(*table.notices, *_notes(seen, table, harmless, data.slice_axis)),
     )
     return replace(findings, problems=tuple(_problems(findings, seen, table)))
 
 
-def _see(case: Case, table: CaseTable, slice_axis: int | None) -> Seen:
+def _see(case: Case, table: CaseTable, slice_axis: SliceAxis) -> Seen:
     try:
         image = load_image(case, slice_axis=slice_axis)
     except UserError as error:
@@ -109,19 +120,44 @@ def _see(case: Case, table: CaseTable, slice_axis: int | None) -> Seen:
         spacing=image.spacing,
         low=float(pixels.min()),
         high=float(pixels.max()),
+        remark=image.remark,
         digest=hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode())
         .hexdigest(),
+        place=read_place(replace(case, labels=()), slice_axis),
     )  # fmt: skip
     if not case.labels:
         return seen
     try:
         label = load_label(case, table, like=image, slice_axis=slice_axis).pixels
         odd = _odd_codes(case, table)
+        place = read_place(case, slice_axis)
+    except UnknownColors as error:
+        fault = _fault(case, error)
+        return replace(seen, label_fault=fault, colors=error.counts, around=error.around)
     except UserError as error:
         return replace(seen, label_fault=_fault(case, error))
     counts = np.bincount(label.ravel())
     shares = {int(k): int(counts[k]) for k in counts.nonzero()[0]}
-    return replace(seen, pixels=shares, outside=outside(label), odd_codes=odd)
+    return replace(seen, pixels=shares, outside=outside(label), odd_codes=odd, place=place)
+
+
+def _with_one_mapping(seen: list[Seen], table: CaseTable) -> list[Seen]:
+    """The same, with one fix for all labels in colors: a mapping of the colors of all of them."""
+    colored = [one for one in seen if one.colors and one.label_fault]
+    lossy = any(one.label_fault and one.label_fault.fix == LOSSY for one in colored)
+    if not colored or lossy:
+        return seen
+    counts: Counter[int] = Counter()
+    for one in colored:
+        counts.update(one.colors)
+    around = Counter(one.around for one in colored).most_common(1)[0][0]
+    fix = colors_fix(counts, table.decode.colors, around)
+    return [
+        replace(one, label_fault=replace(one.label_fault, fix=fix))
+        if one.colors and one.label_fault
+        else one
+        for one in seen
+    ]
 
 
 def _odd_codes(case: Case, table: CaseTable) -> frozenset[int]:
@@ -255,14 +291,21 @@ def _list_faults(what: str, faults: tuple[Fault, ...]) -> str:
     return f"{what}: {len(faults)}. {'. '.join(parts)}" + (f". And {rest} others" if rest else "")
 
 
-def _notes(seen: list[Seen], table: CaseTable, harmless: int) -> Iterable[str]:
+def _notes(
+    seen: list[Seen], table: CaseTable, harmless: int, slice_axis: SliceAxis
+) -> Iterable[str]:
     read = [one for one in seen if not one.image_fault]
     if harmless:
         yield f"equal images on one side of the split: {harmless}"
     flat = [one.case.id for one in read if one.low == one.high]
     if flat:
         yield f"images of a single value: {len(flat)}, e.g. {flat[0]}"
+    remarks = Counter(one.remark for one in read if one.remark)
+    for remark, many in remarks.items():
+        first = next(one.case.id for one in read if one.remark == remark)
+        yield f"{remark}: {many}, e.g. {first}"
     yield from _label_notes(read, table)
+    yield from place_notes([one.place for one in read if one.place], slice_axis)
     gray = sum(one.kind.endswith("(all gray)") for one in read)
     if gray:
         yield f"color files that are gray all over: {gray}; data.channels = 1 suits them"
@@ -286,6 +329,12 @@ def _label_notes(read: list[Seen], table: CaseTable) -> Iterable[str]:
     empty = [case.id for case, present in labels if present == {0}]
     if empty:
         yield f"labels without any class: {len(empty)}, e.g. {empty[0]}"
+    full = [case.id for case, present in labels if len(present) == 1 and present != {0}]
+    if full:
+        yield (
+            f"labels that one class fills all over: {len(full)}, e.g. {full[0]}; is what was drawn "
+            "in another channel or file?"
+        )
     shown = set().union(*(present for _, present in labels))
     names = enumerate(table.classes or (), start=1)
     absent = [name for k, name in names if labels and k not in shown]

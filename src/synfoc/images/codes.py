@@ -11,11 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.images.paper_sets import Decode, PaperSet
+from synfoc.label_colors import color_text
 
 MOST = 8
 """Codes for which a remap is suggested: more of them are traces of compression, not classes."""
 NAMED = 3
 """Codes of which the first file is named."""
+IGNORED = frozenset({255, 65535, -1, -100})
+"""Codes by which tools mark pixels that nobody decided (UniMatch, PyTorch, Endoscapes)."""
+OWN = "evaluation of a run's own data: data.remap in its config.yaml"
 PLAIN = "save labels as PNG of class indices, without lossy compression or smoothed edges"
 
 
@@ -54,6 +58,8 @@ def class_gap(
         f"class indices {some(there)}, in {len(holders)} of {len(drawn)} labels; "
         f"{_first_files(drawn, odd)}"
     )
+    if any(ignored_in(indices, gap - 1) for indices in holders):
+        return found, ignored_fix(odd, present, rule, "")
     beside = gap == 1 or any(indices - odd for indices in holders)
     if len(odd) > MOST or 2 * len(holders) < len(drawn) or not beside:
         more = ", or name all classes in data.classes" if len(odd) <= MOST else ""
@@ -63,6 +69,23 @@ def class_gap(
     return (
         found,
         f"{_unless_inverted(add, present, border, rule)}, or name all classes in data.classes",
+    )
+
+
+def ignored_in(present: set[int], highest: int) -> set[int]:
+    """The codes of a label that look like "ignore": beside a class 1..highest, none else odd."""
+    odd = {index for index in present if not 0 <= index <= highest}
+    return odd if odd <= IGNORED and present - odd - {0} else set()
+
+
+def ignored_fix(odd: set[int], present: set[int], rule: Decode, name: str) -> str:
+    """What can be done today about codes that look like "ignore"; `name`: and where they stay."""
+    to_background = dict(rule.remap) | dict.fromkeys(sorted(odd), 0)
+    return (
+        f"{some(odd)} looks like an ignore code (pixels that nobody decided); pixels cannot be "
+        "ignored yet. Remove the labels of these images (they then train without one), or crop "
+        "both to what was decided. If it is background, add --set "
+        f"'data.remap={to_background}'; if it is a class, add {remapping(present, 255, rule)}{name}"
     )
 
 
@@ -89,8 +112,14 @@ def remapping(present: set[int], highest: int, rule: Decode) -> str:
         change = {index: k for k, index in enumerate(indices, 1) if index != k}
     else:
         change = {index: 0 for index in indices if not 0 < index <= highest}
-    now = {code: change.get(index, index) for code, index in rule.remap}
-    return f"--set 'data.remap={now | change}'"
+    colored = {index for _, index in rule.colors}
+    plain = {index: k for index, k in change.items() if index not in colored}
+    now = {code: change.get(index, index) for code, index in rule.remap} | plain
+    parts = [f"--set 'data.remap={now}'"] if now else []
+    if any(index in change for index in colored):
+        pairs = [f'"{color_text(c)}": {change.get(index, index)}' for c, index in rule.colors]
+        parts.append(f"--set 'data.colors={{{', '.join(pairs)}}}'")
+    return " ".join(parts)
 
 
 def odd_fix(present: set[int], highest: int, rule: Decode, around: int = 0) -> str:
@@ -99,13 +128,14 @@ def odd_fix(present: set[int], highest: int, rule: Decode, around: int = 0) -> s
     `around` is what lies `outside` in it.
     """
     odd = {index for index in present if not 0 <= index <= highest}
+    if ignored_in(present, highest):
+        return ignored_fix(odd, present, rule, f" and name it in data.classes ({OWN})")
     if len(odd) > MOST or min(odd) < 0:
         return f"correct the file: {PLAIN}"
     change = f"add {remapping(present, highest, rule)}"
     if around in odd and len(present | {0}) - 1 <= highest:
         change = _unless_inverted(change, present, around, rule)
-    own = "evaluation of a run's own data: data.remap in its config.yaml"
-    return f"{change} ({own}), or correct the file"
+    return f"{change} ({OWN}), or correct the file"
 
 
 def inferred_names(count: int) -> tuple[str, ...]:

@@ -19,17 +19,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from synfoc.errors import UserError
+from synfoc.images.case import Case, Side
 from synfoc.images.formats import path_fix, stem
-from synfoc.images.layouts import (
-    IMAGE_FOLDERS,
-    SPLITS,
-    Case,
-    Found,
-    Side,
-    guess_patient,
-    tell_guessed,
-)
+from synfoc.images.label_names import IMAGE_FOLDERS
+from synfoc.images.layouts import SPLITS, tell_guessed
 from synfoc.images.listing import composed
+from synfoc.images.pairing import Found, guess_patient
 from synfoc.storage import write_table
 
 COLUMNS = ("image", "label", "domain", "split", "patient", "spacing")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from synfoc.images.case import Case, CaseGroup
 from synfoc.images.codes import some
-from synfoc.images.layouts import Case, CaseGroup
 
 
 def alike(cases: Sequence[Case]) -> list[str]:

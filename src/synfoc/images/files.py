@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
+from synfoc.images.color_codes import UnknownColors
 from synfoc.images.formats import (
     IMAGE_SUFFIXES,
     PICTURES,
@@ -27,7 +28,8 @@ from synfoc.images.formats import (
     stem,
     suffix,
 )
-from synfoc.images.geometry import Geometry, cut, geometry_of, restack
+from synfoc.images.geometry import Geometry, SliceAxis, cut, geometry_of, restack
+from synfoc.images.nifti_header import image_class
 from synfoc.images.paper_sets import Decode
 from synfoc.storage import replacing
 
@@ -68,6 +70,8 @@ class Stack:
     """What writing a mask of the same geometry needs."""
     volume: bool
     """A 3-D file of several slices: scored as one volume."""
+    remark: str = ""
+    """See `Source.remark`."""
 
 
 def is_image(path: Path) -> bool:
@@ -75,7 +79,7 @@ def is_image(path: Path) -> bool:
     return bool(suffix(path)) and not path.name.startswith(".")
 
 
-def read_image(path: Path, *, slice_axis: int | None = None) -> Stack:
+def read_image(path: Path, *, slice_axis: SliceAxis = None) -> Stack:
     """Read an image as a person sees it: palettes as colors, transparency dropped.
 
     A picture that its orientation tag turns is refused: its label may be either way up.
@@ -90,16 +94,21 @@ def read_image(path: Path, *, slice_axis: int | None = None) -> Stack:
     return stack_of(*read_array(path, label=False), path, slice_axis)
 
 
-def read_codes(path: Path, *, slice_axis: int | None = None) -> Stack:
+def read_codes(path: Path, *, slice_axis: SliceAxis = None, by_color: bool = False) -> Stack:
     """Read the raw codes of a label file: (n, h, w), or (n, h, w, 3) where channels differ.
 
     Palette indices stay indices; three equal channels are one; whole-valued floats are integers.
+
+    Args:
+        path: a file with one of IMAGE_SUFFIXES.
+        slice_axis: as in `read_image`.
+        by_color: the codes are colors, also those of a palette.
 
     Raises:
         UserError: as `read_image`; also values that are not whole numbers.
     """
     try:
-        stack = stack_of(*read_array(path, label=True), path, slice_axis)
+        stack = stack_of(*read_array(path, label=True, by_color=by_color), path, slice_axis)
     except UserError as error:
         what = error.what.replace("cannot read image", "cannot read mask", 1)
         raise UserError(what, found=error.found, expected=error.expected, fix=error.fix) from error
@@ -123,23 +132,25 @@ def decode(codes: NDArray[Any], rule: Decode, path: Path) -> NDArray[Any]:
     """Class indices (n, h, w) of the raw codes of `path`; its name goes into a `UserError`."""
     try:
         return rule(codes)
+    except UnknownColors as error:
+        raise error.in_file(path) from None
     except UserError as error:
         raise UserError(
             f"mask {path}: {error.what}", found=error.found, expected=error.expected, fix=error.fix
         ) from None
 
 
-def read_geometry(path: Path, *, slice_axis: int | None = None) -> Geometry:
+def read_geometry(path: Path, *, slice_axis: SliceAxis = None) -> Geometry:
     """How a file will be cut, from its header alone; `.size` is (slices, rows, columns)."""
     return geometry_of(read_header(path), path, slice_axis)
 
 
-def slice_count(path: Path, slice_axis: int | None = None) -> int:
+def slice_count(path: Path, slice_axis: SliceAxis = None) -> int:
     """Slices of a file; a picture has one and is not opened."""
     return 1 if suffix(path) in PICTURES else read_geometry(path, slice_axis=slice_axis).size[0]
 
 
-def stack_of(source: Source, data: NDArray[Any], path: Path, slice_axis: int | None) -> Stack:
+def stack_of(source: Source, data: NDArray[Any], path: Path, slice_axis: SliceAxis) -> Stack:
     """Cut an array in the axes of its file, `source.shape`, into slices; see geometry.py.
 
     Raises:
@@ -154,7 +165,9 @@ def stack_of(source: Source, data: NDArray[Any], path: Path, slice_axis: int | N
         between, rows, columns = (zooms[axis] for axis in geometry.order)
         spacing = (between if len(pixels) > 1 else 0.0, rows, columns)
     axis = geometry.order[0] if len(source.shape) == 3 else None
-    return Stack(np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1)
+    return Stack(
+        np.ascontiguousarray(pixels), spacing, axis, geometry, len(pixels) > 1, source.remark
+    )
 
 
 def to_unit(stack: Stack) -> NDArray[np.float32]:
@@ -230,29 +243,28 @@ def _write_array(path: Path, data: NDArray[Any], origin: Geometry | None) -> Pat
             np.save(file, data, allow_pickle=False)
         return path
     path = path.with_name(stem(path) + (".nii" if suffix(path) == ".nii" else ".nii.gz"))
-    content = nifti_bytes(data, origin, packed=path.suffix != ".nii")
+    content = nifti_bytes(data, origin.source, packed=path.suffix != ".nii")
     with replacing(path) as part:
         part.write_bytes(content)
     return path
 
 
-def nifti_bytes(data: NDArray[Any], like: Geometry | Source, *, packed: bool) -> bytes:
-    """A NIfTI file with the affine, units and version of another; the same data, the same bytes.
+def nifti_bytes(data: NDArray[Any], like: Source, *, packed: bool) -> bytes:
+    """Return a NIfTI file at the place of another one; the same data, the same bytes.
+
+    Both forms (qform, sform), their codes and the units are copied as they are.
 
     Args:
         data: (x, y, z) or (x, y, z, K), stored as they are.
         like: what the header of the other file says.
         packed: as in .nii.gz.
     """
-    import nibabel as nib
-
     header = like.header.copy()
     header.set_data_dtype(data.dtype)
     # The scale of the image would bend numbers, its window hide a label of 0..C in a viewer.
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_min"] = header["cal_max"] = 0
-    kind = nib.Nifti2Image if isinstance(header, nib.Nifti2Header) else nib.Nifti1Image
-    content: bytes = kind(data, like.affine, header).to_bytes()
+    content: bytes = image_class(header)(data, None, header).to_bytes()
     # No clock in the gzip header.
     return gzip.compress(content, 6, mtime=0) if packed else content
 

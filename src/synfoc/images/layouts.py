@@ -1,10 +1,11 @@
 """Files on disk -> cases: the layouts of folders that are read. No image is opened here.
 
 Folders. A folder that holds `image` (images, img, imgs) is a set of images; `mask` (masks, label,
-labels, seg, gt, ...) beside it their labels under the same names, or with `_mask`, `_label`, `_seg`
-added. Above it may stand `train` and `test`, and above or below those one folder per domain. A
-folder without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`; where it
-holds one image and `mask` or `seg` alone, that is the label. An image without a label file is
+labels, seg, gt, ...) beside it their labels under the same names, or under names of labels
+(label_names.py). Above it may stand `train` and `test`, and above or below those one folder per
+domain. A folder without `image` is a flat one: its images, with `x_mask.png` the label of `x.png`;
+where it holds one image and `mask` or `seg` alone, that is the label. A folder called like one of
+labels beside flat folders is that of the one whose names it has. An image without a label file is
 unlabeled. Hidden files are left out; other images that are not read are noted.
 
 nnU-Net's raw folders are known, too: `imagesTr/x_0000.png` with `labelsTr/x.png`, one channel per
@@ -18,23 +19,17 @@ domain.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 from synfoc.errors import UserError
-from synfoc.images.formats import stem, suffix
-from synfoc.images.listing import Listing, Unread, composed, list_folder
+from synfoc.images.case import Case, Side
+from synfoc.images.formats import stem
+from synfoc.images.label_names import IMAGE_FOLDERS, LABEL_FOLDERS, is_label_folder, pair
+from synfoc.images.listing import Listing, composed, list_folder
+from synfoc.images.pairing import CLASS_FILES, Found, flat_cases, guess_patient, paired_cases
+from synfoc.images.unread import Unread
 
-Side = Literal["train", "test"]
-
-IMAGE_FOLDERS = ("image", "images", "img", "imgs")
-LABEL_FOLDERS = (
-    "mask", "masks", "label", "labels", "segmentation", "segmentations", "seg", "segs", "gt",
-    "groundtruth", "ground_truth",
-)  # fmt: skip
 SPLITS: dict[str, Side] = {
     "train": "train",
     "training": "train",
@@ -42,73 +37,6 @@ SPLITS: dict[str, Side] = {
     "testing": "test",
 }
 UNREAD = ("val", "valid", "validation")
-LABEL_ENDING = re.compile(r"_(mask|label|seg)(_\d+)?$", re.IGNORECASE)
-CHANNEL = re.compile(r"_(\d{4})$")
-PATIENT = re.compile(r"(patient|subject|subj|sub|pat)[-_ ]?\d+", re.IGNORECASE)
-
-CaseGroup: TypeAlias = tuple[str | None, str]
-"""Domain, and the patient within it; the image by itself where its patient is unknown."""
-
-
-def group_of(id: str, domain: str | None, patient: str | None) -> CaseGroup:
-    """The group of a case, in memory or in a split.json."""
-    return domain, patient or f"image {id}"
-
-
-@dataclass(frozen=True)
-class Case:
-    """One image file, with its label files where it has any."""
-
-    id: str
-    """Unique in the set, path-like: "ACDC/train/patient003_f15_s02"."""
-    image: Path
-    labels: tuple[Path, ...] = ()
-    """None, one, or several that are merged by the largest class index (BUSI's extra lesions)."""
-    domain: str | None = None
-    patient: str | None = None
-    """Unique within the domain only: two hospitals may both have a patient 1."""
-    split: Side | None = None
-    spacing: tuple[float, float, float] | None = None
-    """mm between slices, rows, columns, where a CSV states it; it goes before the file's own."""
-
-    @property
-    def group(self) -> CaseGroup:
-        """What must stay on one side of a split."""
-        return group_of(self.id, self.domain, self.patient)
-
-
-@dataclass
-class Found:
-    """What a folder holds, while it is being walked."""
-
-    cases: list[Case] = field(default_factory=list)
-    notices: list[str] = field(default_factory=list)
-    unread: Unread = field(default_factory=Unread)
-    lonely: list[Path] = field(default_factory=list)
-    """Named like labels, but of no image."""
-    beside: list[Path] = field(default_factory=list)
-    """Labels that have no name of an image, but lie beside a single one."""
-
-    def tell(self) -> None:
-        """Add the notices about files that are not read, or that only their names tell apart."""
-        self.notices += self.unread.told()
-        if self.lonely:
-            self.notices.append(
-                f"named like labels, but taken for images, since no image has the name without the "
-                f"ending, or several lie beside it: {len(self.lonely)}, e.g. {self.lonely[0]}"
-            )
-        if self.beside:
-            self.notices.append(
-                f"files named {', '.join(sorted({stem(path) for path in self.beside}))} are taken "
-                f"for the label of the one image beside them: {len(self.beside)}, e.g. "
-                f"{self.beside[0]}"
-            )
-
-
-def guess_patient(name: str) -> str | None:
-    """The patient that a file name begins with, in lower case; None where it names none."""
-    match = PATIENT.match(name)
-    return match[0].lower() if match else None
 
 
 def find_cases(root: Path) -> Found:
@@ -171,37 +99,52 @@ def first_named(listing: Listing, *names: str) -> Path | None:
 
 
 def _walk(folder: Path, domain: str | None, split: Side | None, found: Found) -> None:
-    try:
-        listing = list_folder(folder)
-    except PermissionError:  # `lost+found` of a disk of data, say
-        found.notices.append(f"{folder} is not read: no permission to list it")
-        return
-    image_folder, label_folder = (
-        first_named(listing, *IMAGE_FOLDERS),
-        first_named(listing, *LABEL_FOLDERS),
-    )
-    if image_folder:
-        found.cases += paired_cases(image_folder, label_folder, domain, split, found)
-        _note_beside(listing, image_folder, label_folder, found.unread)
+    listing = found.listing(folder)
+    images, labels = first_named(listing, *IMAGE_FOLDERS), first_named(listing, *LABEL_FOLDERS)
+    if images and split is None and (sides := _sides_within(images, found)):
+        for side in sides:
+            own = labels / side.name if labels else None
+            found.cases += paired_cases(side, own, domain, SPLITS[side.name.lower()], found)
+        _note_beside(listing, images, labels, found.unread)
+    elif images:
+        found.cases += paired_cases(images, labels, domain, split, found)
+        _note_beside(listing, images, labels, found.unread)
     elif first_named(listing, "imagestr"):
         found.cases += _nnunet_cases(listing, domain, found)
     else:
         _walk_below(listing, domain, split, found)
 
 
+def _sides_within(images: Path, found: Found) -> list[Path]:
+    """`train` and `test` in an image folder that holds nothing else: images/train, masks/train."""
+    listing = found.listing(images)
+    sides = [path for path in _in_order(listing.folders) if path.name.lower() in SPLITS]
+    if listing.images or not sides:
+        return []
+    for path in listing.folders:
+        if path not in sides:
+            found.unread.folder(path, "only train and test are")
+    return sides
+
+
 def _walk_below(listing: Listing, domain: str | None, split: Side | None, found: Found) -> None:
     """Splits and domains below a folder that is neither a set of images itself nor nnU-Net's."""
     before = len(found.cases)
+    labels_of = _label_folders(listing) if domain is None else {}
     for path in _in_order(listing.folders):
         name = path.name.lower()
         if name in SPLITS and split is None:
             _walk(path, domain, SPLITS[name], found)
+        elif path in labels_of.values():
+            continue
         elif name in UNREAD:
             found.unread.folder(path, "only train and test are")
         elif name in LABEL_FOLDERS:
-            found.unread.folder(path, "no folder `image` lies beside it: put the images into one")
+            found.unread.folder(path, _why_no_labels(listing, path))
+        elif path in labels_of:
+            found.cases += paired_cases(path, labels_of[path], path.name, split, found)
         elif domain is None and name not in SPLITS:
-            _walk(path, path.name, split, found)
+            _walk_domain(path, split, found)
         else:
             within = f"the domain {domain}" if domain and name not in SPLITS else f"{split}"
             why = f"it lies within {within}; move it beside the domains, or list its files in a CSV"
@@ -211,6 +154,52 @@ def _walk_below(listing: Listing, domain: str | None, split: Side | None, found:
         found.unread.files(listing.images, why)
         return
     found.cases += flat_cases(listing, domain, split, found)
+
+
+def _walk_domain(folder: Path, split: Side | None, found: Found) -> None:
+    before = len(found.cases)
+    _walk(folder, folder.name, split, found)
+    if len(found.cases) > before and is_label_folder(folder.name):
+        found.notices.append(
+            f"{folder} is named like a folder of labels, but read as images of the domain "
+            f"{folder.name}: if it holds labels, name it `mask`, and the folder of its images "
+            "beside it `image`"
+        )
+
+
+def _label_folders(listing: Listing) -> dict[Path, Path]:
+    """Folders of images -> those of labels beside them, where the names of the files are the same.
+
+    `Original` and `Ground Truth`, or `siteA` and `siteA_masks`.
+    """
+    others = [p for p in listing.folders if p.name.lower() not in (*SPLITS, *UNREAD)]
+    like = [path for path in others if is_label_folder(path.name)]
+    names = {path: _stems(path) for path in others} if like else {}
+    found: dict[Path, Path] = {}
+    for labels in like:
+        images = [p for p in others if p not in like and _fit(names[p], names[labels])]
+        if len(images) == 1:
+            found.setdefault(images[0], labels)
+    return found
+
+
+def _stems(folder: Path) -> set[str]:
+    try:
+        return {composed(stem(path)) for path in list_folder(folder).images}
+    except OSError:
+        return set()
+
+
+def _fit(images: set[str], labels: set[str]) -> bool:
+    """Whether most labels have an image of their name."""
+    return bool(images and labels) and 2 * len(pair(images, labels).lonely) <= len(labels)
+
+
+def _why_no_labels(listing: Listing, folder: Path) -> str:
+    """Why a folder of labels is not read that has no image folder beside it."""
+    if listing.images and not _fit({stem(path) for path in listing.images}, _stems(folder)):
+        return f"its files have no names of images beside it; if it holds {CLASS_FILES}"
+    return "no folder `image` lies beside it: put the images into one"
 
 
 def _note_beside(listing: Listing, images: Path, labels: Path | None, unread: Unread) -> None:
@@ -250,120 +239,3 @@ def _nnunet_cases(listing: Listing, domain: str | None, found: Found) -> list[Ca
 def _in_order(folders: tuple[Path, ...]) -> list[Path]:
     """Sub-folders by name, but train before test."""
     return sorted(folders, key=lambda path: SPLITS.get(path.name.lower()) == "test")
-
-
-def paired_cases(
-    images: Path, labels: Path | None, domain: str | None, split: Side | None, found: Found
-) -> list[Case]:
-    """Images of one folder, labels of another."""
-    listings = [list_folder(folder) for folder in (images, labels) if folder]
-    for listing in listings:
-        _note_inside(listing, found.unread)
-    by_stem = _without_channel(images, _by_stem(listings[0].images))
-    own = _by_stem(listings[1].images) if labels else {}
-    added: dict[str, list[Path]] = {}
-    for name, path in own.items():
-        if name not in by_stem:
-            added.setdefault(LABEL_ENDING.sub("", name), []).append(path)
-    cases = []
-    for name, path in by_stem.items():
-        files = [own[name]] if name in own else added.pop(name, [])
-        cases.append(_case(name, path, files, domain, split))
-    lonely = [path for paths in added.values() for path in paths]
-    if lonely:
-        found.notices.append(
-            f"label files without an image of their name, not used: {len(lonely)}, e.g. {lonely[0]}"
-        )
-    if not by_stem:
-        found.notices.append(f"no image in {images}")
-    return cases
-
-
-def _note_inside(listing: Listing, unread: Unread) -> None:
-    """Note what lies in a folder of images, or of labels, without being read."""
-    unread.foreign(listing)
-    for path in listing.folders:
-        why = f"put its files into {listing.folder.name} itself, or list them in a CSV"
-        unread.folder(path, why)
-
-
-def _without_channel(folder: Path, by_stem: dict[str, Path]) -> dict[str, Path]:
-    """nnU-Net's names, where all are such: the case without the number of its only channel."""
-    channels = {name: CHANNEL.search(name) for name in by_stem}
-    if not folder.name.lower().startswith(("imagestr", "imagests")) or not all(channels.values()):
-        return by_stem
-    more = [name for name, number in channels.items() if number and number[1] != "0000"]
-    if more:
-        raise UserError(
-            f"{folder} has several channels per image",
-            found=f"{by_stem[more[0]].name} ({len(more)} such files)",
-            expected="one channel, _0000: MedSAM takes gray or color images",
-            fix="keep one channel, or join them to color images",
-        )
-    return {CHANNEL.sub("", name): path for name, path in by_stem.items()}
-
-
-def flat_cases(
-    listing: Listing, domain: str | None, split: Side | None, found: Found
-) -> list[Case]:
-    """Images of one folder with their labels among them."""
-    found.unread.foreign(listing)
-    by_stem = _by_stem(listing.images)
-    labels, lonely = labels_among(by_stem)
-    used = {path for paths in labels.values() for path in paths}
-    found.beside += [path for path in used if stem(path).lower() in LABEL_FOLDERS]
-    found.lonely += lonely
-    return [
-        _case(name, path, labels.get(name, []), domain, split)
-        for name, path in by_stem.items()
-        if path not in used
-    ]
-
-
-def labels_among(named: Mapping[str, Path]) -> tuple[dict[str, list[Path]], list[Path]]:
-    """Which files of a flat folder are labels of others in it.
-
-    Args:
-        named: all images of the folder by their names without endings.
-
-    Returns:
-        Name of an image -> its labels; and the files named like labels that are of no image.
-    """
-    labels: dict[str, list[Path]] = {}
-    lonely: list[Path] = []
-    images: list[str] = []
-    for name, path in named.items():
-        base = LABEL_ENDING.sub("", name)
-        if base != name and base in named:
-            labels.setdefault(base, []).append(path)
-        elif base != name or name.lower() in LABEL_FOLDERS:
-            lonely.append(path)
-        else:
-            images.append(name)
-    plain = [path for path in lonely if stem(path).lower() in LABEL_FOLDERS]
-    if len(images) == len(lonely) == len(plain) == 1 and not labels:
-        return {images[0]: lonely}, []
-    return labels, lonely
-
-
-def _case(
-    name: str, path: Path, labels: list[Path], domain: str | None, split: Side | None
-) -> Case:
-    parts = [part for part in (domain, split, name) if part]
-    return Case("/".join(parts), path, tuple(labels), domain, guess_patient(name), split)
-
-
-def _by_stem(paths: tuple[Path, ...]) -> dict[str, Path]:
-    """Files by their names, however accents are written there."""
-    named: dict[str, Path] = {}
-    for path in paths:
-        name = composed(stem(path))
-        if name in named:
-            raise UserError(
-                f"two files of one name in {path.parent}",
-                found=f"{named[name].name} and {path.name}",
-                expected="one file per name, since a label is found by it",
-                fix=f"rename or remove one of them (the other ends in {suffix(path)})",
-            )
-        named[name] = path
-    return named

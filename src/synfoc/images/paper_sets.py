@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
+from synfoc.images.color_codes import Colors, color_classes
 
 Name = Literal["prostate", "fundus", "mnms", "busi"]
 
@@ -26,14 +27,16 @@ Name = Literal["prostate", "fundus", "mnms", "busi"]
 class Decode:
     """How the codes in a label file become class indices.
 
-    Either a few codes are replaced and the others stay, or bounds sort every code into a class, or
-    each color channel is one class.
+    Either a few codes or colors are replaced and the other codes stay, or bounds sort every code
+    into a class, or each color channel is one class.
     """
 
     remap: tuple[tuple[int, int], ...] = ()
     """(code, class index); codes not named stay."""
     bounds: tuple[tuple[int, int], ...] = ()
     """(largest code, class index), ascending: the first bound not below a code gives its class."""
+    colors: Colors = ()
+    """(color 0xrrggbb, class index); black is background unless it is named."""
     channels: bool = False
     """Red, green, blue above 127 are classes 1, 2, 3; where they overlap the last one counts."""
 
@@ -41,29 +44,33 @@ class Decode:
         """Class indices of raw codes.
 
         Args:
-            codes: (n, h, w) integers, or (n, h, w, 3) where `channels`.
+            codes: (n, h, w) integers, or (n, h, w, 3) where `channels` or `colors`.
 
         Returns:
             (n, h, w); uint8 where every index fits.
 
         Raises:
-            UserError: codes in gray where channels are expected, or the reverse.
+            UserError: codes in gray where channels are expected; colors that nobody explained.
         """
         if self.channels:
             return self._from_channels(codes)
-        if codes.ndim == 4:
+        if codes.ndim == 4 and self.bounds:
             raise UserError(
                 "the label map is in colors",
                 found="three channels that differ",
                 expected="one channel: the code of each pixel",
-                fix="save it as a gray or palette PNG (for the M&Ms layout: data.set = mnms)",
+                fix="save it as a gray or palette PNG with the published codes",
             )
+        if codes.ndim == 4:
+            return color_classes(codes, self.colors)
         if self.bounds:
             highest = [bound for bound, _ in self.bounds[:-1]]
             classes = np.array([index for _, index in self.bounds], np.uint8)
             return classes[np.searchsorted(highest, codes)]
-        result = codes.astype(np.int32) if self.remap else codes
-        for code, index in self.remap:
+        # A label without any other color than grays is read as gray.
+        grays = tuple((c & 255, index) for c, index in self.colors if c % 0x010101 == 0)
+        result = codes.astype(np.int32) if self.remap or grays else codes
+        for code, index in (*self.remap, *grays):
             result[codes == code] = index
         if result.dtype != np.uint8 and result.min() >= 0 and result.max() <= 255:
             result = result.astype(np.uint8)

@@ -7,9 +7,11 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from synfoc.errors import UserError
+from synfoc.images.case import Case, Side
 from synfoc.images.formats import stem
-from synfoc.images.layouts import Case, Found, Side, first_named, flat_cases, paired_cases
+from synfoc.images.layouts import first_named
 from synfoc.images.listing import list_folder
+from synfoc.images.pairing import Found, flat_cases, paired_cases
 from synfoc.images.paper_sets import PaperSet, busi_training
 
 
@@ -26,7 +28,7 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
         if domain not in names:
             found.notices.append(f"domain {domain} of the {known.name} set is not there")
         elif known.name == "busi":
-            cases = flat_cases(list_folder(names[domain]), domain, None, found)
+            cases = flat_cases(found.listing(names[domain]), domain, None, found)
             cut = busi_training(len(cases))
             for number, case in enumerate(cases):
                 side: Side = "train" if number < cut else "test"
@@ -36,7 +38,7 @@ def find_paper_cases(root: Path, known: PaperSet) -> Found:
                 )  # fmt: skip
         else:
             for side in ("train", "test"):
-                listing = list_folder(names[domain] / side / known.inner)
+                listing = found.listing(names[domain] / side / known.inner)
                 images, labels = (first_named(listing, name) for name in ("image", "mask"))
                 if images:
                     cases = paired_cases(images, labels, domain, side, found)

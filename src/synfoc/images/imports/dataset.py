@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from synfoc.errors import UserError
+from synfoc.images.case import Side
 from synfoc.images.csv_table import write_csv
 from synfoc.images.imports.busi import find_busi
 from synfoc.images.imports.exams import Found
@@ -20,7 +21,6 @@ from synfoc.images.imports.mnms import find_mnms
 from synfoc.images.imports.prostate import find_prostate
 from synfoc.images.imports.splits import Rule, sides
 from synfoc.images.imports.writing import Row, write_exam
-from synfoc.images.layouts import Side
 from synfoc.images.listing import refuse_odd_name
 from synfoc.images.paper_sets import Name, PaperSet
 from synfoc.storage import new_folder, refuse_used

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from synfoc.images.case import Side
 from synfoc.images.formats import Source
-from synfoc.images.layouts import Side
 from synfoc.images.paper_sets import PaperSet
 
 Labels = NDArray[np.uint8]

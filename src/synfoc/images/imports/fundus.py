@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.errors import UserError
+from synfoc.images.case import Side
 from synfoc.images.files import decode, read_codes, read_image
 from synfoc.images.imports.exams import Exam, Found, Labels, Picture
 from synfoc.images.imports.folders import (
@@ -30,7 +31,7 @@ from synfoc.images.imports.folders import (
     same_size,
     sub_folders,
 )
-from synfoc.images.layouts import IMAGE_FOLDERS, LABEL_FOLDERS, Side
+from synfoc.images.label_names import IMAGE_FOLDERS, LABEL_FOLDERS
 from synfoc.images.paper_sets import FUNDUS
 
 CROP = 800

@@ -9,8 +9,8 @@ from typing import Literal
 
 import numpy as np
 
+from synfoc.images.case import Side
 from synfoc.images.imports.exams import Exam
-from synfoc.images.layouts import Side
 from synfoc.images.paper_sets import BUSI, PaperSet, busi_training
 
 Rule = Literal["paper", "patient"]

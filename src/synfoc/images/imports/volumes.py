@@ -6,7 +6,6 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import nibabel as nib
 import numpy as np
 from nibabel.filebasedimages import ImageFileError
 from nibabel.spatialimages import HeaderDataError
@@ -14,7 +13,9 @@ from numpy.typing import NDArray
 
 from synfoc.errors import UserError
 from synfoc.images.files import nifti_bytes
-from synfoc.images.formats import Source, voxel_size
+from synfoc.images.formats import Source
+from synfoc.images.nifti import is_packed, load_nifti
+from synfoc.images.nifti_header import stated_places, voxel_size
 
 DAMAGED = (OSError, EOFError, ValueError, zlib.error, ImageFileError, HeaderDataError)
 
@@ -33,13 +34,17 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[NDArray[Any], Sour
         UserError: damaged, another number of axes, no such frame, values that are not finite.
     """
     try:
-        image = nib.load(path)
+        image = load_nifti(path, packed=is_packed(path))
         shape = image.shape
         if frame is None and shape[3:] == (1,):
             frame = 0
         fits = len(shape) == 3 if frame is None else len(shape) == 4 and frame < shape[3]
         if fits:
             data = np.asarray(image.dataobj if frame is None else image.dataobj[..., frame])
+            header, zooms = voxel_size(image.header, 3)
+            places = stated_places(header)
+    except UserError as error:
+        raise _refused(path, error.found, "a whole NIfTI file") from error
     except DAMAGED as error:
         reason = " ".join(str(error).replace(str(path), path.name).split())[:200]
         raise _refused(path, f"damaged or cut short ({reason})", "a whole NIfTI file") from error
@@ -51,8 +56,7 @@ def read_frame(path: Path, frame: int | None = None) -> tuple[NDArray[Any], Sour
         data = data.astype(np.float32)
     if data.dtype.kind not in "iuf" or not np.isfinite(data).all():
         raise _refused(path, f"{data.dtype} with values that are no finite numbers", "numbers")
-    header, zooms = voxel_size(image.header, 3)
-    return data, Source("nifti", data.shape, False, zooms, image.affine, header)
+    return data, Source("nifti", data.shape, False, zooms, places, header)
 
 
 def write_volume(path: Path, data: NDArray[Any], source: Source) -> None:

@@ -9,12 +9,12 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from synfoc.images.case import Side
 from synfoc.images.files import stack_of, to_unit
 from synfoc.images.formats import suffix
 from synfoc.images.geometry import geometry_of
 from synfoc.images.imports.exams import Exam, Labels, Picture, Volume
 from synfoc.images.imports.volumes import write_volume
-from synfoc.images.layouts import Side
 
 
 @dataclass(frozen=True)
