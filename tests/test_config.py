@@ -318,3 +318,25 @@ def test_numbers_that_no_machine_can_hold_are_refused_here(change: str) -> None:
 def test_half_a_character_is_refused_before_anything_is_written(change: str) -> None:
     """YAML can name one; no file of the run could hold it."""
     assert change.partition("=")[0] in error_of(change).what
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        (("method.batch=1",), False),
+        (("method.batch=2",), True),
+        (("method.batch=2", "train.devices=2"), False),
+        (("method.batch=1", "method.branches=medsam"), True),
+        (("method.batch=2", "method.branches=unet", "method.name=bcp"), False),
+        (("method.batch=4", "method.branches=unet", "method.name=bcp"), True),
+    ],
+)
+def test_one_image_of_16_pixels_is_too_little_for_batch_norm(
+    changes: tuple[str, ...], fits: bool
+) -> None:
+    """16 px are 1 px after four halvings; bcp shows half of a batch, a process its share of it."""
+    changes = ("unet.side=16", *changes)
+    if fits:
+        assert parse_config({"data": {"path": "d"}}, changes).unet.side == 16
+    else:
+        assert "at least 32, not 16, or method.batch larger" in error_of(*changes).expected

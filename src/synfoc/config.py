@@ -381,10 +381,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_image_alone(self) -> Config:
-        if self.method.about.alone and self.method.branches == "unet" and self.unet.side == 16:
+        about, batch = self.method.about, self.method.batch
+        images = batch // self.train.devices // (2 if about.halves else 1)
+        alone = about.alone or images <= 1
+        if alone and self.method.branches != "medsam" and self.unet.side == 16:
+            larger = "" if about.alone else ", or method.batch larger"
             raise ValueError(
                 f"{self.method.name} shows the U-Net one image alone, which is one pixel at its "
-                "depth: unet.side must be at least 32, not 16"
+                f"depth, too few for batch norm: unet.side must be at least 32, not 16{larger}"
             )
         return self
 
