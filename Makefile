@@ -1,10 +1,12 @@
 # `make demo` and `make test` set up what they need in .venv; a second run starts at once.
 # Choose with PYTHON=python3.12, TORCH=2.8.0 (empty: the newest), OUT=folder of the demo, which must
-# be new: a second demo needs OUT=demo2, or `demo` deleted first.
+# be new: a second demo needs OUT=demo2, or `demo` deleted first. N and SEED: cases of `make fuzz`.
 
 PYTHON ?= python3
 TORCH  ?= 2.13.0
 OUT    ?= demo
+N      ?= 1000
+SEED   ?= 1
 
 VENV := .venv
 BIN  := $(VENV)/bin
@@ -16,13 +18,14 @@ PINNED := torch$(if $(TORCH),==$(TORCH))
 BASE := $(VENV)/.torch-$(TORCH)
 DEV  := $(BASE)-dev
 
-.PHONY: help demo test test-all lint format docs bench clean
+.PHONY: help demo test test-all fuzz lint format docs bench clean
 
 help:
 	@echo "make demo      train on synthetic scanners, report in $(OUT)/ (minutes on two cores)"
 	@echo "               once more: make demo OUT=demo2, or delete $(OUT)/ first"
 	@echo "make test      ruff, mypy, pytest: what every change must pass"
 	@echo "make test-all  as test, with the slow tests and those that download weights"
+	@echo "make fuzz      N=$(N) mutated inputs, drawn from SEED=$(SEED), and the hostile ones, on all cores"
 	@echo "make lint      ruff and mypy alone          make format   let ruff rewrite the code"
 	@echo "make docs      docs/cli.md from the code     make bench    time a step on this machine"
 	@echo "make clean     remove $(VENV) and caches (runs and $(OUT)/ stay)"
@@ -35,6 +38,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -m "not gpu"
+
+fuzz: $(DEV)
+	cd tests && OMP_NUM_THREADS=1 ../$(BIN)/python -m fuzz.run --cases $(N) --seed $(SEED)
 
 lint: $(DEV)
 	$(BIN)/ruff check .

@@ -223,6 +223,49 @@ def test_broken_data_is_told_with_status_2(
     assert not folder.exists() or not any(folder.rglob("*.safetensors"))
 
 
+ODD_NAMES = {
+    "escape sequences": ("\x1b]0;title\x07\x1b[2J", "\\u001b]0;title\\u0007"),
+    "a line of ours": ("x\nsynfoc: FORGED", "x"),
+    "text turned around": ("\u202egnp", "\\u202egnp"),
+    "marks of Rich": ("[bold red]x", "[bold red]x"),
+}
+"""What -> name of a folder, and what is shown of it."""
+
+
+@pytest.mark.parametrize("name", ODD_NAMES)
+@pytest.mark.parametrize("as_json", [(), ("--json",)])
+def test_names_of_files_do_nothing_to_a_terminal(
+    run: Run, squares: Path, name: str, as_json: tuple[str, ...]
+) -> None:
+    """A domain and a torn image of that name: in the table, in the problem, and as JSON."""
+    odd, shown = ODD_NAMES[name]
+    (squares / "alpha").rename(squares / odd)
+    (squares / odd / "train/image" / f"{odd}.png").write_bytes(b"torn")
+    ended = run("data", "check", squares, *as_json)
+    assert ended.status == 1
+    assert shown in ended.out
+    assert not [c for c in ended.out if c in "\x1b\x07\u202e"]
+    assert not [line for line in ended.out.splitlines() if line.startswith("synfoc: FORGED")]
+    if as_json:
+        assert json.loads(ended.out)["problems"]
+
+
+def test_a_name_in_an_error_does_nothing_to_a_terminal(run: Run, tmp_path: Path) -> None:
+    ended = run("data", "check", tmp_path / "\x1b[31m\nsynfoc: FORGED")
+    assert ended.status == 2
+    assert "\x1b" not in ended.err
+    assert not [line for line in ended.err.splitlines() if line.startswith("synfoc: FORGED")]
+
+
+@pytest.mark.parametrize("words", [("data", "check"), ("evaluate",), ("report",), ("train",)])
+def test_a_name_longer_than_any_disk_has(run: Run, words: tuple[str, ...]) -> None:
+    """255 bytes are the most that a name may have; 300 are told, not thrown."""
+    ended = run(*words, "x" * 300)
+    assert ended.status == 2
+    for fact in ("found", "expected", "fix"):
+        assert fact in ended.err
+
+
 @pytest.mark.parametrize(
     ("labeled", "message"),
     [("gamma:2", "alpha"), ("alpha:99", "alpha"), ("alpha:0", "cannot read")],

@@ -291,3 +291,52 @@ def test_one_change_may_stand_for_itself(tmp_path: Path) -> None:
     file.write_text("data: {path: d}")
     assert load_config(file, "train.steps=5") == load_config(file, ["train.steps=5"])
     assert parse_config({"data": {"path": "d"}}, "train.steps=5").train.steps == 5
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "unet.width=4611686018427387904",
+        "method.batch=9999999999999999999999",
+        "medsam.rank=1000000",
+        "train.devices=100000",
+        "data.cache_gib=1e300",
+        "data.remap={1: 99999999999999999999}",
+        "data.remap={99999999999999999999: 1}",
+    ],
+)
+def test_numbers_that_no_machine_can_hold_are_refused_here(change: str) -> None:
+    """Not by an overflow somewhere in torch or numpy."""
+    error = error_of(change)
+    assert change.partition("=")[0] in error.what
+    assert "at most" in error.expected or "less than" in error.expected
+
+
+@pytest.mark.parametrize(
+    "change", ['medsam.weights="\\ud800"', 'data.classes=[a, "b\\udfff"]', 'data.path="x\\ud83d"']
+)
+def test_half_a_character_is_refused_before_anything_is_written(change: str) -> None:
+    """YAML can name one; no file of the run could hold it."""
+    assert change.partition("=")[0] in error_of(change).what
+
+
+@pytest.mark.parametrize(
+    ("changes", "fits"),
+    [
+        (("method.batch=1",), False),
+        (("method.batch=2",), True),
+        (("method.batch=2", "train.devices=2"), False),
+        (("method.batch=1", "method.branches=medsam"), True),
+        (("method.batch=2", "method.branches=unet", "method.name=bcp"), False),
+        (("method.batch=4", "method.branches=unet", "method.name=bcp"), True),
+    ],
+)
+def test_one_image_of_16_pixels_is_too_little_for_batch_norm(
+    changes: tuple[str, ...], fits: bool
+) -> None:
+    """16 px are 1 px after four halvings; bcp shows half of a batch, a process its share of it."""
+    changes = ("unet.side=16", *changes)
+    if fits:
+        assert parse_config({"data": {"path": "d"}}, changes).unet.side == 16
+    else:
+        assert "at least 32, not 16, or method.batch larger" in error_of(*changes).expected

@@ -7,6 +7,7 @@ was trained or predicted until then is kept.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shlex
@@ -14,17 +15,19 @@ import sys
 import warnings
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
 
 import typer
 from typer import Argument, Option
 
-from synfoc.errors import Interrupted, UserError
+from synfoc.errors import Interrupted, UserError, visible
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 160
+NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors that a path alone can cause, whichever function meets it first."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -177,7 +180,8 @@ def train(
     settings = compose_config(config, data, labeled, size, tuple(chosen))
     target = out or _free_folder(Path("runs"), (config or data or Path("run")).stem)
     if console and data and rank_of_process(settings.config.train.devices) == 0:
-        console.print(f"settings: {settings.summary}", markup=False, soft_wrap=True)
+        summary = visible(f"settings: {settings.summary}")
+        console.print(summary, markup=False, soft_wrap=True)
     _done(run_training(settings.config, target, console=console))
 
 
@@ -232,11 +236,11 @@ def evaluate(
             progress=bar,
         )
     if as_json:
-        print(json.dumps(metrics, indent=1))
+        _say(json.dumps(metrics, indent=1))
         return
     print_scores(run, console=_console(stderr=False))
     files = f"scores -> {run / 'metrics.json'}, cases -> {run / 'evaluation/cases.csv'}"
-    console.print(files, markup=False, soft_wrap=True)
+    console.print(visible(files), markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -274,9 +278,9 @@ def predict(
             progress=bar,
         )
     failed = [row for row in rows if row.failed]
-    print(f"{len(rows) - len(failed)} masks -> {out}, confidence of each -> {out}/predictions.csv")
+    _say(f"{len(rows) - len(failed)} masks -> {out}, confidence of each -> {out}/predictions.csv")
     for row in failed:
-        print(f"synfoc: {row.image}: {row.note}", file=sys.stderr)
+        _say(f"synfoc: {visible(row.image)}: {row.note}", file=sys.stderr)
     if failed:
         raise typer.Exit(1)
 
@@ -295,7 +299,7 @@ def report(
 
     for run in runs:
         write_pictures(RunFolder.open(run))
-    print(f"report -> {write_report(out or runs[0] / 'report.html', runs)}")
+    _say(f"report -> {write_report(out or runs[0] / 'report.html', runs)}")
 
 
 @app.command()
@@ -335,9 +339,9 @@ def bench(
         console=_console(),
     )
     for name, error in failures.items():
-        print(f"synfoc: cell {name} failed: {error}", file=sys.stderr)
+        _say(f"synfoc: cell {name} failed: {error}", file=sys.stderr)
     for file in files:
-        print(f"tables -> {file}")
+        _say(f"tables -> {file}")
     if failures:
         raise typer.Exit(1)
 
@@ -355,7 +359,7 @@ def demo(
 
     console = _console(stderr=False)
     page = run_demo(out, device=device.value, seed=seed, console=console)
-    print(f"report -> {page}")
+    _say(f"report -> {page}")
 
 
 @data_app.command("check")
@@ -374,7 +378,7 @@ def data_check(
     with _bar(console, "read") as bar:
         findings = check_data(config.data, progress=lambda done, total: bar(done, total, ""))
     if as_json:
-        print(json.dumps(findings.to_dict(), indent=1, ensure_ascii=False))
+        _say(json.dumps(findings.to_dict(), indent=1, ensure_ascii=False))
     else:
         print_findings(findings, console=_console(stderr=False))
     if findings.problems:
@@ -401,7 +405,7 @@ def data_phantom(
         seed=seed,
         image_format=image_format.value,
     )
-    print(f"phantom -> {folder}")
+    _say(f"phantom -> {folder}")
 
 
 @data_app.command("import")
@@ -421,9 +425,9 @@ def data_import(
         made = import_data(name.value, source, out, split=split.value, seed=seed, progress=bar)
     for notice in made.notices:
         _show_note(notice)
-    print(f"{made.count('train')} training and {made.count('test')} test images -> {out}")
+    _say(f"{made.count('train')} training and {made.count('test')} test images -> {out}")
     told = " ".join(f"--set {shlex.quote(setting)}" for setting in made.settings)
-    print(f"next: synfoc data check {shlex.quote(str(out))} {told}")
+    _say(f"next: synfoc data check {shlex.quote(str(out))} {told}")
 
 
 @weights_app.command("list")
@@ -445,7 +449,7 @@ def weights_get(name: Annotated[str, Argument(help="A name from `synfoc weights 
     """
     from synfoc.models.weights import get_weights
 
-    print(f"{name} -> {get_weights(name)}")
+    _say(f"{name} -> {get_weights(name)}")
 
 
 @weights_app.command("check")
@@ -478,16 +482,36 @@ def main() -> NoReturn:
     try:
         app()
     except UserError as error:
-        print(f"synfoc: {error}", file=sys.stderr)
+        _say(f"synfoc: {error}", file=sys.stderr)
+        sys.exit(2)
+    except OSError as error:
+        if error.errno not in NO_PATH:
+            raise
+        _say(f"synfoc: {_no_path(error)}", file=sys.stderr)
         sys.exit(2)
     except Interrupted as error:
-        print(f"synfoc: {error}", file=sys.stderr)
+        _say(f"synfoc: {error}", file=sys.stderr)
         sys.exit(130)
     sys.exit(0)
 
 
+def _no_path(error: OSError) -> UserError:
+    name = str(error.filename)
+    return UserError(
+        "a path cannot be used",
+        found=f"{error.strerror}: {name if len(name) < 200 else name[:200] + ' ...'}",
+        expected="names of at most 255 bytes, and links that lead to a file",
+        fix="check the path: on the command line, in the config, or in the table of cases",
+    )
+
+
+def _say(text: str, *, file: TextIO | None = None) -> None:
+    """Print what names of files are in, so that none of them acts on the terminal."""
+    print(visible(text, keep="\n\t"), file=file or sys.stdout)
+
+
 def _show_note(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"synfoc: note: {message}", file=sys.stderr)
+    _say(f"synfoc: note: {visible(message)}", file=sys.stderr)
 
 
 def _console(*, stderr: bool = True) -> Console:
@@ -509,7 +533,7 @@ def _done(run: Path) -> None:
     if os.environ.get("LOCAL_RANK", "0") != "0":
         return  # one of several processes tells it
     name = shlex.quote(str(run))
-    print(f"run -> {run}\nnext: synfoc evaluate {name}; synfoc report {name}")
+    _say(f"run -> {run}\nnext: synfoc evaluate {name}; synfoc report {name}")
 
 
 def _free_folder(parent: Path, name: str) -> Path:

@@ -121,12 +121,24 @@ METHODS: Mapping[MethodName, About] = {
 Side = Annotated[int, Field(ge=16, le=4096, multiple_of=16)]
 """Pixels. The U-Net halves its images four times; foundation models cut them into patches."""
 Count = Annotated[int, Field(ge=1)]
+Code = Annotated[int, Field(ge=-(2**31), lt=2**31)]
+"""What a pixel of a label can hold."""
 
 
 class Section(BaseModel):
     """A part of the config: frozen, and closed to unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    @field_validator("*")
+    @classmethod
+    def _can_be_written(cls, value: Any) -> Any:
+        """Half of a character, which YAML can name, could not be written to the run folder."""
+        words = value if isinstance(value, tuple) else (value,)
+        for word in words:
+            if isinstance(word, str | Path) and re.search("[\ud800-\udfff]", str(word)):
+                raise ValueError("text that UTF-8 can hold")
+        return value
 
 
 class Labeled(Section):
@@ -162,7 +174,7 @@ class Data(Section):
     """Names of the foreground classes 1, 2, ...; None: read from the labeled images."""
     nested: bool = False
     """Part k is made of classes 1..k (fundus: class 1 the cup, classes 1 and 2 the disc)."""
-    remap: dict[int, int] | None = None
+    remap: dict[Code, Code] | None = None
     """Label codes in the files -> class index, e.g. {255: 1}. Codes not named stay as they are."""
     colors: Annotated[dict[str, int | str] | None, BeforeValidator(color_to_class)] = None
     """Colors in the label files -> class index or name, e.g. {'#ff0000': 1}, or the reverse, e.g.
@@ -182,7 +194,7 @@ class Data(Section):
     acquired slices, known by their spacing, and axial where all spacings are equal."""
     monitor: bool = False
     """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
-    cache_gib: float = Field(2.0, ge=0)
+    cache_gib: float = Field(2.0, ge=0, le=2**20)
     """GiB for decoded images; past them the least recently used are decoded again."""
 
     @field_validator("classes")
@@ -236,7 +248,7 @@ class Method(Section):
     """Share of a teacher that survives one step. [authors' code]"""
     paste_area: Annotated[Interval, _within(0.001, 0.9)] = (0.02, 0.4)
     """Area of the pasted region as a share of the image. [authors' code]"""
-    batch: Count = 4
+    batch: Annotated[int, Field(ge=1, le=4096)] = 4
     """Labeled images per step, and as many unlabeled ones. [paper, Sec. 4.2]"""
 
     @property
@@ -273,7 +285,7 @@ class UNet(Section):
 
     side: Side = 256
     """Side P of its images in pixels; a multiple of 16."""
-    width: Count = 64
+    width: Annotated[int, Field(ge=1, le=4096)] = 64
     """Channels of the first level; 64 in the paper, 16 for small runs."""
     lr: float = Field(0.03, gt=0)
     """Learning rate of SGD, before `train.schedule`."""
@@ -297,7 +309,7 @@ class FoundationModel(Section):
     recompute: bool | None = None
     """Compute the encoder's activations again in backward instead of keeping them. None: where the
     estimate before the first step says that memory would not do."""
-    rank: Count = 4
+    rank: Annotated[int, Field(ge=1, le=1024)] = 4
     """Rank of the low-rank update of q and v. [authors' code]"""
     lr: float = Field(1.2e-4, gt=0)
     """Learning rate of AdamW, before `train.schedule`: 1e-4 in the paper, 0.03/250 in the authors'
@@ -323,7 +335,7 @@ class Train(Section):
     """auto: bf16 where the hardware multiplies it natively, else fp32."""
     device: Literal["auto", "cpu", "cuda"] = "auto"
     """auto: CUDA where it is there, else the CPU."""
-    devices: Count = 1
+    devices: Annotated[int, Field(ge=1, le=1024)] = 1
     """Processes, one per GPU (or CPU processes); the batch is divided among them."""
     log_every: Count = 10
     """Steps between two lines of metrics.jsonl, and between two reads from the device."""
@@ -369,10 +381,14 @@ class Config(Section):
 
     @model_validator(mode="after")
     def _one_image_alone(self) -> Config:
-        if self.method.about.alone and self.method.branches == "unet" and self.unet.side == 16:
+        about, batch = self.method.about, self.method.batch
+        images = batch // self.train.devices // (2 if about.halves else 1)
+        alone = about.alone or images <= 1
+        if alone and self.method.branches != "medsam" and self.unet.side == 16:
+            larger = "" if about.alone else ", or method.batch larger"
             raise ValueError(
                 f"{self.method.name} shows the U-Net one image alone, which is one pixel at its "
-                "depth: unet.side must be at least 32, not 16"
+                f"depth, too few for batch norm: unet.side must be at least 32, not 16{larger}"
             )
         return self
 

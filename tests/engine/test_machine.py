@@ -12,7 +12,13 @@ from synfoc.engine import train as module
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.inference import Segmenter
-from synfoc.engine.machine import choose_device, defaults_for, free_memory_gib, gpu_of
+from synfoc.engine.machine import (
+    choose_device,
+    defaults_for,
+    free_memory_gib,
+    full_gpu_told,
+    gpu_of,
+)
 from synfoc.engine.predict import predict
 from synfoc.engine.train import train
 from synfoc.errors import UserError
@@ -121,3 +127,29 @@ def test_a_gpu_is_recorded_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda device: "NVIDIA A100")
     assert gpu_of(torch.device("cuda", 0))["gpu"] == "NVIDIA A100"
     assert gpu_of(torch.device("cpu")) == {}
+
+
+@pytest.mark.parametrize(
+    ("error", "found"),
+    [
+        (MemoryError("Unable to allocate 1.50 GiB for an array"), "no room to allocate 1.50 GiB"),
+        (MemoryError(), "none left"),
+        (
+            RuntimeError(
+                "[enforce fail at alloc_cpu.cpp:127] err == 0. DefaultCPUAllocator: can't allocate "
+                "memory: you tried to allocate 4096 bytes. Error code 12 (Cannot allocate memory)"
+            ),
+            "no room to allocate 4096 bytes",
+        ),
+    ],
+)
+def test_a_full_memory_is_told_as_such(error: Exception, found: str) -> None:
+    with pytest.raises(UserError, match="memory of this machine") as told, full_gpu_told(fix="x"):
+        raise error
+    assert told.value.found == found
+    assert "unet.width" in told.value.fix
+
+
+def test_another_error_of_torch_passes() -> None:
+    with pytest.raises(RuntimeError, match="shape"), full_gpu_told(fix="x"):
+        raise RuntimeError("shape mismatch")

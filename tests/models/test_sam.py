@@ -1,5 +1,6 @@
 """Prompt-free SAM: equal to the authors' tensors and to transformers' own model."""
 
+import json
 import pickle
 from pathlib import Path
 from typing import Any
@@ -375,3 +376,29 @@ def test_positions_are_those_of_the_matrix_that_was_loaded(tensors: dict[str, Te
     network.load_trained_state(state)
     assert torch.equal(network.positions, network._positions())
     assert not torch.allclose(network.positions, fresh.positions)
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value"),
+    [
+        ("vision_config", "num_hidden_layers", 10**7),
+        ("vision_config", "hidden_size", 10**6),
+        ("vision_config", "num_attention_heads", 0),
+        ("vision_config", "window_size", 10**6),
+        ("vision_config", "global_attn_indexes", [0]),
+        ("vision_config", "mlp_dim", "40"),
+        ("mask_decoder_config", "num_attention_heads", 0),
+        ("mask_decoder_config", "layer_norm_eps", None),
+        ("mask_decoder_config", "mlp_dim", True),
+    ],
+)
+def test_a_config_that_does_not_describe_its_tensors(
+    hub_sam: tuple[Any, Path], section: str, key: str, value: object
+) -> None:
+    """One wrong number asks for any amount of memory or time; nothing is built of it."""
+    path = hub_sam[1] / "config.json"
+    config = json.loads(path.read_text())
+    config[section][key] = value
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"does not describe the tensors|is not a model folder"):
+        read_source(hub_sam[1])

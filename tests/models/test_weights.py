@@ -7,6 +7,7 @@ from pathlib import Path
 import huggingface_hub
 import pytest
 import torch
+from safetensors.torch import save_file
 
 from synfoc.errors import UserError
 from synfoc.models import weights
@@ -165,3 +166,49 @@ def test_a_file_of_the_hubs_cache_is_held_to_its_name(
 def test_a_file_in_a_folder_that_is_not_there_is_no_model_of_the_hub() -> None:
     with pytest.raises(UserError, match="no such name, file or folder"):
         locate("mine/weights.pth")
+
+
+@pytest.mark.parametrize(
+    "record", ["[]", "{}", "null", '{"size": 2}', '{"size": null}', "[" * 9999]
+)
+def test_a_record_that_was_edited_makes_the_file_damaged(cache: Path, record: str) -> None:
+    cache.mkdir()
+    (cache / "litemedsam.safetensors").write_bytes(b"xx")
+    (cache / "litemedsam.json").write_text(record)
+    assert list_weights()[0].state == "damaged"
+    assert check_weights(("litemedsam",))[0].state == "damaged"
+
+
+class Writes:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = str(path)
+
+    def __reduce__(self) -> tuple[object, tuple[str, str]]:
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+def test_code_in_weights_is_named_and_not_run(tmp_path: Path, zipped: bool) -> None:
+    """No advice of PyTorch's to run it all the same, either."""
+    path, canary = tmp_path / "w.pth", tmp_path / "canary"
+    torch.save({"x": Writes(canary)}, path, _use_new_zipfile_serialization=zipped)
+    with pytest.raises(UserError, match=r"pickle that calls \w+\.open") as error:
+        read_tensors(path)
+    assert not canary.exists()
+    assert "trust" not in str(error.value)
+    assert "\x1b" not in str(error.value)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+@pytest.mark.parametrize("suffix", [".pth", ".safetensors"])
+def test_weights_that_are_not_numbers_are_told_when_they_are_read(
+    tmp_path: Path, value: float, suffix: str
+) -> None:
+    """Else the first losses are NaN, and the fix that is proposed is a smaller learning rate."""
+    path = tmp_path / f"w{suffix}"
+    tensors = {"good": torch.ones(2), "neck": torch.tensor([1.0, value])}
+    (torch.save if suffix == ".pth" else save_file)(tensors, path)
+    with pytest.raises(UserError, match=r"NaN or infinity in neck \(1 such"):
+        read_tensors(path)

@@ -135,13 +135,15 @@ def keep_freed_memory(device: torch.device) -> None:
 
 @contextlib.contextmanager
 def full_gpu_told(fix: str) -> Iterator[None]:
-    """Work that may need more memory than the GPU has; a decorator of whole functions, too.
+    """Work that may need more memory than there is; a decorator of whole functions, too.
 
     Raises:
-        UserError: CUDA is out of memory; with this fix.
+        UserError: CUDA is out of memory; with this fix. Or the machine is.
     """
     try:
         yield
+    except MemoryError as error:
+        raise _full_memory(error) from error
     except torch.cuda.OutOfMemoryError as error:
         raise UserError(
             "the memory of the GPU does not suffice",
@@ -149,6 +151,24 @@ def full_gpu_told(fix: str) -> Iterator[None]:
             expected="a GPU with more memory, or work that needs less",
             fix=fix,
         ) from error
+    except RuntimeError as error:
+        if not any(words in str(error) for words in NO_MEMORY):
+            raise
+        raise _full_memory(error) from error
+
+
+NO_MEMORY = ("can't allocate memory", "not enough memory")
+"""How torch tells it of the CPU, on Linux and on Windows."""
+
+
+def _full_memory(error: Exception) -> UserError:
+    asked = re.search(r"allocate [\d.]+ ?\w+", str(error))
+    return UserError(
+        "the memory of this machine does not suffice",
+        found=f"no room to {asked[0]}" if asked else "none left",
+        expected="more memory, or work that needs less",
+        fix="a smaller unet.width, method.batch or side, smaller images, or fewer programs beside",
+    )
 
 
 def gpu_of(device: torch.device) -> dict[str, str | None]:

@@ -13,6 +13,8 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from synfoc.errors import visible
+
 PLAIN_SECONDS = 15.0
 """Time between two plain lines where nobody watches a terminal."""
 
@@ -59,6 +61,7 @@ class Display:
         """Show that `done` of the whole is done; figures is a short text beside the bar."""
         now = time.monotonic()
         self._first = self._first or (now, done)
+        figures = None if figures is None else visible(figures)
         if self._bar is not None:
             fields: dict[str, Any] = {} if figures is None else {"figures": figures}
             self._bar.update(self._task, completed=done, left=self._left(now, done), **fields)
@@ -69,7 +72,9 @@ class Display:
     def say(self, text: str) -> None:
         """Print one line above the bar."""
         if self.console is not None:
-            self.console.print(text, highlight=False, markup=False, soft_wrap=True)
+            self.console.print(
+                visible(text, keep="\n"), highlight=False, markup=False, soft_wrap=True
+            )
 
     def _left(self, now: float, done: int) -> str:
         assert self._first is not None

@@ -276,7 +276,16 @@ def _read_base(path: Path, side: int) -> Source:
             expected=f"medsam.side = {about.get('side', '(not written by synfoc)')}",
             fix="use the config of the run",
         )
-    return Source(tensors, *described(about["shape"]))
+    try:
+        shape = described(about["shape"])
+    except (KeyError, ValueError, TypeError, AttributeError, RecursionError):
+        raise UserError(
+            f"{path} does not say of which network it is",
+            found=f"shape {about.get('shape')}",
+            expected="the description that `synfoc train` writes beside the encoder",
+            fix="restore base.safetensors of this run, or train again",
+        ) from None
+    return Source(tensors, *shape)
 
 
 def _published_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -161,10 +161,11 @@ def source_of(tensors: Mapping[str, Tensor], *, where: str) -> Source:
         )
         tiny = "image_encoder.patch_embed.seq.0.c.weight" in found
         return Source(found, _tiny_of(found) if tiny else _vit_of(found), decoder)
-    except (KeyError, IndexError, StopIteration) as error:
+    except (KeyError, IndexError, StopIteration, TypeError, ValueError, ZeroDivisionError) as error:
+        missing = f"none named {error}" if isinstance(error, KeyError) else "of other shapes"
         raise UserError(
             f"no SAM in {where}",
-            found=f"{len(found)} tensors, but none named {error}",
+            found=f"{len(found)} tensors, but {missing}",
             expected="image_encoder.*, prompt_encoder.*, mask_decoder.* of SAM, MedSAM, LiteMedSAM",
             fix="set medsam.weights to a SAM checkpoint",
         ) from None
@@ -174,8 +175,28 @@ def read_tensors(path: Path) -> Tensors:
     """All tensors of a .safetensors or PyTorch file, by name; code in the file is never run.
 
     Raises:
-        UserError: no such file, or one that cannot be read.
+        UserError: no such file, one that cannot be read, or numbers that are not finite.
     """
+    tensors = _read_tensors(path)
+    broken = [name for name, tensor in tensors.items() if not _is_finite(tensor)]
+    if broken:
+        raise UserError(
+            f"weights in {path} are not numbers",
+            found=f"NaN or infinity in {broken[0]} ({len(broken)} such tensors)",
+            expected="finite numbers",
+            fix="get the file again",
+        )
+    return tensors
+
+
+def _is_finite(tensor: Tensor) -> bool:
+    if not tensor.is_floating_point():
+        return True
+    plain = tensor.float() if tensor.element_size() == 1 else tensor  # float8 has no such test
+    return bool(plain.isfinite().all())
+
+
+def _read_tensors(path: Path) -> Tensors:
     try:
         if path.suffix == ".safetensors":
             return load_file(path)
@@ -185,7 +206,9 @@ def read_tensors(path: Path) -> Tensors:
     except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
         found = str(error).partition("\n")[0]
     except (pickle.UnpicklingError, SafetensorError) as error:
-        found = f"a damaged file ({str(error).partition(chr(10))[0]})"
+        found = _damage(error)
+    except Exception as error:  # whatever else the two libraries throw at a damaged file
+        found = f"a damaged file ({type(error).__name__}: {error})".partition("\n")[0]
     else:
         for key in ("model", "state_dict"):
             tree = tree.get(key, tree) if isinstance(tree, dict) else tree
@@ -198,6 +221,16 @@ def read_tensors(path: Path) -> Tensors:
         expected="a .safetensors file or a PyTorch file that holds tensors only",
         fix="check the path, or get the file again",
     )
+
+
+def _damage(error: Exception) -> str:
+    """What a reader found, without its advice to run the code in a file that is trusted."""
+    text = str(error)
+    if called := re.search(r"GLOBAL ([\w.]+)", text):
+        return f"a pickle that calls {called[1]}; code in a file is never run"
+    if text.startswith("Weights only load failed"):
+        return "a damaged file, or one that holds more than tensors"
+    return f"a damaged file ({text.partition(chr(10))[0]})"
 
 
 def _plain(name: str) -> str:
@@ -284,7 +317,43 @@ def _read_hub_folder(folder: Path) -> Source:
         iou=decoder.iou_head_hidden_dim,
         eps=decoder.layer_norm_eps,
     )
+    _check_shape(folder, vit, shape, tensors)
     return Source(tensors, vit, shape)
+
+
+def _check_shape(folder: Path, vit: Vit, decoder: Decoder, tensors: Tensors) -> None:
+    """Make sure that config.json describes the tensors beside it, before a network is built of it.
+
+    Raises:
+        UserError: it says something else; one wrong number could ask for any amount of memory.
+    """
+    inferred = source_of(tensors, where=str(folder))
+    is_vit, is_decoder = inferred.encoder, inferred.decoder
+    rows = [
+        (name, getattr(vit, name), getattr(is_vit, name, None))
+        for name in ("width", "depth", "heads", "mlp", "embed", "patch")
+    ]
+    rows += [(f"decoder {n}", getattr(decoder, n), getattr(is_decoder, n)) for n in ("mlp", "iou")]
+    wrong = [row for row in rows if row[1] != row[2] or isinstance(row[1], bool)]
+    if not wrong:
+        # No shape tells a local block from a global one where both reach equally far.
+        grid = tensors["image_encoder.pos_embed"].shape[1]
+        for i in range(vit.depth):
+            said = 2 * (grid if i in vit.global_blocks else vit.window) - 1
+            reach = len(tensors[f"image_encoder.blocks.{i}.attn.rel_pos_h"])
+            wrong += [(f"reach of block {i}", said, reach)] if said != reach else []
+    if decoder.heads not in range(1, vit.embed + 1) or vit.embed % decoder.heads:
+        wrong.append(("decoder heads", decoder.heads, f"a divisor of {vit.embed}"))
+    if not isinstance(decoder.eps, float) or not 0 < decoder.eps < 1:
+        wrong.append(("layer_norm_eps", decoder.eps, "a small number above 0"))
+    if wrong:
+        name, said, there = wrong[0]
+        raise UserError(
+            f"{folder / 'config.json'} does not describe the tensors beside it",
+            found=f"{name} {said}",
+            expected=f"{name} {there}, as the tensors have it",
+            fix="get config.json and the tensors again, from one place",
+        )
 
 
 def describe(encoder: Vit | Tiny, decoder: Decoder) -> str:

@@ -130,7 +130,7 @@ def fit(
         if tensor is not None and tensor.shape == size:
             fitted[name] = tensor.to(torch.float32, copy=True)
             unchanged.append(name)
-        elif tensor is not None and re.search(POSITIONS, name):
+        elif tensor is not None and re.search(POSITIONS, name) and _alike(tensor.shape, size):
             fitted[name] = _interpolate(tensor.float(), size)
             resized.append(name)
         elif _of_classes(name, size, tensors) if fresh is None else re.match(fresh, name):
@@ -228,6 +228,11 @@ def _of_classes(name: str, size: torch.Size, tensors: Mapping[str, Tensor]) -> b
     if mlp:
         return tokens is not None and int(mlp[1]) >= len(tokens)
     return bool(re.match(PER_CLASS, name)) and tensor is not None and tensor.shape[1:] == size[1:]
+
+
+def _alike(shape: torch.Size, size: torch.Size) -> bool:
+    """Whether positions of one shape can be interpolated to another."""
+    return len(shape) == len(size) and shape[-1] == size[-1] and 0 not in shape
 
 
 def _interpolate(tensor: Tensor, size: torch.Size) -> Tensor:

@@ -248,10 +248,11 @@ def _as_recorded(target: Path, *, deep: bool) -> bool:
     """Whether the file is there, of the recorded size and (deep) sha256."""
     try:
         record = json.loads(_record_of(target).read_text(encoding="utf-8"))
+        stated = record["size"], record["sha256"]
         size = target.stat().st_size
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError, KeyError, RecursionError):  # no record, or not ours
         return False
-    return bool(record["size"] == size and (not deep or record["sha256"] == sha256(target)))
+    return stated[0] == size and (not deep or stated[1] == sha256(target))
 
 
 def _hub_cached(repository: str, revision: str | None) -> Path | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from synfoc.errors import visible
 from synfoc.report.tables import MEASURES, ScoreTable, estimate_table, score_table
 from synfoc.report.view import load_views
 
@@ -37,7 +38,7 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
         for v in scored
     ]
     for line in [*said, "* what the run recommends"]:
-        console.print(line, style="dim", markup=False, highlight=False)
+        console.print(visible(line), style="dim", markup=False, highlight=False)
 
 
 def print_findings(findings: Findings, *, console: Console) -> None:
@@ -48,9 +49,11 @@ def print_findings(findings: Findings, *, console: Console) -> None:
         if rows:
             console.print(_grid(title, rows))
     for note in findings.notes:
-        console.print(f"note: {note}", markup=False, highlight=False)
+        console.print(f"note: {visible(note)}", markup=False, highlight=False)
     for problem in findings.problems:
-        console.print(f"problem: {problem}", style="bold red", markup=False, highlight=False)
+        console.print(
+            f"problem: {visible(problem)}", style="bold red", markup=False, highlight=False
+        )
     if not findings.problems:
         console.print("no problem found", style="green")
 
@@ -86,14 +89,16 @@ def _grid(title: str, rows: Sequence[Sequence[str]], bold: Sequence[Sequence[boo
 
     head, *body = rows
     # Text everywhere, because a domain may be called [red] and must not be read as markup.
-    shown = Table(title=Text(title), box=box.SIMPLE_HEAD, title_justify="left")
+    shown = Table(title=Text(visible(title)), box=box.SIMPLE_HEAD, title_justify="left")
     for i, name in enumerate(head):
         # A number cut short is worse than a line too long.
         shown.add_column(
-            Text(name), justify="left" if i < 2 else "right", no_wrap=False, min_width=5
+            Text(visible(name)), justify="left" if i < 2 else "right", no_wrap=False, min_width=5
         )
     for i, row in enumerate(body, start=1):
         marks = bold[i] if bold else [False] * len(row)
-        cells = (Text(t, style="bold" if b else "") for t, b in zip(row, marks, strict=True))
+        cells = (
+            Text(visible(t), style="bold" if b else "") for t, b in zip(row, marks, strict=True)
+        )
         shown.add_row(*cells)
     return shown
