@@ -11,7 +11,9 @@ import pytest
 
 LAYERS = """
 errors environment
-answers config config_errors storage
+answers config config_errors storage yaml_text
+records headers case_tables
+example_files
 runs
 images
 batches models
@@ -29,6 +31,11 @@ LIGHT = (
     "config",
     "config_errors",
     "storage",
+    "yaml_text",
+    "records",
+    "headers",
+    "case_tables",
+    "example_files",
     "runs",
     "images",
     "report",

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from synfoc.errors import UserError
-from synfoc.runs import Example, RunFolder, load_example, save_example
+from synfoc.example_files import Example, load_example, save_example
+from synfoc.runs import RunFolder
 
 
 def test_a_new_run_gets_its_folders_and_missing_parents(tmp_path: Path) -> None:
@@ -90,7 +91,7 @@ def test_a_run_without_scores_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no scores") as caught:
         run.read_metrics()
     assert caught.value.fix.startswith("synfoc evaluate '")
-    assert (run.read_summary(), run.read_cases(), run.read_examples()) == ({}, [], [])
+    assert (run.read_summary(), run.read_cases(), run.read_examples()) == ({}, [], ([], []))
 
 
 def test_an_example_survives_the_disk(tmp_path: Path) -> None:
@@ -101,7 +102,8 @@ def test_an_example_survives_the_disk(tmp_path: Path) -> None:
         masks, dice = {"unet": 1 - label}, {"unet": np.float64(0.5)}
         example = Example("c", domain, kind, image, label, masks, dice)
         save_example(run.example(domain, kind), example)
-    found = run.read_examples()
+    found, damaged = run.read_examples()
+    assert damaged == []
     assert [(e.domain, e.kind) for e in found] == [
         (None, "median"),
         ("B/2", "best"),
@@ -132,8 +134,10 @@ def test_an_example_of_an_earlier_version_opens(tmp_path: Path) -> None:
 def test_a_torn_example_is_named(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.example("A", "best").write_bytes(b"PK torn")
-    with pytest.raises(UserError, match="A__best"):
-        run.read_examples()
+    found, (error,) = run.read_examples()
+    assert found == []
+    assert "A__best.npz" in error.what and "archive" in error.found
+    assert error.fix == f"synfoc evaluate {run.path}"
 
 
 def test_domains_of_like_names_keep_their_own_pictures(tmp_path: Path) -> None:

@@ -63,13 +63,6 @@ class Protocol(str, Enum):
     paper = "paper"
 
 
-class Checkpoint(str, Enum):
-    """Which state of the networks."""
-
-    best = "best"
-    last = "last"
-
-
 class ImageFormat(str, Enum):
     """How the phantom is written."""
 
@@ -101,6 +94,15 @@ class SplitRule(str, Enum):
 
 
 RunArgument = Annotated[Path, Argument(metavar="RUN", help="Folder written by `synfoc train`.")]
+CheckpointOption = Annotated[
+    str,
+    Option(
+        "--checkpoint",
+        metavar="NAME",
+        help="Which state of the networks: best, last, or another of checkpoints/, such as "
+        "step_000500.",
+    ),
+]
 DeviceOption = Annotated[Device, Option("--device", help="Where the networks run.")]
 SetOption = Annotated[
     list[str] | None,
@@ -201,9 +203,7 @@ def evaluate(
             "run, e.g. 'data.remap={255: 1}'; null: they are class indices.",
         ),
     ] = None,
-    checkpoint: Annotated[
-        Checkpoint, Option(help="Which state of the networks.")
-    ] = Checkpoint.best,
+    checkpoint: CheckpointOption = "best",
     protocol: Annotated[
         Protocol | None,
         Option(
@@ -212,6 +212,16 @@ def evaluate(
         ),
     ] = None,
     device: DeviceOption = Device.auto,
+    out: Annotated[
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for scores, cases and pictures, new or of an earlier evaluation, where "
+            "the run is to stay as it is; `synfoc report DIR` makes a page of it.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, Option("--json", help="Print metrics.json instead of a table.")
     ] = False,
@@ -227,16 +237,20 @@ def evaluate(
             data=data,
             changes=tuple(changes or ()),
             protocol=protocol.value if protocol else None,
-            checkpoint=checkpoint.value,
+            checkpoint=checkpoint,
             device=device.value,
+            out=out,
             progress=bar,
         )
     if as_json:
         print(json.dumps(metrics, indent=1))
         return
-    print_scores(run, console=_console(stderr=False))
-    files = f"scores -> {run / 'metrics.json'}, cases -> {run / 'evaluation/cases.csv'}"
+    place = out or run
+    print_scores(place, console=_console(stderr=False))
+    files = f"scores -> {place / 'metrics.json'}, cases -> {place / 'evaluation/cases.csv'}"
     console.print(files, markup=False, soft_wrap=True)
+    if out is not None:
+        console.print(f"next: synfoc report {shlex.quote(str(out))}", markup=False, soft_wrap=True)
 
 
 @app.command()
@@ -247,6 +261,7 @@ def predict(
     ],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the masks.")],
     branch: Annotated[Branch, Option(help="Which network answers.")] = Branch.recommended,
+    checkpoint: CheckpointOption = "best",
     overlay: Annotated[bool, Option("--overlay", help="Also draw outlines on images.")] = False,
     probabilities: Annotated[
         bool, Option("--probabilities", help="Also write soft maps, one per class.")
@@ -267,6 +282,7 @@ def predict(
             images,
             out=out,
             branch=branch.value,
+            checkpoint=checkpoint,
             overlay=overlay,
             probabilities=probabilities,
             overwrite=overwrite,
@@ -283,19 +299,35 @@ def predict(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="One run, or several to compare.")],
+    runs: Annotated[
+        list[Path],
+        Argument(
+            metavar="RUN...",
+            help="One run, or several to compare; a folder of `synfoc evaluate --out` is one, too.",
+        ),
+    ],
     out: Annotated[
-        Path | None, Option("--out", "-o", help="HTML file; report.html in the first run.")
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            help="The page (default: report.html in the first run, with pictures/ beside it).",
+        ),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run, or about several side by side."""
-    from synfoc.report.page import write_report
-    from synfoc.report.pictures import write_pictures
-    from synfoc.runs import RunFolder
+    """Write one self-contained HTML page about a run, or about several side by side.
 
-    for run in runs:
-        write_pictures(RunFolder.open(run))
-    print(f"report -> {write_report(out or runs[0] / 'report.html', runs)}")
+    With --out nothing is written into a run. Exit status 1 where a damaged file was left out.
+    """
+    from synfoc.report.page import report as write
+
+    made = write(runs, out)
+    for error in made.damaged:
+        print(f"synfoc: left out: {error}", file=sys.stderr)
+    print(f"report -> {made.page}")
+    if made.damaged:
+        raise typer.Exit(1)
 
 
 @app.command()

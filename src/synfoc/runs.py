@@ -28,7 +28,8 @@
                              {student|teacher: {mean_over_domains: SCORES, domains: {name: {cases,
                               patients, unit, SCORES, classes: {name: SCORES}}}}}},
                             steps?: {branch: step}, where each branch was scored at the step at
-                             which it was best on the test set (paper's protocol of a suite)}
+                             which it was best on the test set (paper's protocol of a suite),
+                            run?: in a folder of `evaluate --out`, the run that was scored}
                            unit: mm, px or mixed, of hd95 and asd
                            SCORES: dice, jaccard, hd95, asd, but for classes dice_ci95: [low, high];
                            null: an interval from fewer than 3 patients, a mean of px and mm
@@ -50,31 +51,31 @@ none is ever half of one: storage.py.
 
 from __future__ import annotations
 
-import csv
-import json
 import re
 import shlex
-import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
-from synfoc.answers import BRANCHES, Branch
+from synfoc.case_tables import read_cases
+from synfoc.config import Config, load_config
 from synfoc.errors import UserError
-from synfoc.storage import plain, read_json, replacing, told
+from synfoc.example_files import Example, load_examples
+from synfoc.headers import header_config
+from synfoc.records import (
+    Environment,
+    Line,
+    Metrics,
+    Summary,
+    fault,
+    read_record,
+    read_split,
+)
+from synfoc.storage import sound_lines, told
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-METRICS = ("dice", "jaccard", "hd95", "asd")
-CASE_COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty")
-"""Of evaluation/cases.csv: one line per case, class and answer."""
-Kind: TypeAlias = Literal["best", "median", "worst"]
-KINDS: tuple[Kind, ...] = ("best", "median", "worst")
 MIN_PATIENTS = 3
 """Of a domain that gets an interval: fewer, drawn again, tell next to nothing about others."""
 
@@ -82,8 +83,11 @@ MIN_PATIENTS = 3
 class RunFolder:
     """Paths of one run, by name, and its small files read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scored: Path | None = None) -> None:
+        """`scored`: the run of which this is a folder of scores, from `evaluate --out`."""
         self.path = path
+        own = f"synfoc evaluate {shlex.quote(str(scored or path))}"
+        self.evaluate_command = f"{own} --out {shlex.quote(str(path))}" if scored else own
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.split = path / "split.json"
@@ -136,7 +140,8 @@ class RunFolder:
             ) from None
         try:
             for torn in [*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:
-                torn.unlink(missing_ok=True)
+                if not torn.is_dir():
+                    torn.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -160,26 +165,61 @@ class RunFolder:
                 fix="choose another --out, or go on with that run: synfoc train --resume",
             )
 
+    @property
+    def quoted(self) -> str:
+        """The folder as a shell takes it."""
+        return shlex.quote(str(self.path))
+
+    @property
+    def resume_command(self) -> str:
+        """Goes on with the run; of one that has ended it writes config and summary anew."""
+        return f"synfoc train --resume {self.quoted}"
+
+    @property
+    def split_fix(self) -> str:
+        """Brings split.json back."""
+        config = shlex.quote(str(self.config))
+        return (
+            f"`synfoc train {config} --steps 1 -o NEW` makes the same split, while the data are "
+            "the same: copy NEW/split.json to its place"
+        )
+
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open a run that exists.
 
         Raises:
-            UserError: there is no config.yaml in the folder, so it is not a run folder.
+            UserError: the folder has no config.yaml and no checkpoint, so it is not a run folder.
         """
         run = cls(path)
-        if not run.config.is_file():
-            there = "no such folder"
-            if path.is_dir():
-                names = sorted(p.name for p in path.iterdir())[:4]
-                there = ", ".join(names) or "an empty folder"
-            raise UserError(
-                f"{path} is not a run folder",
-                found=there if not path.is_file() else "a file",
-                expected="a folder with config.yaml, written by `synfoc train`",
-                fix="give the folder that `synfoc train` printed last (its --out)",
-            )
-        return run
+        try:
+            if run.config.is_file() or run.checkpoint_names():
+                return run
+            there = _listing(path)
+        except OSError as error:
+            there = error.strerror or str(error)
+        fix = "give the folder that `synfoc train` printed last (its --out)"
+        if scored := run.scored_run():
+            there = f"scores of the run {scored}, from `synfoc evaluate --out`"
+            fix = f"give the run: {shlex.quote(str(scored))}"
+        raise UserError(
+            f"{path} is not a run folder",
+            found=there,
+            expected="a folder with config.yaml, written by `synfoc train`",
+            fix=fix,
+        )
+
+    def scored_run(self) -> Path | None:
+        """The run of which this folder, from `evaluate --out`, holds the scores; None for a run.
+
+        Raises:
+            UserError: it holds no config.yaml, and its metrics.json is damaged.
+        """
+        if self.config.is_file() or not lexists(self.metrics):
+            return None
+        fix = f"synfoc evaluate RUN --out {self.quoted}"
+        run = read_record(self.metrics, Metrics, "scores of a run", fix=fix).get("run")
+        return Path(run) if run else None
 
     def checkpoint(self, name: str) -> Path:
         """Path of a checkpoint: `last`, `best`, `best_on_test_unet`, `step_000500`, ..."""
@@ -192,8 +232,8 @@ class RunFolder:
 
     def numbered_checkpoints(self) -> list[Path]:
         """Checkpoints that are kept of single steps, the oldest first."""
-        found = self.checkpoints.glob("step_*.safetensors")
-        return sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
+        steps = [int(n[5:]) for n in self.checkpoint_names() if re.fullmatch(r"step_\d+", n)]
+        return [self.checkpoint(self.step_name(step)) for step in sorted(steps)]
 
     def example(self, domain: str | None, kind: str) -> Path:
         """Path of one example picture's arrays; kind is best, median or worst."""
@@ -202,13 +242,66 @@ class RunFolder:
             name += f"-{zlib.crc32(str(domain).encode()):08x}"  # `GE 1.5T` beside `GE_1.5T`
         return self.example_folder / f"{name}__{kind}.npz"
 
+    def checkpoint_names(self) -> list[str]:
+        """Names of the checkpoints that are there, sorted."""
+        return sorted(path.stem for path in self.checkpoints.glob("[!.]*.safetensors"))
+
+    def read_config(self) -> tuple[Config, UserError | None]:
+        """The resolved config, and the error of config.yaml where a checkpoint had to tell.
+
+        Raises:
+            UserError: neither config.yaml nor a checkpoint can be read.
+        """
+        try:
+            return load_config(self.config), None
+        except UserError as error:
+            damaged = error
+        first = ("last", "best")
+        for name in sorted(self.checkpoint_names(), key=lambda n: n not in first):
+            with suppress(UserError):
+                config = header_config(self.checkpoint(name), fix="")
+                return config, UserError(
+                    damaged.what,
+                    found=damaged.found,
+                    expected=f"the settings, which are now read from checkpoints/{name}",
+                    fix=f"`{self.resume_command}` writes it anew",
+                )
+        raise UserError(
+            damaged.what,
+            found=damaged.found,
+            expected=damaged.expected,
+            fix=f"restore {self.config} from a copy: no checkpoint holds the settings either",
+        )
+
     def read_summary(self) -> dict[str, Any]:
-        """summary.json, or {} while training has not ended."""
-        return read_json(self.summary, "summary of training") if self.summary.is_file() else {}
+        """summary.json, or {} while training has not ended.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not lexists(self.summary):
+            return {}
+        fix = f"`{self.resume_command}` writes it anew, if the data are there"
+        return read_record(self.summary, Summary, "summary of training", fix=fix)
 
     def read_environment(self) -> dict[str, Any]:
-        """environment.json, or {} where it is missing."""
-        return read_json(self.environment, "environment") if self.environment.is_file() else {}
+        """environment.json, or {} where it is missing.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not lexists(self.environment):
+            return {}
+        fix = "restore it from a copy; only reports read it"
+        return read_record(self.environment, Environment, "environment", fix=fix)
+
+    def read_split(self) -> dict[str, Any]:
+        """split.json.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return read_split(self.split, fix=self.split_fix)
 
     def read_metrics(self) -> dict[str, Any]:
         """metrics.json.
@@ -216,115 +309,56 @@ class RunFolder:
         Raises:
             UserError: the run has not been evaluated, or the file is not one of ours.
         """
-        if not self.metrics.is_file():
+        fix = self.evaluate_command
+        if not lexists(self.metrics):
             raise UserError(
                 f"{self.path} has no scores yet",
                 found="no metrics.json",
                 expected="an evaluated run",
-                fix=f"synfoc evaluate {shlex.quote(str(self.path))}",
+                fix=fix,
             )
-        metrics = read_json(self.metrics, "scores of a run")
-        if not isinstance(metrics.get("branches"), dict):
+        metrics = read_record(self.metrics, Metrics, "scores of a run", fix=fix)
+        if "branches" not in metrics:
             raise UserError(
                 f"{self.metrics} does not hold scores",
-                found="keys " + ", ".join(list(metrics)[:6]),
+                found="keys " + (", ".join(list(metrics)[:6]) or "none"),
                 expected="a key `branches`, as `synfoc evaluate` writes it",
-                fix=f"synfoc evaluate {shlex.quote(str(self.path))}",
+                fix=fix,
             )
         return metrics
 
     def read_cases(self) -> list[dict[str, str]]:
-        """Rows of evaluation/cases.csv as text; [] where it is missing."""
-        if not self.cases.is_file():
-            return []
-        with self.cases.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """Rows of evaluation/cases.csv as text; [] where it is missing.
 
-    def read_examples(self) -> list[Example]:
-        """All example pictures, by domain, then best, median, worst."""
-        found = [load_example(p) for p in sorted(self.example_folder.glob("*.npz"))]
-        return sorted(found, key=lambda e: (e.domain or "", KINDS.index(e.kind)))
+        Raises:
+            UserError: it is damaged.
+        """
+        return read_cases(self.cases, fix=self.evaluate_command)
 
+    def read_log(self) -> tuple[list[dict[str, Any]], int]:
+        """Lines of metrics.jsonl in the order of their steps, and how many cannot be read.
 
-@dataclass(frozen=True)
-class Example:
-    """One test case to look at: best, median or worst of its domain, or the only one.
+        Raises:
+            UserError: the whole file cannot be read.
+        """
+        lines, damaged = sound_lines(self.log)
+        sound = [line for line in lines if fault(line, Line) is None]
+        sound.sort(key=lambda line: int(line["step"]))
+        return sound, len(damaged) + len(lines) - len(sound)
 
-    The order is by the mean Dice over classes of the recommended branch. A volume gives the slice
-    with the most label pixels.
-    """
-
-    case: str
-    domain: str | None
-    kind: Kind
-    image: NDArray[np.uint8]
-    """(h, w) or (h, w, 3), as shown to a person: 0..255."""
-    label: NDArray[np.uint8]
-    """(h, w), class indices 0..C."""
-    masks: Mapping[Branch, NDArray[np.uint8]]
-    """Those of the branches that the run has: (h, w), class indices 0..C."""
-    dice: Mapping[Branch, float | None]
-    """Of the whole case, mean over classes, in [0, 1]; None where it does not exist."""
-    spacing: tuple[float, float] | None = None
-    """mm between rows and between columns, so that pixels that are not square are shown true."""
+    def read_examples(self) -> tuple[list[Example], list[UserError]]:
+        """See `load_examples`."""
+        return load_examples(self.example_folder, fix=self.evaluate_command)
 
 
-def save_example(path: Path, example: Example) -> None:
-    """Save one test case for the report's pictures.
-
-    An .npz with the arrays `image`, `label` and one per branch, and as JSON in `info` what else is
-    known: {case, domain, kind, dice, spacing?}.
-
-    Args:
-        path: `RunFolder.example(domain, kind)`.
-        example: image, label and masks of one size.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
-    import numpy as np
-
-    if any(mask.shape != example.label.shape for mask in example.masks.values()):
-        raise ValueError("label and masks of an example must have one shape")
-    if example.image.shape[:2] != example.label.shape:
-        raise ValueError("an example needs an image of its label's size")
-    info: dict[str, Any] = {"case": example.case, "domain": example.domain, "kind": example.kind}
-    info["dice"] = example.dice
-    if example.spacing:
-        info["spacing"] = example.spacing
-    with replacing(path) as part, part.open("wb") as file:
-        text = np.array(json.dumps(plain(info), ensure_ascii=False))
-        arrays: dict[str, Any] = {"image": example.image, "label": example.label, "info": text}
-        arrays.update((str(branch), mask) for branch, mask in example.masks.items())
-        np.savez_compressed(file, **arrays)
+def _listing(path: Path) -> str:
+    """The first names in a folder, in words."""
+    if not path.is_dir():
+        return "a file" if path.is_file() else "no such folder"
+    names = sorted(p.name for p in path.iterdir())
+    return ", ".join(names[:4]) or "an empty folder"
 
 
-def load_example(path: Path) -> Example:
-    """Read what `save_example` wrote.
-
-    Raises:
-        UserError: the file is torn or not an example.
-    """
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            info = json.loads(str(file["info"]))
-            spacing = info.get("spacing")
-            return Example(
-                case=info["case"],
-                domain=info["domain"],
-                kind=info["kind"],
-                image=file["image"],
-                label=file["label"],
-                masks={branch: file[branch] for branch in BRANCHES if branch in file},
-                dice=info.get("dice", {}),
-                spacing=(spacing[0], spacing[1]) if spacing else None,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is not an example picture",
-            found=str(error),
-            expected="an .npz written by `synfoc evaluate`",
-            fix="evaluate the run again",
-        ) from None
+def one_line(error: UserError) -> str:
+    """An error within a sentence."""
+    return f"{error.what}: {error.found}"

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from synfoc.batches.split import Split, load_split, make_split
-from synfoc.config import Config, differences, load_config
-from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
+from synfoc.config import Config, differences
+from synfoc.engine.checkpoint import checkpoint_config
+from synfoc.engine.checkpoint_files import find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
-from synfoc.runs import RunFolder
+from synfoc.runs import RunFolder, one_line
 
 RESOLVED = ("set", "classes", "nested", "channels")
 """What the data decide of section `data` where the user left it open."""
@@ -130,25 +134,39 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
     Raises:
         UserError: config.yaml was edited since, or the given config differs; the run cannot go on.
     """
-    stored = load_config(folder.config)
-    try:
+    with last_needed(folder):
         begun = checkpoint_config(find_checkpoint(folder, "last"))
-    except UserError as error:
-        raise UserError(
-            f"{folder.path} cannot be gone on with",
-            found=f"{error.what}: {error.found}",
-            expected="its checkpoint `last`, whole; no other one holds the optimizers",
-            fix="restore checkpoints/last.safetensors, or train again in another --out",
-        ) from None
+    stored, damaged = folder.read_config()
+    if damaged:
+        stored = begun
     _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
     if config is None:
         return stored
     # `prepare` chose it where nothing unlabeled was found.
-    method = {} if load_split(folder.split).unlabeled else {"name": stored.method.name}
+    method = {} if folder.read_split()["unlabeled"] else {"name": stored.method.name}
     resolved = {key: getattr(stored.data, key) for key in RESOLVED}
     given = config.with_settings(data=resolved, method=method)
     _refuse_change(begun, given, f"{folder.path} was begun with other settings")
     return given
+
+
+@contextmanager
+def last_needed(folder: RunFolder) -> Iterator[None]:
+    """Tell an unreadable checkpoint `last` as what it is for a run that is to go on.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{folder.path} cannot be gone on with",
+            found=one_line(error),
+            expected="its checkpoint `last`, whole; no other one holds the optimizers",
+            fix="restore checkpoints/last.safetensors from a copy, or train again: "
+            f"synfoc train {shlex.quote(str(folder.config))} -o NEW",
+        ) from None
 
 
 def _refuse_change(begun: Config, now: Config, what: str) -> None:
