@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 from collections.abc import Mapping, Sequence
 from os.path import lexists
 from pathlib import Path
@@ -52,8 +53,14 @@ def _odd_table(columns: Sequence[str], rows: Sequence[Mapping[Any, Any]]) -> str
             return f"line {number} has more or fewer columns than the first"
         if (row["branch"], row["role"]) not in ANSWERS:
             return f"line {number} is of {row['branch']} {row['role']}, which answers nowhere"
-        try:
-            [float(row[name]) for name in METRICS]
-        except ValueError as error:
-            return f"line {number}: {error}"
+        for text in (row[name] for name in METRICS):
+            if not _is_number(text):
+                return f"line {number}: {text} is no finite number"
     return ""
+
+
+def _is_number(text: str) -> bool:
+    try:
+        return math.isfinite(float(text))
+    except ValueError:
+        return False

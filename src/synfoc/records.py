@@ -20,6 +20,9 @@ from synfoc.storage import read_json, unreadable
 Count: TypeAlias = Annotated[int, Field(ge=0, lt=2**63)]
 Number: TypeAlias = Annotated[float, Field(allow_inf_nan=False)]
 Fraction: TypeAlias = Annotated[float, Field(ge=0, le=1)]
+Spacing: TypeAlias = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]], Field(min_length=3, max_length=3)
+]
 Ends: TypeAlias = Annotated[list[Number | None], Field(min_length=2, max_length=2)]
 
 
@@ -132,7 +135,7 @@ class SplitCase(Record):
     domain: str | None
     patient: str | None
     split: str | None
-    spacing: list[Annotated[float, Field(gt=0, allow_inf_nan=False)]] | None
+    spacing: Spacing | None
 
 
 class SplitFile(Record):

@@ -52,7 +52,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            part.touch()
+            mode = part.stat().st_mode
             yield part
+            part.chmod(mode)  # safetensors writes for the owner alone; colleagues read runs, too
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             part.replace(path)

@@ -42,16 +42,17 @@ def find_checkpoint(folder: RunFolder, name: str) -> Path:
     names = folder.checkpoint_names()
     if name in names:
         return folder.checkpoint(name)
-    why, fix = "", f"--checkpoint with one of: {', '.join(names)}"
+    fix = f"--checkpoint with one of: {', '.join(names)}"
     if name == "best" and names:
         other = "last" if "last" in names else names[-1]
-        why = " yet: its training has not come to an evaluation, which chooses it"
-        fix = f"--checkpoint {other}, or wait until there is one; a run that was stopped goes on "
-        fix += f"with: {folder.resume_command}"
+        fix = (
+            f"--checkpoint {other}; `best` comes with the first evaluation in the training, which "
+        )
+        fix += f"goes on with: {folder.resume_command}"
     if not names:
         fix = f"train it again: {_train_again(folder)}"
     raise UserError(
-        f"{folder.path} has no checkpoint {name}{why}",
+        f"{folder.path} has no checkpoint {name}",
         found=", ".join(names) or "none",
         expected="a file NAME.safetensors in checkpoints/",
         fix=fix,
@@ -96,10 +97,10 @@ def config_of_networks(folder: RunFolder, path: Path) -> Config:
     if changed:
         key, old, new = changed[0]
         raise UserError(
-            f"{folder.config} is not the config of {path.name}",
-            found=f"{key} = {new} ({len(changed)} differ)",
-            expected=f"{key} = {old}, as the networks were trained",
-            fix=f"set {key} back in config.yaml; other settings need a new run",
+            f"{folder.config} and {path.name} do not belong together",
+            found=f"{key} = {new} in config.yaml ({len(changed)} settings differ)",
+            expected=f"{key} = {old}, with which the checkpoint was trained",
+            fix=f"set {key} back if it was changed there; if the checkpoint was, restore it",
         )
     return config
 

@@ -73,12 +73,10 @@ def evaluate(
             that cannot estimate (not at its best checkpoint, or an older one). Earlier scores stay
             then.
     """
+    _check_words(branches, protocol)
     folder = RunFolder.open(Path(run))
-    other = [] if data is None else [Path(data)]
-    images = [folder.read_config()[0].data.path, *other]
-    place = scores_folder(
-        folder, None if out is None else Path(out), [path for path in images if path.is_dir()]
-    )
+    images = [Path(path) for path in (folder.read_config()[0].data.path, data) if path]
+    place = scores_folder(folder, Path(out) if out else None, images)
     found = score_run(
         run, data=data, changes=changes, branches=branches, protocol=protocol,
         checkpoint=checkpoint, device=device, progress=progress,
@@ -102,9 +100,7 @@ def score_run(
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a run on its test cases and write nothing. Arguments and errors as in `evaluate`."""
-    asked, changes = _asked(branches), listed(changes)
-    if protocol is not None:
-        check_word("protocol", protocol, tuple(EMPTY_POLICY))
+    asked, changes = _check_words(branches, protocol), listed(changes)
     run, data = Path(run), None if data is None else Path(data)
     folder = RunFolder.open(run)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
@@ -160,12 +156,16 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
         return {}
 
 
-def _asked(branches: Branch | Sequence[Branch] | None) -> Sequence[Branch] | None:
+def _check_words(
+    branches: Branch | Sequence[Branch] | None, protocol: Protocol | None
+) -> Sequence[Branch] | None:
     """The branches that are named, one or several.
 
     Raises:
-        UserError: there is no such branch, or none is named.
+        UserError: there is no such branch or protocol, or no branch is named.
     """
+    if protocol is not None:
+        check_word("protocol", protocol, tuple(EMPTY_POLICY))
     if branches is None:
         return None
     named: Sequence[Branch] = [branches] if isinstance(branches, str) else branches

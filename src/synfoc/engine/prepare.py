@@ -7,7 +7,6 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
@@ -37,21 +36,21 @@ class Prepared:
     """What the user should know before the first step."""
 
 
-def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
+def prepare(config: Config, run: RunFolder | None = None) -> Prepared:
     """Find the cases, split them, and fill in what the data decide.
 
     Args:
         config: as the user wrote it, or the resolved one of a run.
-        stored_split: split.json of the run that goes on; its files must not have changed.
+        run: the one that goes on, whose split holds; its files must not have changed.
 
     Raises:
         UserError: see `load_cases`, `make_split` and `load_split`.
     """
     table = load_cases(config.data)
-    if stored_split is None:
+    if run is None:
         split = make_split(table, config.data)
     else:
-        split = load_split(stored_split, verify=True, root=table.root)
+        split = load_split(run.split, verify=True, root=table.root, fix=run.split_fix)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
     _check_watched(config, split)
     paper = table.paper

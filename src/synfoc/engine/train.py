@@ -103,7 +103,7 @@ def train(
     else:
         RunFolder.check_free(out)
     assert config is not None  # see `_check_config`
-    prepared = prepare(config, folder.split if resume else None)
+    prepared = prepare(config, folder if resume else None)
     device = choose_device(config.train.device)
     keep_freed_memory(device)
     fabric = make_fabric(config, device)
