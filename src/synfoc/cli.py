@@ -7,11 +7,15 @@ was trained or predicted until then is kept.
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
+import re
 import shlex
 import sys
 import warnings
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
@@ -25,6 +29,14 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 160
+CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Characters that move the cursor, change colors or turn the direction of text."""
+OF_THE_MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ESTALE),
+    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV),
+)
+"""Errors that no input causes and no code; any other is our bug and shows its traceback."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -292,7 +304,7 @@ def predict(
     failed = [row for row in rows if row.failed]
     print(f"{len(rows) - len(failed)} masks -> {out}, confidence of each -> {out}/predictions.csv")
     for row in failed:
-        print(f"synfoc: {row.image}: {row.note}", file=sys.stderr)
+        _say(f"{row.image}: {row.note}")
     if failed:
         raise typer.Exit(1)
 
@@ -324,7 +336,7 @@ def report(
 
     made = write(runs, out)
     for error in made.damaged:
-        print(f"synfoc: left out: {error}", file=sys.stderr)
+        _say(f"left out: {error}")
     print(f"report -> {made.page}")
     if made.damaged:
         raise typer.Exit(1)
@@ -367,7 +379,7 @@ def bench(
         console=_console(),
     )
     for name, error in failures.items():
-        print(f"synfoc: cell {name} failed: {error}", file=sys.stderr)
+        _say(f"cell {name} failed: {error}")
     for file in files:
         print(f"tables -> {file}")
     if failures:
@@ -502,30 +514,94 @@ def main() -> NoReturn:
 
     Typer ends a command that is stopped outside of training (status 130) or whose reader has gone.
     """
+    _open_streams()
     warnings.showwarning = _show_note
     # What libraries will change one day is for developers.
     warnings.filterwarnings("ignore", category=FutureWarning)
     try:
         app()
+    except SystemExit as ended:
+        sys.exit(_flushed(ended.code))
     except UserError as error:
-        print(f"synfoc: {error}", file=sys.stderr)
+        _say(str(error))
         sys.exit(2)
     except Interrupted as error:
-        print(f"synfoc: {error}", file=sys.stderr)
+        _say(str(error))
         sys.exit(130)
-    sys.exit(0)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno not in OF_THE_MACHINE:
+            raise
+        _say(str(_machine_error(error)))
+        _forget_output()
+        sys.exit(2)
+    sys.exit(_flushed(0))
+
+
+def _flushed(status: Any) -> Any:
+    """The status of a command once its output is out: a full disk may tell itself this late."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+    except OSError as error:
+        _say(str(_machine_error(error)))
+        _forget_output()
+        return 2
+    return status
+
+
+def _machine_error(error: OSError | MemoryError) -> UserError:
+    """What a disk, a network drive or the memory refuses, where nothing else tells it."""
+    if isinstance(error, MemoryError):
+        return UserError(
+            "the memory of this machine does not suffice",
+            found=str(error) or "no room for what the command needs",
+            expected="more memory, or smaller images",
+            fix="end what else uses it, or split the images into several calls",
+        )
+    name = "the output" if error.filename is None else os.fsdecode(error.filename)
+    return UserError(
+        f"cannot use {name}",
+        found=error.strerror or str(error),
+        expected="a place that can be read and written",
+        fix="look at its permissions and the room on its disk, then the same command again",
+    )
+
+
+def _open_streams() -> None:
+    """Give every stream somewhere to go, and a form to every character of a name."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as cron and `>&-` leave it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Drop what could not be written, or Python tries it again at its end."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def _say(text: str) -> None:
+    """Print to stderr; what a name could do to the terminal is shown, not done."""
+    shown = CONTROL.sub(lambda found: repr(found[0])[1:-1], text)
+    print(f"synfoc: {shown}", file=sys.stderr)
 
 
 def _show_note(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"synfoc: note: {message}", file=sys.stderr)
+    _say(f"note: {message}")
 
 
 def _console(*, stderr: bool = True) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # In a file or a pipe nothing forces a table into 80 columns.
-    free = not stream.isatty() and "COLUMNS" not in os.environ
+    # In a file or a pipe nothing forces a table into 80 columns; fewer than 20 are a mistake.
+    columns = os.environ.get("COLUMNS", "")
+    usable = columns.isdecimal() and int(columns) >= 20
+    free = not stream.isatty() and not usable
     return Console(stderr=stderr, width=PLAIN_WIDTH if free else None)
 
 

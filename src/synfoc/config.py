@@ -26,7 +26,7 @@ from pydantic import (
 
 from synfoc.config_errors import brief, config_error
 from synfoc.errors import UserError
-from synfoc.storage import AnyPath, obstacle
+from synfoc.storage import AnyPath, obstacle, unreadable
 from synfoc.yaml_text import parse_yaml
 
 
@@ -439,6 +439,13 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
         tree = parse_yaml(path.read_text(encoding="utf-8"))
     except OSError as error:
         without = "; `synfoc train --data DIR` needs none" if what == "config" else ""
+        if not isinstance(error, FileNotFoundError):
+            raise unreadable(
+                path,
+                obstacle(path) or str(error),
+                expected=f"a YAML file, e.g. {example}",
+                fix=f"check the path{without}",
+            ) from None
         raise UserError(
             f"no {what} at {path}",
             found=error.strerror or "cannot be read",

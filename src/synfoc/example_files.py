@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 import zlib
 from collections.abc import Mapping
@@ -112,7 +113,14 @@ def load_example(path: Path, *, fix: str = "evaluate the run again") -> Example:
 
 def load_examples(folder: Path, *, fix: str) -> tuple[list[Example], list[UserError]]:
     """All examples of a folder by domain, then best, median, worst; and why others are left out."""
-    read = [_example_or_error(path, fix) for path in sorted(folder.glob("*.npz"))]
+    try:
+        names = sorted(os.listdir(folder))  # noqa: PTH208 (glob hides errors)
+    except (FileNotFoundError, NotADirectoryError):
+        names = []
+    except OSError:
+        return [], [unreadable(folder, obstacle(folder), expected="a folder", fix=fix)]
+    paths = [folder / name for name in names if name.endswith(".npz") and name[0] != "."]
+    read = [_example_or_error(path, fix) for path in paths]
     found = [one for one in read if isinstance(one, Example)]
     found.sort(key=lambda e: (e.domain or "", KINDS.index(e.kind)))
     return found, [one for one in read if isinstance(one, UserError)]

@@ -51,6 +51,7 @@ none is ever half of one: storage.py.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import zlib
@@ -74,7 +75,7 @@ from synfoc.records import (
     read_record,
     read_split,
 )
-from synfoc.storage import sound_lines, told
+from synfoc.storage import obstacle, sound_lines, told, unreadable
 
 MIN_PATIENTS = 3
 """Of a domain that gets an interval: fewer, drawn again, tell next to nothing about others."""
@@ -131,6 +132,16 @@ class RunFolder:
         try:
             with told(self.lock):
                 lock.acquire()
+        except UserError as error:
+            raise UserError(
+                error.what,
+                found=error.found,
+                expected="a run folder in which you may write",
+                fix=f"change its permissions, or copy it to where you may: cp -r {self.quoted} "
+                "NEW, then synfoc train --resume NEW"
+                if not self.lock.is_dir()
+                else error.fix,
+            ) from None
         except Timeout:
             raise UserError(
                 f"{self.path} is being trained",
@@ -151,18 +162,22 @@ class RunFolder:
         """Make sure that a new run may have this folder; nothing is created.
 
         Raises:
-            UserError: it is a file, or it holds something already.
+            UserError: it is a file, it holds something already, or its name is not UTF-8.
         """
+        _refuse_odd_name(path)
         with told(path):
             found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
             if path.is_file():
                 found = ["a file"]
         if found:
+            fix = "choose another --out"
+            if "config.yaml" in found:
+                fix += f", or go on with that run: {RunFolder(path).resume_command}"
             raise UserError(
                 f"{path} is not empty",
                 found=", ".join(found[:4]) + (", ..." if len(found) > 4 else ""),
                 expected="a new or an empty folder for the run",
-                fix="choose another --out, or go on with that run: synfoc train --resume",
+                fix=fix,
             )
 
     @property
@@ -189,8 +204,10 @@ class RunFolder:
         """Open a run that exists.
 
         Raises:
-            UserError: the folder has no config.yaml and no checkpoint, so it is not a run folder.
+            UserError: the folder has no config.yaml and no checkpoint, so it is not a run folder;
+                or its name is not UTF-8.
         """
+        _refuse_odd_name(path)
         run = cls(path)
         try:
             if run.config.is_file() or run.checkpoint_names():
@@ -243,8 +260,22 @@ class RunFolder:
         return self.example_folder / f"{name}__{kind}.npz"
 
     def checkpoint_names(self) -> list[str]:
-        """Names of the checkpoints that are there, sorted."""
-        return sorted(path.stem for path in self.checkpoints.glob("[!.]*.safetensors"))
+        """Names of the checkpoints that are there, sorted.
+
+        Raises:
+            UserError: their folder may not be read.
+        """
+        try:
+            files = [Path(name) for name in os.listdir(self.checkpoints)]  # noqa: PTH208 (glob hides errors)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError:
+            raise unreadable(
+                self.checkpoints, obstacle(self.checkpoints), expected="a folder", fix=""
+            ) from None
+        return sorted(
+            p.stem for p in files if p.suffix == ".safetensors" and not p.name.startswith(".")
+        )
 
     def read_config(self) -> tuple[Config, UserError | None]:
         """The resolved config, and the error of config.yaml where a checkpoint had to tell.
@@ -256,13 +287,15 @@ class RunFolder:
             return load_config(self.config), None
         except UserError as error:
             damaged = error
-        first = ("last", "best")
-        for name in sorted(self.checkpoint_names(), key=lambda n: n not in first):
+        names: list[str] = []
+        with suppress(UserError):
+            names = sorted(self.checkpoint_names(), key=lambda name: name != "last")
+        for name in names:
             with suppress(UserError):
                 config = header_config(self.checkpoint(name), fix="")
-                return config, UserError(
-                    damaged.what,
-                    found=damaged.found,
+                return config, unreadable(
+                    self.config,
+                    damaged.found,
                     expected=f"the settings, which are now read from checkpoints/{name}",
                     fix=f"`{self.resume_command}` writes it anew",
                 )
@@ -349,6 +382,23 @@ class RunFolder:
     def read_examples(self) -> tuple[list[Example], list[UserError]]:
         """See `load_examples`."""
         return load_examples(self.example_folder, fix=self.evaluate_command)
+
+
+def _refuse_odd_name(path: Path) -> None:
+    """The writer of checkpoints takes no other names.
+
+    Raises:
+        UserError: the name of a run is not UTF-8.
+    """
+    try:
+        os.fsencode(path.absolute()).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"the name of {str(path)!r} is not UTF-8",
+            found=str(os.fsencode(path.name)),
+            expected="a name that every program can write",
+            fix="rename the folder, e.g. in a file manager, or choose another one",
+        ) from None
 
 
 def _listing(path: Path) -> str:

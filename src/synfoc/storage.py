@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +36,8 @@ PIECE = 2**20
 """Bytes that are hashed at a time."""
 LINE = 2**16
 """No line of JSON is longer, in bytes."""
+ODD_BYTES = "backslashreplace"
+"""How text of a name that is not UTF-8 is written; JSON reads it back as it was."""
 LFS_POINTER = b"version https://git-lfs.github.com/spec/"
 """How a file begins that `git lfs` has yet to fetch."""
 
@@ -84,7 +87,7 @@ def refuse_used(out: Path) -> None:
             f"{out} is in the way",
             found="a folder with files in it" if out.is_dir() else "a file",
             expected="a new or empty folder",
-            fix="choose another folder, or delete this one first",
+            fix="choose another folder",
         )
     if os.path.ismount(out):
         raise UserError(
@@ -130,12 +133,15 @@ def new_folder(out: Path, what: str) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file (UTF-8) atomically; `UserError` where the disk is full."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=ODD_BYTES)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Replace a CSV file atomically; `UserError` where the disk is full."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors=ODD_BYTES) as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         table.writerows(rows)
@@ -200,17 +206,27 @@ def obstacle(path: Path) -> str:
 
 
 def unreadable(path: Path, found: str, *, expected: str, fix: str) -> UserError:
-    """The error of a file that cannot be used; where Git LFS left a pointer, it brings it back."""
+    """The error of a file that cannot be used; one that is not damaged needs another fix."""
     if "Git LFS" in found:
         fix = "git lfs pull, in the clone that holds the file"
+    if found == os.strerror(errno.EACCES):
+        fix = f"chmod +rX {shlex.quote(str(_closed(path)))}, or ask its owner to do so"
     return UserError(f"cannot read {path}", found=found, expected=expected, fix=fix)
+
+
+def _closed(path: Path) -> Path:
+    """What may not be opened on the way to a file: a folder above it, or the file."""
+    for folder in reversed(path.absolute().parents):
+        if not os.access(folder, os.X_OK):
+            return folder
+    return path
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Append one line of JSON in a single write, so that at most the last line can be torn."""
     text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
     with told(path), path.open("ab", buffering=0) as file:
-        data = text.encode() + b"\n"
+        data = text.encode(errors=ODD_BYTES) + b"\n"
         # A raw write may stop short on a full disk without an error.
         if file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))

@@ -11,6 +11,7 @@ import shlex
 import warnings
 import zlib
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -61,8 +62,9 @@ def find_checkpoint(folder: RunFolder, name: str) -> Path:
 
 def other_fix(path: Path) -> str:
     """What to do without a checkpoint: name those beside it, or how to train anew."""
-    folder = RunFolder(path.parent.parent)
-    others = [name for name in folder.checkpoint_names() if name != path.stem]
+    folder, others = RunFolder(path.parent.parent), []
+    with suppress(UserError):
+        others = [name for name in folder.checkpoint_names() if name != path.stem]
     if others:
         others.sort(key=lambda name: name != "last")
         return f"--checkpoint {others[0]}" + (

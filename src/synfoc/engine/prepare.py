@@ -80,7 +80,8 @@ def _check_watched(config: Config, split: Split) -> None:
             "there is no test image with a label to watch",
             found=f"{len(split.test)} test images, none with a label",
             expected="labeled test images, for train.rule = paper or train.watch_test",
-            fix="set data.test_fraction above 0 or add labeled test images, or use rule honest",
+            fix="add labels to test images, --set data.test_fraction=0.2, or --set "
+            "train.rule=honest --set train.watch_test=false",
         )
 
 
@@ -138,14 +139,25 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
     stored, damaged = folder.read_config()
     if damaged:
         stored = begun
-    _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
+    _refuse_change(
+        begun,
+        stored,
+        f"{folder.config} differs from the run's last checkpoint",
+        fix="set it back in config.yaml, or start a new run: synfoc train "
+        f"{shlex.quote(str(folder.config))} -o NEW",
+    )
     if config is None:
         return stored
     # `prepare` chose it where nothing unlabeled was found.
     method = {} if folder.read_split()["unlabeled"] else {"name": stored.method.name}
     resolved = {key: getattr(stored.data, key) for key in RESOLVED}
     given = config.with_settings(data=resolved, method=method)
-    _refuse_change(begun, given, f"{folder.path} was begun with other settings")
+    _refuse_change(
+        begun,
+        given,
+        f"{folder.path} was begun with other settings",
+        fix="go on with the settings of the run, or start a new one in another --out",
+    )
     return given
 
 
@@ -168,12 +180,12 @@ def last_needed(folder: RunFolder) -> Iterator[None]:
         ) from None
 
 
-def _refuse_change(begun: Config, now: Config, what: str) -> None:
+def _refuse_change(begun: Config, now: Config, what: str, *, fix: str) -> None:
     if changed := differences(begun, now):
         key, old, new = changed[0]
         raise UserError(
             what,
             found=f"{key} = {new} ({len(changed)} differ)",
             expected=f"{key} = {old}",
-            fix="go on with the settings of the run, or start a new one in another --out",
+            fix=fix,
         )

@@ -417,5 +417,5 @@ def _not_finite(line: Mapping[str, Any], times: int) -> UserError:
         f"the loss was not finite {times} times in a row, last at step {line['step']}",
         found=", ".join(f"{name} = {line[name]}" for name in lost) or "loss not finite",
         expected="finite losses",
-        fix="--set train.precision=fp32, or a smaller unet.lr and medsam.lr",
+        fix="in a new run: --set train.precision=fp32, or a smaller unet.lr and medsam.lr",
     )

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from synfoc.errors import UserError
+from synfoc.storage import obstacle
 
 Tensors = dict[str, Tensor]
 
@@ -182,22 +183,31 @@ def read_tensors(path: Path) -> Tensors:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         found = "no such file"
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        found = str(error).partition("\n")[0]
+    except OSError as error:
+        found = obstacle(path) or str(error)
     except (pickle.UnpicklingError, SafetensorError) as error:
-        found = f"a damaged file ({str(error).partition(chr(10))[0]})"
+        found = obstacle(path) or f"a damaged file ({_first_line(error)})"
+    except Exception as error:  # of any kind, where pickled bytes are not those of tensors
+        found = obstacle(path) or _first_line(error)
     else:
         for key in ("model", "state_dict"):
             tree = tree.get(key, tree) if isinstance(tree, dict) else tree
         if isinstance(tree, dict):
-            return {k: v for k, v in tree.items() if isinstance(v, Tensor)}
+            tensors = {k: v for k, v in tree.items() if isinstance(v, Tensor)}
+            return {k: v for k, v in tensors.items() if isinstance(k, str)}
         found = type(tree).__name__
     raise UserError(
         f"cannot read weights from {path}",
         found=found,
         expected="a .safetensors file or a PyTorch file that holds tensors only",
-        fix="check the path, or get the file again",
+        fix="git lfs pull, in the clone that holds it"
+        if "LFS" in found
+        else "check the path, or get the file again",
     )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0] or type(error).__name__
 
 
 def _plain(name: str) -> str:

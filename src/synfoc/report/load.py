@@ -130,11 +130,8 @@ def _lost_lines(folder: RunFolder, lost: int) -> UserError:
 
 def _changed_since(folder: RunFolder, config: Config) -> list[UserError]:
     """What of config.yaml is not as the last checkpoint was trained."""
-    last = folder.checkpoint("last")
-    if not last.is_file():
-        return []
     try:
-        changed = differences(header_config(last, fix=""), config)
+        changed = differences(header_config(folder.checkpoint("last"), fix=""), config)
     except UserError:
         return []  # a report needs no checkpoint
     return [
