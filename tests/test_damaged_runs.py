@@ -140,8 +140,8 @@ READ_BY_REPORT = {
 
 
 def unseen(file: str, damage: Callable[[Path], None]) -> bool:
-    """A digit that is another digit; a file that need not be there; a log whose end is torn."""
-    return damage in (flip, gone) or (file == "metrics.jsonl" and damage in (empty, halve))
+    """A digit that is another digit; a file that need not be there."""
+    return damage in (flip, gone)
 
 
 def contents(root: Path) -> dict[str, bytes | None]:

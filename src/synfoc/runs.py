@@ -55,7 +55,7 @@ import os
 import re
 import shlex
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from os.path import lexists
 from pathlib import Path
@@ -232,7 +232,7 @@ class RunFolder:
         Raises:
             UserError: it holds no config.yaml, and its metrics.json is damaged.
         """
-        if self.config.is_file() or not lexists(self.metrics):
+        if self.config.is_file() or self.checkpoints.is_dir() or not lexists(self.metrics):
             return None
         fix = f"synfoc evaluate RUN --out {self.quoted}"
         run = read_record(self.metrics, Metrics, "scores of a run", fix=fix).get("run")
@@ -407,6 +407,20 @@ def _listing(path: Path) -> str:
         return "a file" if path.is_file() else "no such folder"
     names = sorted(p.name for p in path.iterdir())
     return ", ".join(names[:4]) or "an empty folder"
+
+
+def log_fault(lines: Sequence[Mapping[str, Any]], lost: int, summary: Mapping[str, Any]) -> str:
+    """What is wrong with the log of a run; "" where nothing is.
+
+    Args:
+        lines: those that can be read, in the order of their steps.
+        lost: how many others there are.
+        summary: of training, which has come to its end where it holds anything.
+    """
+    if lost:
+        return f"{lost} lines that cannot be read"
+    last, steps = (lines[-1]["step"] if lines else 0), summary.get("steps", 0)
+    return f"lines up to step {last} of {steps}" if last < steps else ""
 
 
 def one_line(error: UserError) -> str:

@@ -114,7 +114,7 @@ def test_a_damaged_cell_is_told_and_left_out(
 @pytest.mark.parametrize(
     ("damage", "told", "fix"),
     [
-        (cut_log, r"metrics\.jsonl: 1 lines are damaged", RUN),
+        (cut_log, r"metrics\.jsonl: 1 lines that cannot be read", RUN),
         (cut_summary, r"cannot read .*summary\.json: not JSON", "`synfoc train --resume .*seed1` "),
         (cut_environment, r"cannot read .*environment\.json: not JSON", "restore it from a copy"),
     ],
@@ -190,3 +190,66 @@ def test_the_command_makes_the_tables_and_fails(
     assert str(folder.find(NAME).scores("honest")) in text.err
     assert f"tables -> {folder.report}" in text.out
     assert len(read_scores(folder, "honest")[0]) == 12 - 2
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def lists(path: Path) -> None:
+    path.write_text("[]\n")
+
+
+def foreign(path: Path) -> None:
+    path.write_bytes(b"\xff\xfe\x00{")
+
+
+def folder_there(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+
+
+def nulls(path: Path) -> None:
+    path.write_text("null")
+
+
+FILES = (
+    "seed1/config.yaml", "seed1/environment.json", "seed1/metrics.jsonl", "seed1/summary.json",
+    "seed1/bench/honest.csv", "seed1/bench/paper.json", "seed1/bench/cell.json",
+    "seed1/bench/training.json", "seed1.failed.json", "../../../../suite.yaml",
+    "../../../../suite.json",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("damage", [empty, cut, lists, foreign, folder_there, nulls])
+def test_every_file_of_a_suite_may_be_damaged(
+    make_suite: MakeSuite,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    damage: Callable[[Path], None],
+) -> None:
+    """One file at a time: the tables are made, and a file that they need is told."""
+    folder = make_suite()
+    cell = folder.find(NAME)
+    write_json(cell.training, {"seconds": 3.0})
+    write_json(cell.failure, {"cell": NAME, "error": "of an earlier time"})
+    kept = folder.path.with_name("suite.yaml")
+    kept.write_text(yaml.safe_dump(yaml.safe_load((folder.path / "suite.yaml").read_text())))
+    words = ("bench", kept, "--data", folder.root, "--out", folder.path, "--tables")
+    monkeypatch.setattr(sys, "argv", ["synfoc", *map(str, words)])
+    quiet = {"training.json", "seed1.failed.json", "suite.yaml", "suite.json"}
+    for name in FILES:
+        path = cell.run.path.parent / name
+        data = path.read_bytes()
+        damage(path)
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        told = capsys.readouterr()
+        assert f"tables -> {folder.report}" in told.out, (name, told.err)
+        assert "Traceback" not in told.err
+        if path.name not in quiet:
+            assert ended.value.code == 1, name
+            assert NAME in told.err
+        if path.is_dir():
+            path.rmdir()
+        path.write_bytes(data)

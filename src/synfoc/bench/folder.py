@@ -195,8 +195,8 @@ class SuiteFolder:
         Raises:
             UserError: the folder is something else, or a cell was run with other settings.
         """
-        stored = path / "suite.yaml"
-        if path.exists() and not stored.is_file() and (path.is_file() or _visible(path)):
+        ours = (path / "suite.yaml").is_file() or (path / "cells").is_dir()
+        if path.exists() and not ours and (path.is_file() or _visible(path)):
             raise UserError(
                 f"{path} is not the folder of a suite",
                 found="a file" if path.is_file() else "files, but no suite.yaml",

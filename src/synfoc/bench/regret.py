@@ -16,6 +16,7 @@ from typing import Any, Literal, TypeAlias
 
 from synfoc.answers import Answer, recommended_answer
 from synfoc.bench.folder import CellFolder
+from synfoc.runs import log_fault
 from synfoc.storage import unreadable
 
 Kind: TypeAlias = Literal["two networks", "one network", "no teacher"]
@@ -67,16 +68,15 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     Raises:
         UserError: its log or summary is damaged.
     """
+    summary = cell.run.read_summary()
     log, lost = cell.run.read_log()
-    if lost:
-        raise unreadable(
-            cell.run.log, f"{lost} lines are damaged", expected="one JSON object per line", fix=""
-        )
+    if fault := log_fault(log, lost, summary):
+        raise unreadable(cell.run.log, fault, expected="one JSON object per line", fix="")
     lines = [line for line in log if line.get("test")]
     if not lines:
         return None
     answers = [(branch, role) for branch, roles in lines[-1]["test"].items() for role in roles]
-    named = recommended_answer(cell.run.read_summary())
+    named = recommended_answer(summary)
     answer: Answer = named if named in answers else answers[0]
     kind = kind_of(cell)
     picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}

@@ -86,9 +86,10 @@ class Watch:
         seconds = time.monotonic() - self._began.pop(name, time.monotonic())
         if state == "done":
             # Its own number has earlier parts, too; the clock here has the start of its process.
+            whole = seconds
             with suppress(UserError):
-                seconds = max(seconds, cell.read_done()[1])
-            self._forecast.learn(cell, seconds)
+                whole = max(seconds, cell.read_done()[1])
+            self._forecast.learn(cell, whole)
         why = ""
         if state == "failed":
             why = ": " + cell.why_failed().partition("\n")[0]

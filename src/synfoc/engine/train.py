@@ -102,6 +102,7 @@ def train(
         config = stored_config(RunFolder.open(out), config)
     else:
         RunFolder.check_free(out)
+        _refuse_among_images(out, config)
     assert config is not None  # see `_check_config`
     prepared = prepare(config, folder if resume else None)
     device = choose_device(config.train.device)
@@ -128,6 +129,22 @@ def train(
         with progress_callback(console if writes else None, "last look") as progress:
             trainer.finish(progress)
     return out
+
+
+def _refuse_among_images(out: Path, config: Config | None) -> None:
+    """Keep a run out of its data folder, which would be read with the pictures of the report.
+
+    Raises:
+        UserError: it is inside.
+    """
+    data = None if config is None else config.data.path
+    if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise UserError(
+            f"a run cannot go to {out}",
+            found=f"a place among the images of {data}",
+            expected="a folder outside of the data",
+            fix="choose another --out",
+        )
 
 
 def _check_config(config: Config | None, *, resume: bool) -> None:

@@ -14,7 +14,7 @@ from synfoc.config import Config, differences
 from synfoc.errors import UserError
 from synfoc.headers import header_config
 from synfoc.report.view import RunView
-from synfoc.runs import RunFolder
+from synfoc.runs import RunFolder, log_fault
 
 T = TypeVar("T")
 
@@ -83,8 +83,9 @@ def _load(path: Path) -> RunView:
     reading = _Reading(damaged)
     nothing: tuple[list[dict[str, Any]], int] = ([], 0)
     log, lost = reading.read(folder.read_log, nothing)
-    if lost:
-        damaged.append(_lost_lines(folder, lost))
+    summary: dict[str, Any] = reading.read(folder.read_summary, {})
+    if wrong := log_fault(log, lost, summary):
+        damaged.append(_torn_log(folder, wrong))
     examples, torn = scored.read_examples()
     damaged += torn
     return RunView(
@@ -93,7 +94,7 @@ def _load(path: Path) -> RunView:
         config=config,
         scored=scored,
         environment=reading.read(folder.read_environment, {}),
-        summary=reading.read(folder.read_summary, {}),
+        summary=summary,
         metrics=reading.read(scored.read_metrics, {}) if lexists(scored.metrics) else {},
         steps=[line for line in log if line.get("kind", "step") == "step"],
         evaluations=[line for line in log if line.get("kind") == "evaluation"],
@@ -119,12 +120,12 @@ class _Reading:
             return instead
 
 
-def _lost_lines(folder: RunFolder, lost: int) -> UserError:
+def _torn_log(folder: RunFolder, found: str) -> UserError:
     return UserError(
         f"{folder.log} is damaged",
-        found=f"{lost} lines that cannot be read",
-        expected="one JSON object per line",
-        fix="restore it from a copy; the curves are drawn without these lines",
+        found=found,
+        expected="one JSON object per line, from the first step to the last",
+        fix="restore it from a copy; the curves are drawn from the lines that are left",
     )
 
 
