@@ -1,6 +1,8 @@
 """The command line as a user meets it: status, messages, files; bad input is no traceback."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -14,6 +16,7 @@ from PIL import Image
 from safetensors.torch import load_file
 
 from synfoc import cli
+from synfoc.storage import unreadable
 
 
 class Ended(NamedTuple):
@@ -25,6 +28,13 @@ class Ended(NamedTuple):
 
 
 Run = Callable[..., Ended]
+
+
+SMALL = (
+    "--size", 32, "--steps", 2, "--quiet", "--device", "cpu",
+    "--set", "medsam.weights=random:vit-tiny", "--set", "unet.width=4",
+    "--set", "train.evaluate_images=2",
+)  # fmt: skip
 
 
 @pytest.fixture
@@ -57,13 +67,6 @@ def squares(tmp_path: Path) -> Path:
                     path.parent.mkdir(parents=True, exist_ok=True)
                     Image.fromarray(pixels).save(path)
     return root
-
-
-SMALL = (
-    "--size", 32, "--steps", 2, "--quiet", "--device", "cpu",
-    "--set", "medsam.weights=random:vit-tiny", "--set", "unet.width=4",
-    "--set", "train.evaluate_images=2",
-)  # fmt: skip
 
 
 @pytest.fixture
@@ -101,6 +104,170 @@ def test_own_data_from_one_line_to_masks(
     reported = run("report", trained)
     assert reported.status == 0
     assert (trained / "report.html").stat().st_size > 10_000
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    """Every file below a folder."""
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+def test_a_run_that_may_not_be_written_is_scored_and_reported_elsewhere(
+    run: Run, trained: Path, squares: Path, tmp_path: Path
+) -> None:
+    """Scores in a folder of their own, pages wherever: the run stays as it was, byte for byte."""
+    before, scores = files_of(trained), tmp_path / "my scores"
+    ended = run("evaluate", trained, "--out", scores, "--checkpoint", "last", "--device", "cpu")
+    assert ended.status == 0, ended.err
+    assert f"next: synfoc report '{scores}'" in ended.out
+    metrics = json.loads((scores / "metrics.json").read_text())
+    assert (metrics["run"], metrics["checkpoint"]) == (str(trained), "last")
+    assert run("report", scores).status == 0
+    assert {p.name for p in scores.iterdir()} == {
+        "metrics.json", "evaluation", "report.html", "pictures"
+    }  # fmt: skip
+    page = tmp_path / "both.html"
+    assert run("report", trained, scores, "-o", page).status == 0
+    assert "not been evaluated" in page.read_text(), "the run itself has no scores"
+    masks = tmp_path / "masks"
+    ended = run(
+        "predict", trained, squares / "beta/test/image", "-o", masks, "--checkpoint", "last"
+    )
+    assert ended.status == 0
+    assert files_of(trained) == before
+
+
+def test_a_report_writes_into_the_first_run_alone(run: Run, trained: Path, tmp_path: Path) -> None:
+    scores = tmp_path / "scores"
+    assert run("evaluate", trained, "--device", "cpu").status == 0
+    assert run("evaluate", trained, "--out", scores, "--device", "cpu").status == 0
+    before = files_of(trained)
+    assert run("report", scores, trained).status == 0
+    assert files_of(trained) == before
+    assert run("report", trained).status == 0
+    made = set(files_of(trained)) - set(before)
+    assert {"report.html", "pictures/overview.png"} <= made
+
+
+@pytest.mark.parametrize(
+    ("words", "fix"),
+    [
+        (("evaluate", "RUN", "--out", "RUN"), "leave --out out"),
+        (("evaluate", "RUN", "--out", "DATA/scores"), "choose another --out"),
+        (("evaluate", "RUN", "--out", "RUN/checkpoints"), "choose another --out"),
+        (("evaluate", "RUN", "--checkpoint", "bset"), "one of: best, last"),
+        (("predict", "RUN", "DATA/beta/test/image", "-o", "RUN"), "choose another --out"),
+        (
+            ("predict", "RUN", "DATA/beta/test/image", "-o", "OUT", "--checkpoint", "x"),
+            "best, last",
+        ),
+        (("report", "RUN", "-o", "RUN/config.yaml"), "config.yaml.html"),
+        (("report", "RUN", "-o", "DATA"), "DATA/report.html"),
+        (("train", "--data", "DATA", "-o", "DATA/run", *map(str, SMALL)), "choose another --out"),
+        (("train", "--data", "DATA", "-o", "RUN"), "synfoc train --resume RUN"),
+    ],
+)
+def test_what_would_be_written_over_or_among_images_is_refused(
+    run: Run, trained: Path, squares: Path, tmp_path: Path, words: tuple[str, ...], fix: str
+) -> None:
+    places = {"RUN": str(trained), "DATA": str(squares), "OUT": str(tmp_path / "out")}
+
+    def placed(text: str) -> str:
+        for name, place in places.items():
+            text = text.replace(name, place)
+        return text
+
+    before = files_of(tmp_path)
+    ended = run(*map(placed, words))
+    assert ended.status == 2
+    assert placed(fix) in ended.err
+    assert files_of(tmp_path) == before
+
+
+def test_a_folder_without_the_right_to_write_is_told_before_the_work(
+    run: Run, trained: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a share that is mounted to be read; the command in the message is the way out."""
+    allowed = os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: not mode & os.W_OK and allowed(path, mode))
+    before = files_of(trained)
+    for command, fix in (
+        ("evaluate", f"synfoc evaluate {trained} --out DIR"),
+        ("report", f"synfoc report {trained} -o FILE.html"),
+    ):
+        ended = run(command, trained)
+        assert (ended.status, ended.err.strip().splitlines()[-1]) == (2, f"  fix       {fix}")
+    assert files_of(trained) == before
+
+
+def test_a_file_without_the_right_to_read_is_not_called_damaged(tmp_path: Path) -> None:
+    error = unreadable(
+        tmp_path / "a b.json", os.strerror(errno.EACCES), expected="JSON", fix="train again"
+    )
+    assert error.fix == f"chmod +rX '{tmp_path}/a b.json', or ask its owner to do so"
+
+
+@pytest.mark.filterwarnings("ignore:the run has no summary.json")
+def test_masks_after_a_stop_before_the_first_evaluation(
+    run: Run, trained: Path, squares: Path, tmp_path: Path
+) -> None:
+    """No `best` and no summary yet: both commands name the way, and it works."""
+    (trained / "checkpoints/best.safetensors").unlink()
+    (trained / "summary.json").unlink()
+    commands = {
+        "predict": (trained, squares / "beta/test/image", "-o", tmp_path / "masks"),
+        "evaluate": (trained, "--out", tmp_path / "scores"),
+    }
+    for command, words in commands.items():
+        refused = run(command, *words)
+        assert refused.status == 2
+        assert "  fix       --checkpoint last; " in refused.err
+        assert run(command, *words, "--checkpoint", "last").status == 0
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no sh")
+@pytest.mark.parametrize("closed", [">&-", "2>&-", ">&- 2>&-"])
+def test_closed_output_stops_nothing(squares: Path, closed: str) -> None:
+    """As some schedulers start a command."""
+    command = f'exec "$0" -m synfoc data check "$1" {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable, squares], check=False)
+    assert done.returncode == 0
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_output_for_a_full_disk_is_told(squares: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "synfoc", "data", "check", str(squares)],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert "synfoc: cannot use the output\n  found     No space left" in done.stderr
+    assert "Traceback" not in done.stderr and "Exception ignored" not in done.stderr
+
+
+def test_names_cannot_command_the_terminal(run: Run) -> None:
+    """ESC [ 2 J would wipe the screen, U+202E turn the line around."""
+    ended = run("evaluate", "a\x1b[2J\u202eb")
+    assert ended.status == 2
+    assert ended.err.startswith("synfoc: a\\u001b[2J\\u202eb is not a run folder")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are text")
+def test_a_run_whose_name_is_not_utf8_is_refused(run: Run, tmp_path: Path) -> None:
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xffn"))
+    path.mkdir()
+    ended = run("evaluate", path)
+    assert ended.status == 2
+    assert "is not UTF-8" in ended.err
+    assert f"{path!s}".encode(errors="replace") not in ended.err.encode()
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "x", ""])
+def test_a_width_of_nothing_cuts_no_table(
+    run: Run, squares: Path, monkeypatch: pytest.MonkeyPatch, columns: str
+) -> None:
+    monkeypatch.setenv("COLUMNS", columns)
+    assert "alpha" in run("data", "check", squares).out
 
 
 def test_the_saved_config_repeats_the_run(run: Run, trained: Path, tmp_path: Path) -> None:

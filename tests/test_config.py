@@ -251,7 +251,8 @@ def test_a_change_that_is_no_change(change: str) -> None:
     [
         ("data: {path: [", "while parsing"),
         ("- a\n- b", "list"),
-        ("", "NoneType"),
+        ("", "an empty file"),
+        ("# nothing", "NoneType"),
         ("just words", "str"),
     ],
 )

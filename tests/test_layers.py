@@ -11,7 +11,9 @@ import pytest
 
 LAYERS = """
 errors environment
-answers config config_errors label_colors storage
+answers config config_errors label_colors storage yaml_text
+records headers case_tables
+example_files
 runs
 images
 batches models
@@ -30,6 +32,11 @@ LIGHT = (
     "config_errors",
     "label_colors",
     "storage",
+    "yaml_text",
+    "records",
+    "headers",
+    "case_tables",
+    "example_files",
     "runs",
     "images",
     "report",

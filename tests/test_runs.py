@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 import os
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from synfoc.config import Config, Data
 from synfoc.errors import UserError
-from synfoc.runs import Example, RunFolder, load_example, save_example
+from synfoc.example_files import Example, load_example, save_example
+from synfoc.runs import RunFolder
+
+CONFIG = Config(data=Data(path=Path("data")))
 
 
 def test_a_new_run_gets_its_folders_and_missing_parents(tmp_path: Path) -> None:
@@ -90,7 +95,7 @@ def test_a_run_without_scores_says_how_to_get_them(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no scores") as caught:
         run.read_metrics()
     assert caught.value.fix.startswith("synfoc evaluate '")
-    assert (run.read_summary(), run.read_cases(), run.read_examples()) == ({}, [], [])
+    assert (run.read_summary(), run.read_cases(), run.read_examples()) == ({}, [], ([], []))
 
 
 def test_an_example_survives_the_disk(tmp_path: Path) -> None:
@@ -101,7 +106,8 @@ def test_an_example_survives_the_disk(tmp_path: Path) -> None:
         masks, dice = {"unet": 1 - label}, {"unet": np.float64(0.5)}
         example = Example("c", domain, kind, image, label, masks, dice)
         save_example(run.example(domain, kind), example)
-    found = run.read_examples()
+    found, damaged = run.read_examples()
+    assert damaged == []
     assert [(e.domain, e.kind) for e in found] == [
         (None, "median"),
         ("B/2", "best"),
@@ -132,8 +138,10 @@ def test_an_example_of_an_earlier_version_opens(tmp_path: Path) -> None:
 def test_a_torn_example_is_named(tmp_path: Path) -> None:
     run = RunFolder.create(tmp_path / "run")
     run.example("A", "best").write_bytes(b"PK torn")
-    with pytest.raises(UserError, match="A__best"):
-        run.read_examples()
+    found, (error,) = run.read_examples()
+    assert found == []
+    assert "A__best.npz" in error.what and "archive" in error.found
+    assert error.fix == f"synfoc evaluate {run.path}"
 
 
 def test_domains_of_like_names_keep_their_own_pictures(tmp_path: Path) -> None:
@@ -141,3 +149,24 @@ def test_domains_of_like_names_keep_their_own_pictures(tmp_path: Path) -> None:
     names = [run.example(domain, "best").name for domain in ("GE 1.5T", "GE_1.5T", "GE/1.5T", None)]
     assert len(set(names)) == 4
     assert names[1] == "GE_1.5T__best.npz"
+
+
+def test_a_config_cut_anywhere_is_not_read_as_one_with_defaults(tmp_path: Path) -> None:
+    """Half of a YAML file is YAML: what is missing would be a default, and no error."""
+    run = RunFolder(tmp_path)
+    text = CONFIG.to_yaml()
+    lines = text.splitlines(keepends=True)
+    assert lines[-1] == "...\n"
+    read = []
+    for count in range(2, len(lines)):
+        run.config.write_text("".join(lines[:count]))
+        with suppress(UserError):
+            read.append(run.read_config()[0])
+    assert read == [CONFIG], "without the mark alone"
+
+
+def test_a_config_without_a_mark_of_its_end_is_read_if_it_has_all_keys(tmp_path: Path) -> None:
+    """Version 0.1 wrote none."""
+    run = RunFolder(tmp_path)
+    run.config.write_text(CONFIG.to_yaml().removesuffix("...\n"))
+    assert run.read_config() == (CONFIG, None)

@@ -67,5 +67,5 @@ def recommended_answer(record: Mapping[str, Any]) -> Answer | None:
             "the run recommends no branch that there is",
             found=f"{named}, {role}",
             expected="unet, medsam or fused, student or teacher",
-            fix="evaluate the run again, or name a branch: synfoc predict --branch fused",
+            fix="name a branch: --branch fused; synfoc train --resume RUN writes the summary anew",
         ) from None

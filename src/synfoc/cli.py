@@ -8,14 +8,16 @@ was trained or predicted until then is kept.
 from __future__ import annotations
 
 import errno
+import io
 import json
 import os
 import shlex
 import sys
 import warnings
+from contextlib import suppress
 from enum import Enum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TextIO
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Argument, Option
@@ -26,8 +28,16 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 PLAIN_WIDTH = 160
-NO_PATH = (errno.ENAMETOOLONG, errno.ELOOP)
-"""Errors that a path alone can cause, whichever function meets it first."""
+OF_THE_MACHINE = (
+    *(errno.ENOSPC, errno.EDQUOT, errno.EIO, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EMFILE, errno.ENFILE, errno.ESTALE),
+    *(errno.ETIMEDOUT, errno.ENOTCONN, errno.ENODEV),
+)
+"""Errors that no input causes and no code; any other is our bug and shows its traceback."""
+KEPT = "\n\t"
+"""Control characters that our own text holds."""
+LONGEST = 200
+"""Characters of a path that an error shows."""
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -66,13 +76,6 @@ class Protocol(str, Enum):
     paper = "paper"
 
 
-class Checkpoint(str, Enum):
-    """Which state of the networks."""
-
-    best = "best"
-    last = "last"
-
-
 class ImageFormat(str, Enum):
     """How the phantom is written."""
 
@@ -104,6 +107,15 @@ class SplitRule(str, Enum):
 
 
 RunArgument = Annotated[Path, Argument(metavar="RUN", help="Folder written by `synfoc train`.")]
+CheckpointOption = Annotated[
+    str,
+    Option(
+        "--checkpoint",
+        metavar="NAME",
+        help="Which state of the networks: best, last, or another of checkpoints/, such as "
+        "step_000500.",
+    ),
+]
 DeviceOption = Annotated[Device, Option("--device", help="Where the networks run.")]
 SetOption = Annotated[
     list[str] | None,
@@ -205,9 +217,7 @@ def evaluate(
             "those of the run, e.g. 'data.remap={255: 1}'; null: they are class indices.",
         ),
     ] = None,
-    checkpoint: Annotated[
-        Checkpoint, Option(help="Which state of the networks.")
-    ] = Checkpoint.best,
+    checkpoint: CheckpointOption = "best",
     protocol: Annotated[
         Protocol | None,
         Option(
@@ -216,6 +226,16 @@ def evaluate(
         ),
     ] = None,
     device: DeviceOption = Device.auto,
+    out: Annotated[
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="DIR",
+            help="Folder for scores, cases and pictures, new or of an earlier evaluation, where "
+            "the run is to stay as it is; `synfoc report DIR` makes a page of it.",
+        ),
+    ] = None,
     as_json: Annotated[
         bool, Option("--json", help="Print metrics.json instead of a table.")
     ] = False,
@@ -231,16 +251,19 @@ def evaluate(
             data=data,
             changes=tuple(changes or ()),
             protocol=protocol.value if protocol else None,
-            checkpoint=checkpoint.value,
+            checkpoint=checkpoint,
             device=device.value,
+            out=out,
             progress=bar,
         )
     if as_json:
         _say(json.dumps(metrics, indent=1))
         return
-    print_scores(run, console=_console(stderr=False))
-    files = f"scores -> {run / 'metrics.json'}, cases -> {run / 'evaluation/cases.csv'}"
-    console.print(visible(files), markup=False, soft_wrap=True)
+    place = out or run
+    print_scores(place, console=_console(stderr=False))
+    _say(f"scores -> {place / 'metrics.json'}, cases -> {place / 'evaluation/cases.csv'}")
+    if out is not None:
+        _say(f"next: synfoc report {shlex.quote(str(out))}")
 
 
 @app.command()
@@ -251,6 +274,7 @@ def predict(
     ],
     out: Annotated[Path, Option("--out", "-o", help="Folder for the masks.")],
     branch: Annotated[Branch, Option(help="Which network answers.")] = Branch.recommended,
+    checkpoint: CheckpointOption = "best",
     overlay: Annotated[bool, Option("--overlay", help="Also draw outlines on images.")] = False,
     probabilities: Annotated[
         bool, Option("--probabilities", help="Also write soft maps, one per class.")
@@ -271,6 +295,7 @@ def predict(
             images,
             out=out,
             branch=branch.value,
+            checkpoint=checkpoint,
             overlay=overlay,
             probabilities=probabilities,
             overwrite=overwrite,
@@ -280,26 +305,42 @@ def predict(
     failed = [row for row in rows if row.failed]
     _say(f"{len(rows) - len(failed)} masks -> {out}, confidence of each -> {out}/predictions.csv")
     for row in failed:
-        _say(f"synfoc: {visible(row.image)}: {row.note}", file=sys.stderr)
+        _tell(f"{visible(row.image)}: {row.note}")
     if failed:
         raise typer.Exit(1)
 
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="One run, or several to compare.")],
+    runs: Annotated[
+        list[Path],
+        Argument(
+            metavar="RUN...",
+            help="One run, or several to compare; a folder of `synfoc evaluate --out` is one, too.",
+        ),
+    ],
     out: Annotated[
-        Path | None, Option("--out", "-o", help="HTML file; report.html in the first run.")
+        Path | None,
+        Option(
+            "--out",
+            "-o",
+            metavar="FILE.html",
+            help="The page (default: report.html in the first run, with pictures/ beside it).",
+        ),
     ] = None,
 ) -> None:
-    """Write one self-contained HTML page about a run, or about several side by side."""
-    from synfoc.report.page import write_report
-    from synfoc.report.pictures import write_pictures
-    from synfoc.runs import RunFolder
+    """Write one self-contained HTML page about a run, or about several side by side.
 
-    for run in runs:
-        write_pictures(RunFolder.open(run))
-    _say(f"report -> {write_report(out or runs[0] / 'report.html', runs)}")
+    With --out nothing is written into a run. Exit status 1 where a damaged file was left out.
+    """
+    from synfoc.report.page import report as write
+
+    made = write(runs, out)
+    for error in made.damaged:
+        _tell(f"left out: {error}")
+    _say(f"report -> {made.page}")
+    if made.damaged:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -339,7 +380,7 @@ def bench(
         console=_console(),
     )
     for name, error in failures.items():
-        _say(f"synfoc: cell {name} failed: {error}", file=sys.stderr)
+        _tell(f"cell {name} failed: {error}")
     for file in files:
         _say(f"tables -> {file}")
     if failures:
@@ -474,6 +515,7 @@ def main() -> NoReturn:
 
     Typer ends a command that is stopped outside of training (status 130) or whose reader has gone.
     """
+    _open_streams()
     warnings.showwarning = _show_note
     # What libraries will change one day is for developers.
     warnings.filterwarnings("ignore", category=FutureWarning)
@@ -481,45 +523,92 @@ def main() -> NoReturn:
     warnings.filterwarnings("ignore", module=r"(PIL|nibabel)\b")
     try:
         app()
+    except SystemExit as ended:
+        sys.exit(_flushed(ended.code))
     except UserError as error:
-        _say(f"synfoc: {error}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno not in NO_PATH:
-            raise
-        _say(f"synfoc: {_no_path(error)}", file=sys.stderr)
+        _tell(str(error))
         sys.exit(2)
     except Interrupted as error:
-        _say(f"synfoc: {error}", file=sys.stderr)
+        _tell(str(error))
         sys.exit(130)
-    sys.exit(0)
+    except (OSError, MemoryError) as error:
+        if isinstance(error, OSError) and error.errno not in OF_THE_MACHINE:
+            raise
+        _tell(str(_machine_error(error)))
+        _forget_output()
+        sys.exit(2)
+    sys.exit(_flushed(0))
 
 
-def _no_path(error: OSError) -> UserError:
-    name = str(error.filename)
+def _flushed(status: Any) -> Any:
+    """The status of a command once its output is out: a full disk may tell itself this late."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        _forget_output()
+    except OSError as error:
+        _tell(str(_machine_error(error)))
+        _forget_output()
+        return 2
+    return status
+
+
+def _machine_error(error: OSError | MemoryError) -> UserError:
+    """What a disk, a network drive or the memory refuses, where nothing else tells it."""
+    if isinstance(error, MemoryError):
+        return UserError(
+            "the memory of this machine does not suffice",
+            found=str(error) or "no room for what the command needs",
+            expected="more memory, or smaller images",
+            fix="end what else uses it, or split the images into several calls",
+        )
+    name = "the output" if error.filename is None else os.fsdecode(error.filename)
     return UserError(
-        "a path cannot be used",
-        found=f"{error.strerror}: {name if len(name) < 200 else name[:200] + ' ...'}",
-        expected="names of at most 255 bytes, and links that lead to a file",
-        fix="check the path: on the command line, in the config, or in the table of cases",
+        f"cannot use {name if len(name) < LONGEST else name[:LONGEST] + ' ...'}",
+        found=error.strerror or str(error),
+        expected="a place that can be read and written",
+        fix="look at its permissions and the room on its disk, then the same command again",
     )
 
 
-def _say(text: str, *, file: TextIO | None = None) -> None:
-    """Print what names of files are in, so that none of them acts on the terminal."""
-    print(visible(text, keep="\n\t"), file=file or sys.stdout)
+def _open_streams() -> None:
+    """Give every stream somewhere to go, and a form to every character of a name."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # closed, as cron and `>&-` leave it
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+
+
+def _forget_output() -> None:
+    """Drop what could not be written, or Python tries it again at its end."""
+    with suppress(OSError, ValueError), Path(os.devnull).open("w") as nothing:
+        os.dup2(nothing.fileno(), sys.stdout.fileno())
+
+
+def _say(text: str) -> None:
+    """Print a result to stdout; what a name could do to the terminal is shown, not done."""
+    print(visible(text, keep=KEPT))
+
+
+def _tell(text: str) -> None:
+    """Print an error or a note to stderr, as `_say` does."""
+    print(f"synfoc: {visible(text, keep=KEPT)}", file=sys.stderr)
 
 
 def _show_note(message: Warning | str, *_: object, **__: object) -> None:
-    _say(f"synfoc: note: {visible(message)}", file=sys.stderr)
+    _tell(f"note: {visible(message)}")
 
 
 def _console(*, stderr: bool = True) -> Console:
     from rich.console import Console
 
     stream = sys.stderr if stderr else sys.stdout
-    # In a file or a pipe nothing forces a table into 80 columns.
-    free = not stream.isatty() and "COLUMNS" not in os.environ
+    # In a file or a pipe nothing forces a table into 80 columns; fewer than 20 are a mistake.
+    columns = os.environ.get("COLUMNS", "")
+    usable = columns.isdecimal() and int(columns) >= 20
+    free = not stream.isatty() and not usable
     return Console(stderr=stderr, width=PLAIN_WIDTH if free else None)
 
 

@@ -6,6 +6,7 @@ nearest key. A run folder holds the resolved copy, which repeats the run.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from pydantic import (
 from synfoc.config_errors import brief, config_error
 from synfoc.errors import UserError
 from synfoc.label_colors import color_to_class
-from synfoc.storage import AnyPath
+from synfoc.storage import AnyPath, obstacle, unreadable
+from synfoc.yaml_text import MOST_CHARACTERS, parse_yaml
 
 
 def _within(low: float, high: float) -> AfterValidator:
@@ -39,6 +41,21 @@ def _within(low: float, high: float) -> AfterValidator:
         return interval
 
     return AfterValidator(check)
+
+
+def path_of_a_disk(path: Path) -> Path:
+    """The path, if a disk may have it.
+
+    Raises:
+        ValueError: it has a character that no name of a file has.
+    """
+    try:
+        name = os.fsencode(path)
+    except UnicodeEncodeError:
+        name = b"\0"
+    if b"\0" in name:
+        raise ValueError("a path that a disk can have")
+    return path
 
 
 Interval: TypeAlias = tuple[float, float]
@@ -196,6 +213,11 @@ class Data(Section):
     """Read the labels of unlabeled images, only to draw the quality of their pseudo-labels."""
     cache_gib: float = Field(2.0, ge=0, le=2**20)
     """GiB for decoded images; past them the least recently used are decoded again."""
+
+    @field_validator("path")
+    @classmethod
+    def _on_a_disk(cls, path: Path) -> Path:
+        return path_of_a_disk(path)
 
     @field_validator("classes")
     @classmethod
@@ -401,8 +423,12 @@ class Config(Section):
         )
 
     def to_yaml(self) -> str:
-        """The whole config as YAML that `load_config` reads back to an equal one."""
-        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+        """The whole config as YAML that `load_config` reads back to an equal one.
+
+        It ends in a line of three dots, YAML's own mark of an end: a file without it was cut.
+        """
+        tree = self.model_dump(mode="json")
+        return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True, explicit_end=True)
 
 
 def load_config(path: AnyPath, changes: str | Sequence[str] = ()) -> Config:
@@ -436,30 +462,46 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
         UserError: no such file, not YAML, or something else than a mapping.
     """
     try:
-        tree = yaml.safe_load(path.read_text(encoding="utf-8"))
+        with path.open(encoding="utf-8") as file:
+            tree = parse_yaml(file.read(MOST_CHARACTERS + 1))
     except OSError as error:
         without = "; `synfoc train --data DIR` needs none" if what == "config" else ""
+        if not isinstance(error, FileNotFoundError):
+            raise unreadable(
+                path,
+                obstacle(path) or str(error),
+                expected=f"a YAML file, e.g. {example}",
+                fix=f"check the path{without}",
+            ) from None
         raise UserError(
             f"no {what} at {path}",
             found=error.strerror or "cannot be read",
             expected=f"a YAML file, e.g. {example}",
             fix=f"check the path{without}",
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(
             f"{path} is not YAML",
-            found=" ".join(str(error).split()),
+            found=obstacle(path) or _yaml_fault(error),
             expected=f"key: value lines, as in {example}",
-            fix="correct the place named above",
+            fix="correct the place named above, or restore the file from a copy",
         ) from None
     if not isinstance(tree, dict):
         raise UserError(
             f"{path} is not a {what}",
-            found=type(tree).__name__,
+            found=obstacle(path) or type(tree).__name__,
             expected=expected,
-            fix=f"begin with a copy of {example}",
+            fix=f"check the path, restore the file from a copy, or begin with one of {example}",
         )
     return tree
+
+
+def _yaml_fault(error: Exception) -> str:
+    """What is wrong with a text, in one line."""
+    if isinstance(error, RecursionError):
+        return "brackets nested too deeply"
+    text = " ".join(str(error).split())
+    return text if len(text) <= 300 else text[:300] + " ..."
 
 
 PRACTICAL = {
@@ -555,8 +597,8 @@ def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
         # YAML 1.1 takes 255:1 for a number to the base 60. Outside of braces it may be a path.
         if text.lstrip().startswith("{"):
             text = re.sub(r"(?<=[{, ])(\d+):(?=\d)", r"\1: ", text)
-        inner[last] = yaml.safe_load(text)
-    except yaml.YAMLError:
+        inner[last] = parse_yaml(text)
+    except (ValueError, RecursionError):
         inner[last] = text
     return found
 

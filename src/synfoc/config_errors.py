@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import reprlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -25,6 +26,7 @@ EXPECTED = {
     "string_type": "text",
     "path_type": "a path",
     "tuple_type": LIST,
+    "list_type": LIST,
     "dict_type": SECTION,
     "model_type": SECTION,
     "model_attributes_type": SECTION,
@@ -60,8 +62,7 @@ def config_error(error: ErrorDetails, source: str, known: Sequence[str]) -> User
             expected="a key that exists (docs/cli.md, suites/small.yaml)",
             fix=f"did you mean {near}?" if near else f"choose among {', '.join(known[:3])}, ...",
         )
-    context: dict[str, Any] = error.get("ctx", {})
-    expected = EXPECTED[kind].format(**context) if kind in EXPECTED else error["msg"]
+    expected = _expected(error)
     if kind == "missing":
         return UserError(
             f"{source}: {key} is missing", found="nothing", expected=expected, fix=f"add {key}"
@@ -74,10 +75,24 @@ def config_error(error: ErrorDetails, source: str, known: Sequence[str]) -> User
     )
 
 
+def described(error: ErrorDetails) -> tuple[str, str, str]:
+    """The key, what it holds, and what it should hold."""
+    key = ".".join(str(part) for part in error["loc"] if part != "[key]")
+    found = "nothing" if error["type"] == "missing" else brief(error.get("input"))
+    return key, found, _expected(error)
+
+
 def brief(value: object) -> str:
-    """A value as Python writes it, cut where it is long."""
-    text = repr(value)
+    """A value as Python writes it, cut where it is long or deep."""
+    # What aliases of YAML repeat again and again would fill the memory as text.
+    text = repr(value) if isinstance(value, str | int | float | None) else reprlib.repr(value)
     return text if len(text) <= 80 else text[:80] + " ..."
+
+
+def _expected(error: ErrorDetails) -> str:
+    context: dict[str, Any] = error.get("ctx", {})
+    kind = error["type"]
+    return EXPECTED[kind].format(**context) if kind in EXPECTED else error["msg"]
 
 
 def _change(key: str, value: object, expected: str) -> str:

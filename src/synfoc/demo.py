@@ -72,7 +72,8 @@ def run_demo(out: Path, *, device: str = "auto", seed: int = 1, console: Console
     console.print()
     print_scores(runs, console=console)
     for run in runs:
-        write_pictures(RunFolder(run))
+        folder = RunFolder(run)
+        write_pictures(folder, folder.read_examples()[0])
     return write_report(out / "report.html", runs, title="synfoc demo")
 
 

@@ -28,7 +28,8 @@
                              {student|teacher: {mean_over_domains: SCORES, domains: {name: {cases,
                               patients, unit, SCORES, classes: {name: SCORES}}}}}},
                             steps?: {branch: step}, where each branch was scored at the step at
-                             which it was best on the test set (paper's protocol of a suite)}
+                             which it was best on the test set (paper's protocol of a suite),
+                            run?: in a folder of `evaluate --out`, the run that was scored}
                            unit: mm, px or mixed, of hd95 and asd
                            SCORES: dice, jaccard, hd95, asd, but for classes dice_ci95: [low, high];
                            null: an interval from fewer than 3 patients, a mean of px and mm
@@ -50,31 +51,32 @@ none is ever half of one: storage.py.
 
 from __future__ import annotations
 
-import csv
-import json
+import os
 import re
 import shlex
-import zipfile
 import zlib
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from os.path import lexists
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import Any
 
-from synfoc.answers import BRANCHES, Branch
+from synfoc.case_tables import read_cases
+from synfoc.config import Config, load_config
 from synfoc.errors import UserError
-from synfoc.storage import plain, read_json, replacing, told
+from synfoc.example_files import Example, load_examples
+from synfoc.headers import header_config
+from synfoc.records import (
+    Environment,
+    Line,
+    Metrics,
+    Summary,
+    fault,
+    read_record,
+    read_split,
+)
+from synfoc.storage import obstacle, sound_lines, told, unreadable
 
-if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
-METRICS = ("dice", "jaccard", "hd95", "asd")
-CASE_COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty")
-"""Of evaluation/cases.csv: one line per case, class and answer."""
-Kind: TypeAlias = Literal["best", "median", "worst"]
-KINDS: tuple[Kind, ...] = ("best", "median", "worst")
 MIN_PATIENTS = 3
 """Of a domain that gets an interval: fewer, drawn again, tell next to nothing about others."""
 
@@ -82,8 +84,11 @@ MIN_PATIENTS = 3
 class RunFolder:
     """Paths of one run, by name, and its small files read."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, scored: Path | None = None) -> None:
+        """`scored`: the run of which this is a folder of scores, from `evaluate --out`."""
         self.path = path
+        own = f"synfoc evaluate {shlex.quote(str(scored or path))}"
+        self.evaluate_command = f"{own} --out {shlex.quote(str(path))}" if scored else own
         self.config = path / "config.yaml"
         self.environment = path / "environment.json"
         self.split = path / "split.json"
@@ -127,6 +132,16 @@ class RunFolder:
         try:
             with told(self.lock):
                 lock.acquire()
+        except UserError as error:
+            raise UserError(
+                error.what,
+                found=error.found,
+                expected="a run folder in which you may write",
+                fix=f"change its permissions, or copy it to where you may: cp -r {self.quoted} "
+                "NEW, then synfoc train --resume NEW"
+                if not self.lock.is_dir()
+                else error.fix,
+            ) from None
         except Timeout:
             raise UserError(
                 f"{self.path} is being trained",
@@ -136,7 +151,8 @@ class RunFolder:
             ) from None
         try:
             for torn in [*self.path.glob(".*.tmp"), *self.checkpoints.glob(".*.tmp")]:
-                torn.unlink(missing_ok=True)
+                if not torn.is_dir():
+                    torn.unlink(missing_ok=True)
             yield
         finally:
             lock.release()
@@ -146,40 +162,81 @@ class RunFolder:
         """Make sure that a new run may have this folder; nothing is created.
 
         Raises:
-            UserError: it is a file, or it holds something already.
+            UserError: it is a file, it holds something already, or its name is not UTF-8.
         """
+        _refuse_odd_name(path)
         with told(path):
             found = sorted(p.name for p in path.iterdir()) if path.is_dir() else []
             if path.is_file():
                 found = ["a file"]
         if found:
+            fix = "choose another --out"
+            if "config.yaml" in found:
+                fix += f", or go on with that run: {RunFolder(path).resume_command}"
             raise UserError(
                 f"{path} is not empty",
                 found=", ".join(found[:4]) + (", ..." if len(found) > 4 else ""),
                 expected="a new or an empty folder for the run",
-                fix="choose another --out, or go on with that run: synfoc train --resume",
+                fix=fix,
             )
+
+    @property
+    def quoted(self) -> str:
+        """The folder as a shell takes it."""
+        return shlex.quote(str(self.path))
+
+    @property
+    def resume_command(self) -> str:
+        """Goes on with the run; of one that has ended it writes config and summary anew."""
+        return f"synfoc train --resume {self.quoted}"
+
+    @property
+    def split_fix(self) -> str:
+        """Brings split.json back."""
+        config = shlex.quote(str(self.config))
+        return (
+            f"`synfoc train {config} --steps 1 -o NEW` makes the same split, while the data are "
+            "the same: copy NEW/split.json to its place"
+        )
 
     @classmethod
     def open(cls, path: Path) -> RunFolder:
         """Open a run that exists.
 
         Raises:
-            UserError: there is no config.yaml in the folder, so it is not a run folder.
+            UserError: the folder has no config.yaml and no checkpoint, so it is not a run folder;
+                or its name is not UTF-8.
         """
+        _refuse_odd_name(path)
         run = cls(path)
-        if not run.config.is_file():
-            there = "no such folder"
-            if path.is_dir():
-                names = sorted(p.name for p in path.iterdir())[:4]
-                there = ", ".join(names) or "an empty folder"
-            raise UserError(
-                f"{path} is not a run folder",
-                found=there if not path.is_file() else "a file",
-                expected="a folder with config.yaml, written by `synfoc train`",
-                fix="give the folder that `synfoc train` printed last (its --out)",
-            )
-        return run
+        try:
+            if run.config.is_file() or run.checkpoint_names():
+                return run
+            there = _listing(path)
+        except OSError as error:
+            there = error.strerror or str(error)
+        fix = "give the folder that `synfoc train` printed last (its --out)"
+        if scored := run.scored_run():
+            there = f"scores of the run {scored}, from `synfoc evaluate --out`"
+            fix = f"give the run: {shlex.quote(str(scored))}"
+        raise UserError(
+            f"{path} is not a run folder",
+            found=there,
+            expected="a folder with config.yaml, written by `synfoc train`",
+            fix=fix,
+        )
+
+    def scored_run(self) -> Path | None:
+        """The run of which this folder, from `evaluate --out`, holds the scores; None for a run.
+
+        Raises:
+            UserError: it holds no config.yaml, and its metrics.json is damaged.
+        """
+        if self.config.is_file() or self.checkpoints.is_dir() or not lexists(self.metrics):
+            return None
+        fix = f"synfoc evaluate RUN --out {self.quoted}"
+        run = read_record(self.metrics, Metrics, "scores of a run", fix=fix).get("run")
+        return Path(run) if run else None
 
     def checkpoint(self, name: str) -> Path:
         """Path of a checkpoint: `last`, `best`, `best_on_test_unet`, `step_000500`, ..."""
@@ -192,8 +249,8 @@ class RunFolder:
 
     def numbered_checkpoints(self) -> list[Path]:
         """Checkpoints that are kept of single steps, the oldest first."""
-        found = self.checkpoints.glob("step_*.safetensors")
-        return sorted(found, key=lambda path: int(path.stem.removeprefix("step_")))
+        steps = [int(n[5:]) for n in self.checkpoint_names() if re.fullmatch(r"step_\d+", n)]
+        return [self.checkpoint(self.step_name(step)) for step in sorted(steps)]
 
     def example(self, domain: str | None, kind: str) -> Path:
         """Path of one example picture's arrays; kind is best, median or worst."""
@@ -202,13 +259,82 @@ class RunFolder:
             name += f"-{zlib.crc32(str(domain).encode()):08x}"  # `GE 1.5T` beside `GE_1.5T`
         return self.example_folder / f"{name}__{kind}.npz"
 
+    def checkpoint_names(self) -> list[str]:
+        """Names of the checkpoints that are there, sorted.
+
+        Raises:
+            UserError: their folder may not be read.
+        """
+        try:
+            files = [Path(name) for name in os.listdir(self.checkpoints)]  # noqa: PTH208 (glob hides errors)
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+        except OSError:
+            raise unreadable(
+                self.checkpoints, obstacle(self.checkpoints), expected="a folder", fix=""
+            ) from None
+        return sorted(
+            p.stem for p in files if p.suffix == ".safetensors" and not p.name.startswith(".")
+        )
+
+    def read_config(self) -> tuple[Config, UserError | None]:
+        """The resolved config, and the error of config.yaml where a checkpoint had to tell.
+
+        Raises:
+            UserError: neither config.yaml nor a checkpoint can be read.
+        """
+        try:
+            return _whole_config(self.config), None
+        except UserError as error:
+            damaged = error
+        names: list[str] = []
+        with suppress(UserError):
+            names = sorted(self.checkpoint_names(), key=lambda name: name != "last")
+        for name in names:
+            with suppress(UserError):
+                config = header_config(self.checkpoint(name), fix="")
+                return config, unreadable(
+                    self.config,
+                    damaged.found,
+                    expected=f"the settings, which are now read from checkpoints/{name}",
+                    fix=f"`{self.resume_command}` writes it anew",
+                )
+        raise UserError(
+            damaged.what,
+            found=damaged.found,
+            expected=damaged.expected,
+            fix=f"restore {self.config} from a copy: no checkpoint holds the settings either",
+        )
+
     def read_summary(self) -> dict[str, Any]:
-        """summary.json, or {} while training has not ended."""
-        return read_json(self.summary, "summary of training") if self.summary.is_file() else {}
+        """summary.json, or {} while training has not ended.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not lexists(self.summary):
+            return {}
+        fix = f"`{self.resume_command}` writes it anew, if the data are there"
+        return read_record(self.summary, Summary, "summary of training", fix=fix)
 
     def read_environment(self) -> dict[str, Any]:
-        """environment.json, or {} where it is missing."""
-        return read_json(self.environment, "environment") if self.environment.is_file() else {}
+        """environment.json, or {} where it is missing.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        if not lexists(self.environment):
+            return {}
+        fix = "restore it from a copy; only reports read it"
+        return read_record(self.environment, Environment, "environment", fix=fix)
+
+    def read_split(self) -> dict[str, Any]:
+        """split.json.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        return read_split(self.split, fix=self.split_fix)
 
     def read_metrics(self) -> dict[str, Any]:
         """metrics.json.
@@ -216,115 +342,109 @@ class RunFolder:
         Raises:
             UserError: the run has not been evaluated, or the file is not one of ours.
         """
-        if not self.metrics.is_file():
+        fix = self.evaluate_command
+        if not lexists(self.metrics):
             raise UserError(
                 f"{self.path} has no scores yet",
                 found="no metrics.json",
                 expected="an evaluated run",
-                fix=f"synfoc evaluate {shlex.quote(str(self.path))}",
+                fix=fix,
             )
-        metrics = read_json(self.metrics, "scores of a run")
-        if not isinstance(metrics.get("branches"), dict):
+        metrics = read_record(self.metrics, Metrics, "scores of a run", fix=fix)
+        if "branches" not in metrics:
             raise UserError(
                 f"{self.metrics} does not hold scores",
-                found="keys " + ", ".join(list(metrics)[:6]),
+                found="keys " + (", ".join(list(metrics)[:6]) or "none"),
                 expected="a key `branches`, as `synfoc evaluate` writes it",
-                fix=f"synfoc evaluate {shlex.quote(str(self.path))}",
+                fix=fix,
             )
         return metrics
 
     def read_cases(self) -> list[dict[str, str]]:
-        """Rows of evaluation/cases.csv as text; [] where it is missing."""
-        if not self.cases.is_file():
-            return []
-        with self.cases.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        """Rows of evaluation/cases.csv as text; [] where it is missing.
 
-    def read_examples(self) -> list[Example]:
-        """All example pictures, by domain, then best, median, worst."""
-        found = [load_example(p) for p in sorted(self.example_folder.glob("*.npz"))]
-        return sorted(found, key=lambda e: (e.domain or "", KINDS.index(e.kind)))
+        Raises:
+            UserError: it is damaged.
+        """
+        return read_cases(self.cases, fix=self.evaluate_command)
+
+    def read_log(self) -> tuple[list[dict[str, Any]], int]:
+        """Lines of metrics.jsonl in the order of their steps, and how many cannot be read.
+
+        Raises:
+            UserError: the whole file cannot be read.
+        """
+        lines, damaged = sound_lines(self.log)
+        sound = [line for line in lines if fault(line, Line) is None]
+        sound.sort(key=lambda line: int(line["step"]))
+        return sound, len(damaged) + len(lines) - len(sound)
+
+    def read_examples(self) -> tuple[list[Example], list[UserError]]:
+        """See `load_examples`."""
+        return load_examples(self.example_folder, fix=self.evaluate_command)
 
 
-@dataclass(frozen=True)
-class Example:
-    """One test case to look at: best, median or worst of its domain, or the only one.
+def _refuse_odd_name(path: Path) -> None:
+    """The writer of checkpoints takes no other names.
 
-    The order is by the mean Dice over classes of the recommended branch. A volume gives the slice
-    with the most label pixels.
+    Raises:
+        UserError: the name of a run is not UTF-8.
     """
-
-    case: str
-    domain: str | None
-    kind: Kind
-    image: NDArray[np.uint8]
-    """(h, w) or (h, w, 3), as shown to a person: 0..255."""
-    label: NDArray[np.uint8]
-    """(h, w), class indices 0..C."""
-    masks: Mapping[Branch, NDArray[np.uint8]]
-    """Those of the branches that the run has: (h, w), class indices 0..C."""
-    dice: Mapping[Branch, float | None]
-    """Of the whole case, mean over classes, in [0, 1]; None where it does not exist."""
-    spacing: tuple[float, float] | None = None
-    """mm between rows and between columns, so that pixels that are not square are shown true."""
+    try:
+        os.fsencode(path.absolute()).decode("utf-8")
+    except UnicodeDecodeError:
+        raise UserError(
+            f"the name of {str(path)!r} is not UTF-8",
+            found=str(os.fsencode(path.name)),
+            expected="a name that every program can write",
+            fix="rename the folder, e.g. in a file manager, or choose another one",
+        ) from None
 
 
-def save_example(path: Path, example: Example) -> None:
-    """Save one test case for the report's pictures.
+def _listing(path: Path) -> str:
+    """The first names in a folder, in words."""
+    if not path.is_dir():
+        return "a file" if path.is_file() else "no such folder"
+    names = sorted(p.name for p in path.iterdir())
+    return ", ".join(names[:4]) or "an empty folder"
 
-    An .npz with the arrays `image`, `label` and one per branch, and as JSON in `info` what else is
-    known: {case, domain, kind, dice, spacing?}.
+
+def log_fault(lines: Sequence[Mapping[str, Any]], lost: int, summary: Mapping[str, Any]) -> str:
+    """What is wrong with the log of a run; "" where nothing is.
 
     Args:
-        path: `RunFolder.example(domain, kind)`.
-        example: image, label and masks of one size.
+        lines: those that can be read, in the order of their steps.
+        lost: how many others there are.
+        summary: of training, which has come to its end where it holds anything.
+    """
+    if lost:
+        return f"{lost} lines that cannot be read"
+    last, steps = (lines[-1]["step"] if lines else 0), summary.get("steps", 0)
+    return f"lines up to step {last} of {steps}" if last < steps else ""
+
+
+def one_line(error: UserError) -> str:
+    """An error within a sentence."""
+    return f"{error.what}: {error.found}"
+
+
+LAST_KEY = "\n  tensorboard: "
+"""What ends the config of a run of version 0.1, which wrote no mark of the end."""
+
+
+def _whole_config(path: Path) -> Config:
+    """Read the config of a run, of which a part alone would leave the rest to the defaults.
 
     Raises:
-        UserError: the disk is full or the folder cannot be written.
+        UserError: as `load_config`; also a file without its end.
     """
-    import numpy as np
-
-    if any(mask.shape != example.label.shape for mask in example.masks.values()):
-        raise ValueError("label and masks of an example must have one shape")
-    if example.image.shape[:2] != example.label.shape:
-        raise ValueError("an example needs an image of its label's size")
-    info: dict[str, Any] = {"case": example.case, "domain": example.domain, "kind": example.kind}
-    info["dice"] = example.dice
-    if example.spacing:
-        info["spacing"] = example.spacing
-    with replacing(path) as part, part.open("wb") as file:
-        text = np.array(json.dumps(plain(info), ensure_ascii=False))
-        arrays: dict[str, Any] = {"image": example.image, "label": example.label, "info": text}
-        arrays.update((str(branch), mask) for branch, mask in example.masks.items())
-        np.savez_compressed(file, **arrays)
-
-
-def load_example(path: Path) -> Example:
-    """Read what `save_example` wrote.
-
-    Raises:
-        UserError: the file is torn or not an example.
-    """
-    import numpy as np
-
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            info = json.loads(str(file["info"]))
-            spacing = info.get("spacing")
-            return Example(
-                case=info["case"],
-                domain=info["domain"],
-                kind=info["kind"],
-                image=file["image"],
-                label=file["label"],
-                masks={branch: file[branch] for branch in BRANCHES if branch in file},
-                dice=info.get("dice", {}),
-                spacing=(spacing[0], spacing[1]) if spacing else None,
-            )
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise UserError(
-            f"{path} is not an example picture",
-            found=str(error),
-            expected="an .npz written by `synfoc evaluate`",
-            fix="evaluate the run again",
-        ) from None
+    config = load_config(path)
+    text = path.read_text(encoding="utf-8")
+    if "\n...\n" not in text and LAST_KEY not in text:
+        raise unreadable(
+            path,
+            "a file whose end is missing",
+            expected="all settings of the run, and a last line of three dots",
+            fix="restore it from a copy",
+        )
+    return config

@@ -13,6 +13,7 @@ import hashlib
 import json
 import math
 import os
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -35,6 +36,10 @@ PIECE = 2**20
 """Bytes that are hashed at a time."""
 LINE = 2**16
 """No line of JSON is longer, in bytes."""
+ODD_BYTES = "backslashreplace"
+"""How text of a name that is not UTF-8 is written; JSON reads it back as it was."""
+LFS_POINTER = b"version https://git-lfs.github.com/spec/"
+"""How a file begins that `git lfs` has yet to fetch."""
 
 
 @contextmanager
@@ -50,7 +55,10 @@ def replacing(path: Path) -> Iterator[Path]:
     try:
         with told(path):
             path.parent.mkdir(parents=True, exist_ok=True)
+            part.touch()
+            mode = part.stat().st_mode
             yield part
+            part.chmod(mode)  # safetensors writes for the owner alone; colleagues read runs, too
             with part.open("rb+") as file:
                 os.fsync(file.fileno())
             part.replace(path)
@@ -79,7 +87,7 @@ def refuse_used(out: Path) -> None:
             f"{out} is in the way",
             found="a folder with files in it" if out.is_dir() else "a file",
             expected="a new or empty folder",
-            fix="choose another folder, or delete this one first",
+            fix="choose another folder",
         )
     if os.path.ismount(out):
         raise UserError(
@@ -125,12 +133,15 @@ def new_folder(out: Path, what: str) -> Iterator[Path]:
 def write_text(path: Path, text: str) -> None:
     """Replace a text file (UTF-8) atomically; `UserError` where the disk is full."""
     with replacing(path) as part:
-        part.write_text(text, encoding="utf-8")
+        part.write_text(text, encoding="utf-8", errors=ODD_BYTES)
 
 
 def write_table(path: Path, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
     """Replace a CSV file atomically; `UserError` where the disk is full."""
-    with replacing(path) as part, part.open("w", newline="", encoding="utf-8") as file:
+    with (
+        replacing(path) as part,
+        part.open("w", newline="", encoding="utf-8", errors=ODD_BYTES) as file,
+    ):
         table = csv.writer(file, lineterminator="\n")
         table.writerow(columns)
         table.writerows(rows)
@@ -142,35 +153,80 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, text + "\n")
 
 
-def read_json(path: Path, what: str = "JSON") -> dict[str, Any]:
-    """Read a JSON object.
+def read_json(
+    path: Path, what: str = "JSON", *, fix: str = "check the path, or restore the file from a copy"
+) -> dict[str, Any]:
+    """Read a JSON object of finite numbers in which no key stands twice.
+
+    Args:
+        path: the file.
+        what: what it holds, for the error.
+        fix: what brings the file back.
 
     Raises:
-        UserError: the file is missing, or holds no JSON object.
+        UserError: the file is missing or cannot be read, or holds no such object.
     """
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        value, found = None, "no such file"
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        value, found = None, f"not JSON: {error}"
+        value = parse_json(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        found = obstacle(path) or f"not JSON: {_brief(error)}"
     else:
         found = type(value).__name__
-    if not isinstance(value, dict):
-        raise UserError(
-            f"cannot read {path}",
-            found=found,
-            expected=f"a JSON object ({what})",
-            fix="check the path; a damaged file must be written again by its command",
-        )
-    return value
+        if isinstance(value, dict):
+            return value
+    raise unreadable(path, found, expected=f"a JSON object ({what})", fix=fix)
+
+
+def parse_json(text: bytes) -> Any:
+    """What UTF-8 text of JSON holds.
+
+    Raises:
+        ValueError: it is no JSON, holds NaN or infinity, or the same key twice in one object.
+        RecursionError: it is nested too deeply.
+    """
+    return json.loads(
+        text.decode("utf-8-sig"),
+        object_pairs_hook=_unique_keys,
+        parse_constant=_finite,
+        parse_float=_finite,
+    )
+
+
+def obstacle(path: Path) -> str:
+    """What keeps a file from being read whatever it should hold; "" where nothing does."""
+    try:
+        with path.open("rb") as file:
+            first = file.read(len(LFS_POINTER))
+    except OSError as error:
+        words = {FileNotFoundError: "no such file", IsADirectoryError: "a folder"}
+        return words.get(type(error)) or error.strerror or str(error)
+    if first == LFS_POINTER:
+        return "a pointer of Git LFS, not the file itself"
+    return "" if first else "an empty file"
+
+
+def unreadable(path: Path, found: str, *, expected: str, fix: str) -> UserError:
+    """The error of a file that cannot be used; one that is not damaged needs another fix."""
+    if "Git LFS" in found:
+        fix = "git lfs pull, in the clone that holds the file"
+    if found == os.strerror(errno.EACCES):
+        fix = f"chmod +rX {shlex.quote(str(_closed(path)))}, or ask its owner to do so"
+    return UserError(f"cannot read {path}", found=found, expected=expected, fix=fix)
+
+
+def _closed(path: Path) -> Path:
+    """What may not be opened on the way to a file: a folder above it, or the file."""
+    for folder in reversed(path.absolute().parents):
+        if not os.access(folder, os.X_OK):
+            return folder
+    return path
 
 
 def append_line(path: Path, line: Mapping[str, Any]) -> None:
     """Append one line of JSON in a single write, so that at most the last line can be torn."""
     text = json.dumps(plain(line), ensure_ascii=False, allow_nan=False)
     with told(path), path.open("ab", buffering=0) as file:
-        data = text.encode() + b"\n"
+        data = text.encode(errors=ODD_BYTES) + b"\n"
         # A raw write may stop short on a full disk without an error.
         if file.write(data) != len(data):
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
@@ -180,13 +236,39 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
     """Read a .jsonl file; [] where it is missing. A torn last line (kill -9) is left out.
 
     Raises:
-        UserError: a line before the last is not JSON.
+        UserError: a line before the last is not JSON, or the file cannot be read.
     """
-    if not path.is_file():
-        return []
-    # What follows the last newline is empty, or torn.
-    whole = path.read_bytes().split(b"\n")[:-1]
-    return [_line(path, f"line {number}", text) for number, text in enumerate(whole, start=1)]
+    lines, damaged = sound_lines(path)
+    if damaged:
+        raise _damaged_line(path, f"line {damaged[0]}")
+    return lines
+
+
+def sound_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
+    """The lines of a .jsonl file that are JSON objects, and the numbers of those that are not.
+
+    A torn last line is in neither; of a missing file both are empty.
+
+    Raises:
+        UserError: the file cannot be read.
+    """
+    try:
+        # What follows the last newline is empty, or torn.
+        whole = path.read_bytes().split(b"\n")[:-1]
+    except FileNotFoundError:
+        return [], []
+    except OSError:
+        raise unreadable(
+            path, obstacle(path), expected="lines of JSON", fix="move it away"
+        ) from None
+    lines, damaged = [], []
+    for number, text in enumerate(whole, start=1):
+        line = _line(text)
+        if line is None:
+            damaged.append(number)
+        else:
+            lines.append(line)
+    return lines, damaged
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
@@ -200,13 +282,26 @@ def last_line(path: Path) -> dict[str, Any] | None:
     with path.open("rb") as file:
         file.seek(max(0, file.seek(0, os.SEEK_END) - LINE))
         *whole, _ = file.read().split(b"\n")
-    return _line(path, "the last line", whole[-1]) if whole else None
+    line = _line(whole[-1]) if whole else None
+    if whole and line is None:
+        raise _damaged_line(path, "the last line")
+    return line
 
 
-def truncate_lines(path: Path, step: int) -> None:
-    """Drop lines after `step`, and a torn last line, so that a resumed run goes on cleanly."""
-    kept = [line for line in read_lines(path) if line["step"] <= step]
+def truncate_lines(path: Path, step: int) -> int:
+    """Drop lines after `step`, and what is no line of JSON, so that a resumed run goes on cleanly.
+
+    Returns:
+        How many lines were damaged; a torn last line is none of them.
+
+    Raises:
+        UserError: the file cannot be read or written.
+    """
+    lines, damaged = sound_lines(path)
+    stepped = [line for line in lines if isinstance(line.get("step"), int)]
+    kept = [line for line in stepped if line["step"] <= step]
     write_text(path, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in kept))
+    return len(damaged) + len(lines) - len(stepped)
 
 
 @contextmanager
@@ -224,6 +319,13 @@ def told(path: Path) -> Iterator[None]:
                 expected="room on the disk; the old file is untouched",
                 fix="free some space, then the same command again (a run goes on with --resume)",
             ) from error
+        if number == errno.EISDIR and path.is_dir():
+            raise UserError(
+                f"cannot write {path}",
+                found="a folder of this name",
+                expected="a file, or nothing",
+                fix="move that folder away, then the same command again",
+            ) from error
         if number in REFUSED:
             raise UserError(
                 f"cannot write {path}",
@@ -234,17 +336,46 @@ def told(path: Path) -> Iterator[None]:
         raise
 
 
-def _line(path: Path, where: str, text: bytes) -> dict[str, Any]:
+def _line(text: bytes) -> dict[str, Any] | None:
+    """The JSON object of a line; None where it is none."""
     try:
-        line: dict[str, Any] = json.loads(text)
-    except ValueError:
-        raise UserError(
-            f"{path} is damaged",
-            found=f"{where} is not JSON",
-            expected="one JSON object per line",
-            fix=f"delete {where}",
-        ) from None
-    return line
+        line = parse_json(text)
+    except (ValueError, RecursionError):
+        return None
+    return line if isinstance(line, dict) else None
+
+
+def _damaged_line(path: Path, where: str) -> UserError:
+    return UserError(
+        f"{path} is damaged",
+        found=f"{where} is not JSON",
+        expected="one JSON object per line",
+        fix=f"restore the file from a copy, or delete {where}",
+    )
+
+
+def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in found if names.count(name) > 1)
+        raise ValueError(f"the key {twice} stands twice")
+    return found
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is no finite number")
+    return number
+
+
+def _brief(error: Exception) -> str:
+    """The first line of an error, cut where it is long."""
+    if isinstance(error, RecursionError):
+        return "nested too deeply"
+    text = str(error).partition("\n")[0]
+    return text if len(text) <= 120 else text[:120] + " ..."
 
 
 def plain(value: Any) -> Any:

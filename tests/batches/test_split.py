@@ -16,6 +16,7 @@ from synfoc.config import Data, Labeled
 from synfoc.errors import UserError
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.paper_sets import PROSTATE, Decode
+from synfoc.storage import read_json, write_json
 
 ROOT = Path("data")
 
@@ -275,7 +276,7 @@ def test_labeled_images_of_a_csv_of_full_paths_are_left_out(
         Path("link").symlink_to("here")
     table = replace(files, root=tmp_path / "link" if linked else Path("here"))
     save_split(tmp_path / "split.json", made, table)
-    found = without_labeled(files.cases, tmp_path / "split.json")
+    found = without_labeled(files.cases, read_json(tmp_path / "split.json"))
     labeled = {one.id for one in made.labeled}
     assert [one.id for one in found.cases] == [k for k in ids(files.cases) if k not in labeled]
     assert (found.labeled, found.seen) == (len(labeled), len(made.unlabeled))
@@ -295,7 +296,7 @@ def test_other_images_of_a_labeled_patient_are_left_out(tmp_path: Path) -> None:
     files = table(*cases, root=tmp_path)
     made = split(files, labeled=Labeled(domain="a", count=1))
     save_split(tmp_path / "split.json", made, files)
-    found = without_labeled(files.cases, tmp_path / "split.json")
+    found = without_labeled(files.cases, read_json(tmp_path / "split.json"))
     assert (ids(found.cases), found.labeled, found.seen) == (["a/2", "b/0"], 2, 2)
 
 
@@ -322,7 +323,7 @@ def test_patients_of_another_hospital_may_have_the_same_names(tmp_path: Path) ->
     """Neither names a domain, and no image is in both: patient1 is another one there."""
     path = run_of(tmp_path / "here", p1_s0=b"a", p2_s0=b"b")
     there = [stored(tmp_path / "there", f"p{k}_s0", b"%d" % k, f"patient{k}") for k in (1, 2)]
-    found = without_labeled(there, path)
+    found = without_labeled(there, read_json(path))
     assert (ids(found.cases), found.labeled) == (["p1_s0", "p2_s0"], 0)
     assert (found.by_name, found.namesakes) == ((), ("patient1",))
 
@@ -341,7 +342,7 @@ def test_without_a_domain_names_count_where_an_image_is_called_the_same(
     if shown != "folder":
         content = (tmp_path / "here" / f"{shown}.png").read_bytes()
         cases.append(stored(root, shown, content, f"patient{shown[1]}"))
-    found = without_labeled(cases, path)
+    found = without_labeled(cases, read_json(path))
     assert "p1_s1" not in ids(found.cases)
     assert "p3_s0" in ids(found.cases)
     assert found.labeled == (2 if shown == "p1_s0" else 1)
@@ -356,7 +357,7 @@ def test_an_image_shows_its_patient_under_another_name_and_domain(tmp_path: Path
         stored(tmp_path / "there", "b/new", b"c", "B-7"),
         stored(tmp_path / "there", "b/other", b"d", "B-8"),
     ]
-    found = without_labeled(cases, path)
+    found = without_labeled(cases, read_json(path))
     assert (ids(found.cases), found.labeled, found.by_name) == (["b/other"], 2, ())
 
 
@@ -367,7 +368,7 @@ def test_a_blank_slice_shows_no_patient(tmp_path: Path) -> None:
         stored(tmp_path / "there", name, content, "B-7")
         for name, content in (("b/0", b"blank"), ("b/1", b"c"))
     ]
-    found = without_labeled(cases, path)
+    found = without_labeled(cases, read_json(path))
     assert (ids(found.cases), found.labeled) == (["b/1"], 1)
 
 
@@ -375,14 +376,27 @@ def test_patients_of_one_named_domain_are_known_by_name(tmp_path: Path) -> None:
     one = stored(tmp_path, "a/0", b"0", "p0")
     save_split(tmp_path / "split.json", Split((one,), (), ()), table(one, root=tmp_path))
     other = stored(tmp_path / "there", "a/0", b"1", "p0")
-    found = without_labeled([other], tmp_path / "split.json")
+    found = without_labeled([other], read_json(tmp_path / "split.json"))
     assert (found.cases, found.labeled, found.by_name) == ((), 1, ("a p0",))
 
 
 def test_a_damaged_split_is_told(tmp_path: Path) -> None:
     (tmp_path / "split.json").write_text("{}")
-    with pytest.raises(UserError, match="cannot read the split"):
-        load_split(tmp_path / "split.json")
+    with pytest.raises(UserError, match=r"cannot read .*split.json") as told:
+        load_split(tmp_path / "split.json", fix="the fix")
+    assert (told.value.found, told.value.fix) == ("root = nothing", "the fix")
+
+
+def test_a_split_in_which_a_case_trains_and_tests_is_refused(tmp_path: Path) -> None:
+    """Someone moved a labeled case to the test set: its score would be too high."""
+    path = tmp_path / "split.json"
+    save_split(path, *written(tmp_path))
+    value = read_json(path)
+    value["test"].append(value["labeled"][0])
+    write_json(path, value)
+    with pytest.raises(UserError, match="cannot read") as told:
+        load_split(path)
+    assert told.value.found.endswith("is in labeled and in test")
 
 
 def test_ten_patients_of_a_real_scanner(shared_data: Path) -> None:

@@ -9,9 +9,9 @@ import pytest
 
 from synfoc.bench.published import MEAN, Published, load_published
 from synfoc.bench.suite import Answering, DataSet, MethodRow, load_suite
+from synfoc.case_tables import METRICS
 from synfoc.config import Labeled
 from synfoc.images.paper_sets import PAPER_SETS
-from synfoc.runs import METRICS
 
 SHARED = Path(__file__).resolve().parents[3] / "shared" / "paper_results.csv"
 SUITES = Path(__file__).resolve().parents[2] / "suites"

@@ -120,6 +120,7 @@ def test_every_suite_that_comes_along_makes_cells(path: Path) -> None:
         ({"data": {"x": {"path": ".", "labeld": []}}}, "data.x.labeled"),
         ({"reference": "nobody"}, "reference nobody is none of the methods"),
         ({"seeds": [1, 1]}, "named twice"),
+        ({"seeds": list(range(20_000))}, "a suite has at most 10000"),
         ({"protocols": ["strict"]}, "'honest' or 'paper'"),
         ({"methods": {}}, "at least 1"),
         ({"methods": {"a/b": {"title": "x"}}}, "pattern"),

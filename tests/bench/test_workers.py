@@ -176,7 +176,8 @@ def test_a_real_cell_ends_by_itself_and_without_a_word(folder: SuiteFolder) -> N
 
 def test_a_forecast_is_the_mean_of_what_was_seen(folder: SuiteFolder) -> None:
     """One supervised cell took 10 s; the other three are taken for as long, two at a time."""
-    write_json(folder.cells[0].done, {"settings": {}, "seconds": 10})
+    settings = folder.cells[0].config.model_dump(mode="json")
+    write_json(folder.cells[0].done, {"settings": settings, "seconds": 10})
     forecast = Forecast(folder.cells)
     assert forecast.left(folder.cells[1:], 2) == pytest.approx(15)
     assert Forecast(folder.cells[1:]).left(folder.cells[1:], 2) is None
@@ -188,7 +189,8 @@ def test_a_cell_that_went_on_teaches_all_its_time(folder: SuiteFolder) -> None:
     watch = Watch(folder, 1, Console(file=said))
     cell = folder.cells[0]
     watch.update([cell])
-    write_json(cell.done, {"settings": {}, "seconds": 100})
+    settings = cell.config.model_dump(mode="json")
+    write_json(cell.done, {"settings": settings, "seconds": 100})
     for protocol in folder.suite.protocols:
         cell.scores(protocol).touch()
         cell.metrics(protocol).touch()

@@ -14,7 +14,7 @@ from synfoc.storage import read_lines
 SIDE = 32
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def settings(squares: Path) -> Callable[..., Config]:
     """Settings of a small run; arguments are changes such as `train.steps=3`."""
 

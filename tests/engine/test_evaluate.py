@@ -150,7 +150,7 @@ def test_cases_csv_has_a_row_per_case_class_branch_and_role(run: Path) -> None:
 
 def test_examples_are_the_best_median_and_worst_of_each_domain(run: Path) -> None:
     evaluate(run)
-    examples = RunFolder(run).read_examples()
+    examples, _ = RunFolder(run).read_examples()
     assert [(e.domain, e.kind) for e in examples] == [
         ("A", "best"), ("A", "median"), ("A", "worst"), ("B", "median"),
     ]  # fmt: skip
@@ -217,7 +217,7 @@ def test_examples_of_an_earlier_evaluation_are_replaced(run: Path, data: Path) -
     """Domain B by itself has one labeled test image."""
     evaluate(run)
     evaluate(run, data=data / "B")
-    shown = [(e.domain, e.kind) for e in RunFolder(run).read_examples()]
+    shown = [(e.domain, e.kind) for e in RunFolder(run).read_examples()[0]]
     assert shown == [(None, "median")]
 
 
@@ -434,7 +434,7 @@ def test_images_without_any_label_are_still_estimated(
     found = evaluate(run)
     assert found["branches"] == {} and found["cases"] == 0
     assert found["estimate"]["cases"] == 5
-    assert RunFolder(run).read_examples() == []
+    assert RunFolder(run).read_examples() == ([], [])
 
 
 def test_another_step_has_no_estimate(run: Path) -> None:

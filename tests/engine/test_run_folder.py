@@ -60,7 +60,7 @@ def test_a_run_is_evaluated_from_its_folder_alone(run: Path) -> None:
         assert roles["student"] == roles["teacher"]
         assert 0 <= roles["student"]["domains"]["A"]["classes"]["disc"]["dice"] <= 1
     assert len(RunFolder(run).read_cases()) == 2 * 2 * 3 * 2
-    assert len(RunFolder(run).read_examples()) == 2
+    assert len(RunFolder(run).read_examples()[0]) == 2
 
 
 def test_its_masks_score_as_evaluate_says(run: Path, tmp_path: Path) -> None:

@@ -10,9 +10,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from synfoc.case_tables import CASE_COLUMNS
 from synfoc.config import parse_config
 from synfoc.environment import environment
-from synfoc.runs import Example, RunFolder, save_example
+from synfoc.example_files import Example, save_example
+from synfoc.runs import RunFolder
 from synfoc.storage import append_line, read_json, write_json
 
 DOMAINS = ("Vendor A", "Vendor B", "Klinik Süd", "site<4>")
@@ -95,6 +97,21 @@ def write_log(run: RunFolder, branches: tuple[str, ...], *, monitor: bool) -> No
             append_line(run.log, found)
 
 
+def split_of(domains: tuple[str, ...]) -> dict[str, Any]:
+    """10 labeled images of the first domain; 24 test images and 30 without label of each."""
+    split: dict[str, Any] = {"root": "/data/phantom", "monitor": [], "files": {}}
+    parts = [("labeled", domains[:1], 10), ("unlabeled", domains, 30), ("test", domains, 24)]
+    for part, of, count in parts:
+        split[part] = []
+        for domain in of:
+            for i in range(count):
+                image = f"{domain}/{part}/{i}.png"
+                case = {"id": image, "image": image, "label": [], "domain": domain or None}
+                split[part].append(case | {"patient": None, "split": None, "spacing": None})
+                split["files"][image] = {"size": 9, "time": 0, "sha256": "0" * 64}
+    return split
+
+
 @pytest.fixture
 def make_run(tmp_path: Path) -> Callable[..., Path]:
     """Write a run folder: `make_run(name, branches=..., lower=..., ...)` -> its path.
@@ -125,11 +142,7 @@ def make_run(tmp_path: Path) -> Callable[..., Path]:
         }
         run.config.write_text(parse_config(tree, changes).to_yaml())
         write_json(run.environment, environment())
-        split = {"labeled": [{"domain": domains[0] or None}] * 10, "test": [], "unlabeled": []}
-        for domain in domains:
-            split["test"] += [{"domain": domain or None}] * 24
-            split["unlabeled"] += [{"domain": domain or None}] * 30
-        write_json(run.split, split)
+        write_json(run.split, split_of(domains))
         write_log(run, branches, monitor=monitor)
         best = branches[-2] if len(branches) == 3 else branches[0]
         summary = {"steps": 400, "best_step": 350, "rule": "honest", "seconds": 250.0}
@@ -178,9 +191,8 @@ def write_scores(
         for b in branches
     }
     write_json(run.metrics, metrics)
-    columns = ["case", "domain", "class", "branch", "role", "dice", "empty"]
     with run.cases.open("w", newline="") as file:
-        table = csv.DictWriter(file, columns)
+        table = csv.DictWriter(file, CASE_COLUMNS, restval="0")
         table.writeheader()
         for i in range(8):
             row = {"case": f"c{i}", "domain": domains[0], "class": "wall", "branch": branches[0]}

@@ -15,9 +15,10 @@ from synfoc.errors import UserError
 from synfoc.report import view
 from synfoc.report.facts import repeat_html
 from synfoc.report.figures import curves_figure
+from synfoc.report.load import _told_apart, load_views
 from synfoc.report.notes import checks, headline
 from synfoc.report.page import write_report
-from synfoc.report.view import _told_apart, changes, load_views
+from synfoc.report.view import changes
 
 MakeRun = Callable[..., Path]
 ReadPage = Callable[[Path], tuple[str, str]]
@@ -69,7 +70,7 @@ def test_an_unevaluated_run_still_shows_its_curves(
     run = make_run("only trained", evaluated=False)
     _, text = read_page(write_report(tmp_path / "r.html", [run]))
     assert "has not been evaluated yet" in text
-    assert "synfoc evaluate only trained" in text
+    assert f"synfoc evaluate '{run}'" in text, "as a shell takes it"
     assert "Mutual confidence" in text
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from synfoc.example_files import Example
 from synfoc.report.pictures import contours, example_html, write_pictures
-from synfoc.runs import Example, RunFolder
+from synfoc.runs import RunFolder
 
 
 def test_a_contour_runs_around_its_pixels() -> None:
@@ -71,7 +72,7 @@ def test_pixels_that_are_not_square_are_shown_true() -> None:
 
 def test_pictures_are_written_as_png(make_run: Callable[..., Path]) -> None:
     run = RunFolder(make_run(domains=("A", "北 $x$"), branches=("unet",)))
-    made = write_pictures(run)
+    made = write_pictures(run, run.read_examples()[0])
     names = [path.name for path in made]
     assert names == ["overview.png", "A__cases.png", "北_x_-82332f40__cases.png"]
     with Image.open(made[0]) as picture:
@@ -80,4 +81,6 @@ def test_pictures_are_written_as_png(make_run: Callable[..., Path]) -> None:
 
 
 def test_a_run_without_examples_makes_no_picture(make_run: Callable[..., Path]) -> None:
-    assert write_pictures(RunFolder(make_run(evaluated=False))) == []
+    run = RunFolder(make_run(evaluated=False))
+    assert run.read_examples() == ([], [])
+    assert write_pictures(run, []) == []

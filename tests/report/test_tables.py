@@ -12,13 +12,13 @@ from rich.console import Console
 
 from synfoc.errors import UserError
 from synfoc.images.findings import Findings, Group
+from synfoc.report.load import load_views
 from synfoc.report.tables import (
     class_table,
     estimate_table,
     score_table,
 )
 from synfoc.report.terminal import print_findings, print_scores
-from synfoc.report.view import load_views
 
 MakeRun = Callable[..., Path]
 DOMAINS = ("Vendor A", "Vendor B", "Klinik Süd", "site<4>")

@@ -65,5 +65,5 @@ def _fingerprint(path: Path) -> Fingerprint:
             f"cannot read {path}",
             found=error,
             expected="every image and label of the data set",
-            fix="run synfoc data check, which lists all such files",
+            fix="synfoc data check DIR, with the folder of the data, lists all such files",
         ) from None

@@ -25,7 +25,8 @@ from synfoc.errors import UserError
 from synfoc.images.case import CaseGroup
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.formats import stem
-from synfoc.storage import read_json, write_json
+from synfoc.records import read_split
+from synfoc.storage import write_json
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,13 @@ def equal_images(split: Split, prints: Mapping[str, Fingerprint], root: Path) ->
     return [case.id for case in split.test if content(case) in trained]
 
 
-def load_split(path: Path, *, verify: bool = False, root: Path | None = None) -> Split:
+def load_split(
+    path: Path,
+    *,
+    verify: bool = False,
+    root: Path | None = None,
+    fix: str = "restore it from a copy, or start a new run",
+) -> Split:
     """Read a split that `save_split` wrote.
 
     Args:
@@ -117,26 +124,19 @@ def load_split(path: Path, *, verify: bool = False, root: Path | None = None) ->
         verify: compare every file with its record. A file of unchanged size and time is taken to
             be unchanged; any other is hashed again.
         root: where the data lie now, if they were moved.
+        fix: what brings the file back.
 
     Raises:
         UserError: no such file, not a split, or (verify) files that changed or are gone.
     """
-    value = read_json(path, "a split written by synfoc train")
-    try:
-        root = root or Path(value["root"])
-        if verify:
-            _verify(path, value["files"], root)
-        roles = {
-            role: tuple(_from_json(entry, root) for entry in value[role])
-            for role in ("labeled", "unlabeled", "test", "monitor")
-        }
-    except (KeyError, TypeError) as error:
-        raise UserError(
-            f"cannot read the split {path}",
-            found=f"no usable {error}",
-            expected="split.json as synfoc train writes it",
-            fix="start a new run",
-        ) from None
+    value = read_split(path, fix=fix)
+    root = root or Path(value["root"])
+    if verify:
+        _verify(path, value["files"], root)
+    roles = {
+        role: tuple(_from_json(entry, root) for entry in value[role])
+        for role in ("labeled", "unlabeled", "test", "monitor")
+    }
     return Split(**roles)
 
 

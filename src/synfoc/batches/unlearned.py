@@ -9,7 +9,7 @@ from typing import Any
 
 from synfoc.images.case import CaseGroup, group_of
 from synfoc.images.cases import Case
-from synfoc.storage import read_json, sha256
+from synfoc.storage import sha256
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class Unlearned:
     """Patients among them who have the name of a labeled one, with nothing else in common."""
 
 
-def without_labeled(cases: Iterable[Case], path: Path) -> Unlearned:
+def without_labeled(cases: Iterable[Case], value: Mapping[str, Any]) -> Unlearned:
     """Tell cases that a run has not learned by their labels from the others.
 
     Images are known by their content, wherever they lie now, and so are all images of a patient
@@ -38,9 +38,8 @@ def without_labeled(cases: Iterable[Case], path: Path) -> Unlearned:
 
     Args:
         cases: of any data set. Only files of the size of an image of the run are read.
-        path: split.json of the run.
+        value: split.json of the run.
     """
-    value = read_json(path, "a split written by synfoc train")
     run = _Run.of(value)
     named = {(entry["domain"], entry["patient"]) for entry in value["labeled"] if entry["patient"]}
     known = [(case, run.known(case.image)) for case in cases]

@@ -29,12 +29,14 @@ from synfoc.answers import BRANCHES
 from synfoc.bench.folder import CellFolder, SuiteFolder, write_failure
 from synfoc.bench.suite import Protocol
 from synfoc.engine.checkpoint import on_test
-from synfoc.engine.evaluate import Evaluation, score_run, write_evaluation
+from synfoc.engine.evaluate import score_run
+from synfoc.engine.evaluation_files import Evaluation, write_evaluation
 from synfoc.engine.parallel import rank_of_process
 from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
-from synfoc.runs import RunFolder
+from synfoc.headers import read_header
+from synfoc.runs import RunFolder, one_line
 from synfoc.storage import read_json, replacing, write_json
 
 LOCK_SECONDS = 120
@@ -85,10 +87,12 @@ def run_cell(out: Path, name: str, *, device: str = "auto") -> int:
 def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> None:
     run = cell.run
     config = cell.config.with_settings(train={"device": device})
-    if not run.summary.is_file():
-        resume = run.checkpoint("last").is_file()
+    if not cell.ended():
+        resume = bool(run.checkpoint_names())
         if not resume and run.path.exists():
             shutil.rmtree(run.path)  # killed before its first checkpoint
+        if resume:
+            _check_last(cell)
         if cell.config.train.devices > 1:
             write_json(_word(cell), {"launch": _launch(), "resume": resume})
         with _timed(cell):
@@ -108,10 +112,28 @@ def _work(cell: CellFolder, protocols: tuple[Protocol, ...], device: str) -> Non
         write_json(cell.metrics(protocol), found.metrics)
     settings = cell.config.model_dump(mode="json")
     # A part that was killed is in the run's own number alone, as far as a checkpoint knew of it.
-    trained = max(cell.trained(), float(run.read_summary()["seconds"]))
+    trained = max(cell.trained(), float(run.read_summary().get("seconds", 0)))
     seconds = trained + time.perf_counter() - start
     write_json(cell.done, {"settings": settings, "seconds": seconds})
     _word(cell).unlink(missing_ok=True)
+
+
+def _check_last(cell: CellFolder) -> None:
+    """Make sure that a cell can go on.
+
+    Raises:
+        UserError: its last checkpoint is missing or damaged.
+    """
+    last = cell.run.checkpoint("last")
+    try:
+        read_header(last, fix="")
+    except UserError as error:
+        raise UserError(
+            f"{cell.run.path} cannot be gone on with",
+            found=one_line(error),
+            expected="its checkpoint `last`, whole",
+            fix=f"restore {last} from a copy, or delete {cell.run.path}; then run the suite again",
+        ) from None
 
 
 @contextmanager
@@ -145,7 +167,7 @@ def _score_on_test(run: RunFolder, device: str) -> Evaluation:
     ]
     metrics = found[-1].metrics | {
         "checkpoint": "best_on_test",
-        "step": run.read_summary()["test_step"],
+        "step": run.read_summary().get("test_step"),
         "branches": {b: roles for each in found for b, roles in each.metrics["branches"].items()},
         "estimate": None,
         "steps": {b: each.metrics["step"] for b, each in zip(kept, found, strict=True)},
@@ -158,7 +180,7 @@ def _train_along(cell: CellFolder, device: str) -> int:
     """Be one of the other processes of a cell; its first process tells what went wrong."""
     end = time.monotonic() + 2 * LOCK_SECONDS
     while time.monotonic() < end:
-        if cell.run.summary.is_file():
+        if cell.ended():
             return DONE
         word = read_json(_word(cell), "how a cell begins") if _word(cell).is_file() else {}
         if word.get("launch") == _launch():

@@ -26,8 +26,8 @@ from numpy.typing import NDArray
 
 from synfoc.bench.scores import CaseScores
 from synfoc.bench.suite import Answering
+from synfoc.case_tables import METRICS
 from synfoc.engine.metrics import bootstrap_means, has_interval, interval95
-from synfoc.runs import METRICS
 
 SEED = 2025
 EXACT = 16

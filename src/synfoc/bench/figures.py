@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,8 +13,10 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from synfoc.bench.compare import Mean
+from synfoc.bench.folder import CellFolder
 from synfoc.bench.gather import Comparison, Results, data_title, row_title
 from synfoc.bench.suite import label_name
+from synfoc.errors import UserError
 from synfoc.report.figures import (
     BLUE,
     GREEN,
@@ -27,7 +30,6 @@ from synfoc.report.figures import (
     svg,
 )
 from synfoc.report.tables import Cell
-from synfoc.storage import read_lines
 
 COLORS = (BLUE, ORANGE, GREEN, PURPLE, SKY, "#7A5C00")
 DASHES = ("-", (0, (4, 1.5)), (0, (1, 1.2)))
@@ -129,9 +131,16 @@ def _lines_by_method(
     for cell in results.folder.cells:
         here = (cell.data, cell.labeled) == (data, labeled)
         if here and results.states[cell.name] == "done":
-            lines = [x for x in read_lines(cell.run.log) if x.get("kind") == "evaluation"]
+            lines = [x for x in _log(cell) if x.get("kind") == "evaluation"]
             found.setdefault(cell.method, []).append(lines)
     return found
+
+
+def _log(cell: CellFolder) -> list[dict[str, Any]]:
+    """What was logged, as far as it can be read."""
+    with suppress(UserError):
+        return cell.run.read_log()[0]
+    return []
 
 
 def _cell(found: Mapping[str, Mean] | None) -> Cell:

@@ -16,15 +16,19 @@ Nothing else remembers what was done, so any number of processes can be killed a
 from __future__ import annotations
 
 from collections.abc import Container, Sequence
+from contextlib import suppress
 from copy import copy
 from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import Field
 
 from synfoc.bench.suite import Cell, Protocol, Suite, cells_of, load_suite
-from synfoc.config import differences, parse_config
+from synfoc.config import Config, differences, parse_config
 from synfoc.errors import UserError
-from synfoc.runs import RunFolder
-from synfoc.storage import last_line, read_json, write_json, write_text
+from synfoc.records import Metrics, Record, read_record
+from synfoc.runs import RunFolder, one_line
+from synfoc.storage import last_line, write_json, write_text
 
 State: TypeAlias = Literal["done", "failed", "begun", "open"]
 
@@ -68,37 +72,59 @@ class CellFolder:
         return "begun" if self.run.config.is_file() else "open"
 
     def step(self) -> int:
-        """Steps that are known to be done."""
-        line = last_line(self.run.log)
-        return int(line["step"]) if line else 0
+        """Steps that are known to be done; 0 where its log cannot be read."""
+        with suppress(UserError):
+            step = (last_line(self.run.log) or {}).get("step")
+            return step if isinstance(step, int) else 0
+        return 0
 
     def trained(self) -> float:
-        """Seconds that the training has taken so far."""
-        if not self.training.is_file():
-            return 0.0
-        return float(read_json(self.training, "time of a training")["seconds"])
+        """Seconds that the training has taken so far, as far as they are known."""
+        with suppress(UserError):
+            return float(
+                read_record(self.training, Training, "time of a training", fix="")["seconds"]
+            )
+        return 0.0
 
-    def read_done(self) -> tuple[dict[str, Any], float]:
-        """Settings of a cell that is done, and the seconds that it took.
+    def ended(self) -> bool:
+        """Whether its training has come to its end, and what it found can be read."""
+        with suppress(UserError):
+            return bool(self.run.read_summary())
+        return False
+
+    def why_failed(self) -> str:
+        """The error that is noted of a cell that failed."""
+        try:
+            return str(read_record(self.failure, Failure, "error of a cell", fix="")["error"])
+        except UserError as error:
+            return f"it failed, and why cannot be read: {one_line(error)}"
+
+    def read_done(self) -> tuple[Config, float]:
+        """The settings that a cell was run with, and the seconds that it took.
+
+        A cell of an earlier version is taken to have had the defaults of settings that are newer.
 
         Raises:
             UserError: its file is damaged.
         """
-        record = read_json(self.done, "what a cell was run with")
-        settings, seconds = record.get("settings"), record.get("seconds")
-        if isinstance(settings, dict) and isinstance(seconds, int | float):
-            return settings, float(seconds)
-        raise UserError(
-            f"cannot read {self.done}",
-            found="keys " + (", ".join(list(record)[:6]) or "none"),
-            expected="settings and seconds",
-            fix="delete it and run the suite again: the cell is scored anew",
-        )
+        fix = f"delete {self.done} and run the suite again: the cell is scored anew"
+        record = read_record(self.done, Done, "what a cell was run with", fix=fix)
+        stored, new = record["settings"], self.config.model_dump()
+        both = {s: {k: v for k, v in stored[s].items() if k in new[s]} for s in new if s in stored}
+        return parse_config(both, source=str(self.done)), float(record["seconds"])
+
+    def read_metrics(self, protocol: Protocol) -> dict[str, Any]:
+        """The means of a cell under a protocol.
+
+        Raises:
+            UserError: the file is damaged.
+        """
+        fix = f"delete {self.done} and run the suite again: the cell is scored anew"
+        return read_record(self.metrics(protocol), Metrics, "scores of a cell", fix=fix)
 
     def check_same(self) -> None:
         """Make sure that what is done was done with the settings that the suite has now.
 
-        A cell of an earlier version is taken to have had the defaults of settings that are newer.
         Where its file cannot be read the tables say so, and leave the cell out.
 
         Raises:
@@ -108,9 +134,7 @@ class CellFolder:
             stored, _ = self.read_done()
         except UserError:
             return
-        new = self.config.model_dump()
-        both = {s: {k: v for k, v in stored[s].items() if k in new[s]} for s in new if s in stored}
-        if changed := differences(parse_config(both, source=str(self.done)), self.config):
+        if changed := differences(stored, self.config):
             key, before, now = changed[0]
             raise UserError(
                 f"cell {self.name} was run with other settings",
@@ -118,6 +142,31 @@ class CellFolder:
                 expected=f"{key} = {before}, as it was run",
                 fix=f"choose another --out, or delete {self.run.path}",
             )
+
+
+class Training(Record):
+    """bench/training.json."""
+
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Done(Record):
+    """bench/cell.json."""
+
+    settings: dict[str, dict[str, Any]]
+    seconds: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
+class Place(Record):
+    """suite.json."""
+
+    root: str
+
+
+class Failure(Record):
+    """NAME.failed.json, as far as it is read."""
+
+    error: str
 
 
 class SuiteFolder:
@@ -146,8 +195,8 @@ class SuiteFolder:
         Raises:
             UserError: the folder is something else, or a cell was run with other settings.
         """
-        stored = path / "suite.yaml"
-        if path.exists() and not stored.is_file() and (path.is_file() or _visible(path)):
+        ours = (path / "suite.yaml").is_file() or (path / "cells").is_dir()
+        if path.exists() and not ours and (path.is_file() or _visible(path)):
             raise UserError(
                 f"{path} is not the folder of a suite",
                 found="a file" if path.is_file() else "files, but no suite.yaml",
@@ -186,7 +235,9 @@ class SuiteFolder:
             UserError: the folder is not that of a suite.
         """
         suite = load_suite(path / "suite.yaml")
-        return cls(path, suite, Path(read_json(path / "suite.json", "place of the data")["root"]))
+        fix = "begin with: synfoc bench SUITE.yaml --out DIR, which writes it anew"
+        place = read_record(path / "suite.json", Place, "place of the data", fix=fix)
+        return cls(path, suite, Path(place["root"]))
 
     def find(self, name: str) -> CellFolder:
         """The cell of this name.
@@ -212,11 +263,7 @@ class SuiteFolder:
 
     def failures(self) -> dict[str, str]:
         """Name -> error of the cells that failed."""
-        return {
-            cell.name: str(read_json(cell.failure, "error of a cell")["error"])
-            for cell in self.cells
-            if cell.state == "failed"
-        }
+        return {cell.name: cell.why_failed() for cell in self.cells if cell.state == "failed"}
 
 
 def _visible(path: Path) -> bool:
@@ -235,24 +282,41 @@ def write_failure(
     write_json(cell.failure, {"cell": cell.name, "error": error, **more})
 
 
-def damage(cell: CellFolder, error: Exception, *, scores: bool) -> str:
-    """What is told of a cell that is done, but of which a file cannot be read.
+def damage(cell: CellFolder, error: Exception) -> str:
+    """What is told of a cell that is done, but whose scores cannot be read.
 
     Args:
         cell: named in the fix.
         error: one of DAMAGED.
-        scores: whether scoring anew writes that file, so that nothing is trained again.
     """
-    found = f"{type(error).__name__}: {error}"
-    if isinstance(error, UserError):
-        found = f"{error.what}: {error.found}"
-    again = "scored anew" if scores else "run anew"
+    found = one_line(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
     told = UserError(
         "its results cannot be read, so that the tables leave it out",
         found=found,
         expected="the files as they were written when the cell was done",
-        fix=f"delete {cell.done if scores else cell.run.path} and run the suite again: "
-        f"the cell is {again}",
+        fix=f"delete {cell.done} and run the suite again: the cell is scored anew",
+    )
+    return str(told)
+
+
+def doubt(cell: CellFolder, error: Exception) -> str:
+    """What is told of a cell whose scores stand, while another file of its run is damaged.
+
+    Args:
+        cell: named in the fix, where nothing but training brings the file back.
+        error: one of DAMAGED.
+    """
+    again = f"delete {cell.run.path} and run the suite again: the cell is run anew"
+    found, fix = f"{type(error).__name__}: {error}", f"restore it from a copy, or {again}"
+    if isinstance(error, UserError):
+        found = one_line(error)
+        fix = error.fix or fix
+    told = UserError(
+        "a file of its run cannot be read; its scores stand in the tables, what needs that file "
+        "is left out",
+        found=found,
+        expected="the file as it was written when the cell was done",
+        fix=fix,
     )
     return str(told)
 

@@ -7,12 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from synfoc.bench.compare import Compared, Mean, Resampled, Row, class_means, compare, resample
-from synfoc.bench.folder import DAMAGED, CellFolder, State, SuiteFolder, damage
+from synfoc.bench.folder import DAMAGED, CellFolder, State, SuiteFolder, doubt
 from synfoc.bench.regret import RunRegret, run_regret
 from synfoc.bench.scores import CaseScores, Scores, read_scores
 from synfoc.bench.suite import Answering, Protocol, Suite, label_name
 from synfoc.bench.trust import RunErrors, run_errors
-from synfoc.config import load_config
 from synfoc.errors import UserError
 
 ANSWERS: dict[Answering, str] = {
@@ -68,7 +67,7 @@ class Results:
     states: Mapping[str, State]
     """Name of each cell -> how far it is; a cell whose files cannot be read counts as failed."""
     failures: Mapping[str, str]
-    """Name -> what went wrong, or is wrong with the files."""
+    """Name -> what went wrong, or is wrong with the files; of a cell whose scores stand, too."""
     regrets: tuple[RunRegret, ...]
     errors: tuple[RunErrors, ...]
     """Of the Dice estimated without labels."""
@@ -104,7 +103,9 @@ class _Stored:
     regrets: tuple[RunRegret, ...]
     errors: tuple[RunErrors, ...]
     damaged: Mapping[str, str]
-    """Name -> what is wrong with the files of a cell; nothing else is of these cells."""
+    """Name -> what is wrong with the scores of a cell; nothing else is of these cells."""
+    doubtful: Mapping[str, str]
+    """Name -> what is wrong with another file of a cell, whose scores stand."""
 
 
 def gather(folder: SuiteFolder) -> Results:
@@ -125,7 +126,7 @@ def gather(folder: SuiteFolder) -> Results:
         comparisons=tuple(comparisons),
         summaries=tuple(summaries),
         states={c.name: "failed" if c.name in stored.damaged else c.state for c in folder.cells},
-        failures={**folder.failures(), **stored.damaged},
+        failures={**folder.failures(), **stored.doubtful, **stored.damaged},
         regrets=stored.regrets,
         errors=stored.errors,
     )
@@ -158,34 +159,35 @@ def _read(folder: SuiteFolder) -> _Stored:
     for protocol in folder.suite.protocols:
         scores[protocol], without = read_scores(folder, protocol)
         damaged |= without
+    doubtful: dict[str, str] = {}
     regrets: list[RunRegret] = []
     errors: list[RunErrors] = []
     for cell in folder.without(damaged).cells:
         if cell.state != "done":
             continue
         try:
-            regret, error = _about_run(cell)
+            regret, error = run_regret(cell), run_errors(cell)
         except DAMAGED as wrong:
-            damaged[cell.name] = damage(cell, wrong, scores=False)
+            doubtful[cell.name] = doubt(cell, wrong)
         else:
             regrets += [regret] if regret else []
             errors += [error] if error else []
+            doubtful |= _without_environment(cell)
     out = {(c.data, c.labeled, c.method, c.seed) for c in folder.cells if c.name in damaged}
     kept = {
         protocol: {key: one for key, one in found.items() if (*key[:3], key.seed) not in out}
         for protocol, found in scores.items()
     }
-    return _Stored(kept, tuple(regrets), tuple(errors), damaged)
+    return _Stored(kept, tuple(regrets), tuple(errors), damaged, doubtful)
 
 
-def _about_run(cell: CellFolder) -> tuple[RunRegret | None, RunErrors | None]:
-    """What the tables say of a run besides its scores, from every small file that they read.
-
-    Raises:
-        UserError: one of them is damaged.
-    """
-    cell.run.read_environment()
-    return run_regret(cell), run_errors(cell)
+def _without_environment(cell: CellFolder) -> dict[str, str]:
+    """Name -> what is wrong with environment.json, where anything is."""
+    try:
+        cell.run.read_environment()
+    except UserError as error:
+        return {cell.name: doubt(cell, error)}
+    return {}
 
 
 def _protocol(folder: SuiteFolder, protocol: Protocol, scores: Scores) -> list[Comparison]:
@@ -230,7 +232,7 @@ def _nested(folder: SuiteFolder, data: str) -> bool:
     for cell in folder.cells:
         if cell.data == data and cell.state == "done":
             with suppress(UserError):
-                return load_config(cell.run.config).data.nested
+                return cell.run.read_config()[0].data.nested
     return False
 
 

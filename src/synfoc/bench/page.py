@@ -8,15 +8,19 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Sequence
+from contextlib import suppress
 from html import escape
+from typing import Any
 
 from synfoc.bench.compare import Compared
 from synfoc.bench.compose import PROTOCOLS, reading
 from synfoc.bench.figures import curves, dots
 from synfoc.bench.gather import Comparison, Results, data_title, reference_of, row_title
 from synfoc.bench.tables import Table, html, p_text
+from synfoc.errors import UserError
 from synfoc.report.html import bullets, document, fold, section
 from synfoc.report.tables import one_decimal
+from synfoc.runs import RunFolder
 
 
 def page(results: Results, tables: Sequence[Table]) -> str:
@@ -183,10 +187,17 @@ def _unlike(results: Results) -> list[str]:
     runs = [c.run for c in results.folder.cells if results.states[c.name] == "done"]
     found = []
     for key in ("commit", "device", "precision"):
-        values = {str(run.read_environment().get(key)) for run in runs}
+        values = {str(_environment(run).get(key)) for run in runs}
         if len(values) > 1:
             found.append(f"The runs differ in the {key}: {', '.join(sorted(values))}.")
     return found
+
+
+def _environment(run: RunFolder) -> dict[str, Any]:
+    """What a run ran on; nothing is known where its file is damaged."""
+    with suppress(UserError):
+        return run.read_environment()
+    return {}
 
 
 def _repeat(results: Results) -> str:
@@ -195,7 +206,7 @@ def _repeat(results: Results) -> str:
     done = [cell for cell in results.folder.cells if results.states[cell.name] == "done"]
     texts = {"suite.yaml": results.suite.to_yaml()}
     for cell in done[:1]:
-        about = json.dumps(cell.run.read_environment(), indent=1, ensure_ascii=False)
+        about = json.dumps(_environment(cell.run), indent=1, ensure_ascii=False)
         texts[f"Environment of {cell.name}"] = about
     for title, text in texts.items():
         shown = f"<summary>{escape(title)}</summary>\n<pre>{escape(text)}</pre>"

@@ -16,8 +16,8 @@ from typing import Any, Literal, TypeAlias
 
 from synfoc.answers import Answer, recommended_answer
 from synfoc.bench.folder import CellFolder
-from synfoc.config import load_config
-from synfoc.storage import read_lines
+from synfoc.runs import log_fault
+from synfoc.storage import unreadable
 
 Kind: TypeAlias = Literal["two networks", "one network", "no teacher"]
 
@@ -68,11 +68,15 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
     Raises:
         UserError: its log or summary is damaged.
     """
-    lines = [line for line in read_lines(cell.run.log) if line.get("test")]
+    summary = cell.run.read_summary()
+    log, lost = cell.run.read_log()
+    if fault := log_fault(log, lost, summary):
+        raise unreadable(cell.run.log, fault, expected="one JSON object per line", fix="")
+    lines = [line for line in log if line.get("test")]
     if not lines:
         return None
     answers = [(branch, role) for branch, roles in lines[-1]["test"].items() for role in roles]
-    named = recommended_answer(cell.run.read_summary())
+    named = recommended_answer(summary)
     answer: Answer = named if named in answers else answers[0]
     kind = kind_of(cell)
     picked = {rule: pick(lines, keys) for rule, keys in RULES.items()}
@@ -95,7 +99,7 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
 def kind_of(cell: CellFolder) -> Kind:
     """What a run can compare without labels."""
     # As it was run: without unlabeled images a run is supervised, whatever the suite says.
-    method = load_config(cell.run.config).method
+    method = cell.run.read_config()[0].method
     if not method.has_teacher:
         return "no teacher"
     return "two networks" if method.branches == "both" else "one network"

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from synfoc.answers import Answer, as_answer, deployed_by_paper, recommended_answer
 from synfoc.bench.folder import DAMAGED, CellFolder, SuiteFolder, damage
 from synfoc.bench.suite import Answering, Protocol
+from synfoc.case_tables import CASE_COLUMNS
 from synfoc.errors import UserError
-from synfoc.runs import CASE_COLUMNS
-from synfoc.storage import read_json
+from synfoc.storage import obstacle
 
 COLUMNS = tuple(name for name in CASE_COLUMNS if name != "empty")
 
@@ -87,7 +87,7 @@ def read_scores(folder: SuiteFolder, protocol: Protocol) -> tuple[Scores, dict[s
             cell.read_done()
             answers = list(_answers(cell, folder, protocol))
         except DAMAGED as error:
-            damaged[cell.name] = damage(cell, error, scores=True)
+            damaged[cell.name] = damage(cell, error)
             continue
         for branch, scores in answers:
             task = cell.data, cell.labeled, cell.seed
@@ -108,8 +108,8 @@ def read_cell(path: Path) -> dict[Answer, CaseScores]:
             return _collect(csv.reader(file))
     except FileNotFoundError:
         found = "no such file"
-    except (ValueError, IndexError, StopIteration, UnicodeDecodeError, csv.Error) as error:
-        found = str(error) or "an empty file"
+    except (OSError, ValueError, IndexError, StopIteration, csv.Error) as error:
+        found = obstacle(path) or str(error)
     raise UserError(
         f"cannot read the scores {path}",
         found=found,
@@ -140,7 +140,7 @@ def _answers(
     cell: CellFolder, folder: SuiteFolder, protocol: Protocol
 ) -> Iterator[tuple[Answering, CaseScores]]:
     had = read_cell(cell.scores(protocol))
-    metrics = read_json(cell.metrics(protocol), "scores of a cell")
+    metrics = cell.read_metrics(protocol)
     _check_count(cell.scores(protocol), had, metrics)
     recommended = recommended_answer(metrics) if protocol == "honest" else None
     for branch in folder.suite.methods[cell.method].branches:
@@ -162,6 +162,8 @@ def _collect(rows: Iterator[list[str]]) -> dict[Answer, CaseScores]:
         units.add(row[unit])
         # The last number counts the classes.
         numbers = np.array([*(float(row[at]) for at in metrics), 1.0])
+        if not np.isfinite(numbers).all():
+            raise ValueError(f"a score of {row[case]} that is no finite number")
         answer = as_answer(row[branch], row[role])
         per_case = sums.setdefault(answer, {})
         per_case[key] = per_case[key] + numbers if key in per_case else numbers

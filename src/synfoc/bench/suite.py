@@ -32,6 +32,8 @@ Protocol: TypeAlias = Literal["honest", "paper"]
 Answering: TypeAlias = Literal["recommended", "unet", "medsam", "fused"]
 OWN = ("data.path", "data.labeled", "train.seed", "train.watch_test")
 """Settings that a suite gives to each cell."""
+MOST_CELLS = 10_000
+"""Years of training; more are a mistake in `seeds`."""
 Tree: TypeAlias = dict[str, Any]
 """Settings as in a config: section -> key -> value."""
 
@@ -100,6 +102,10 @@ class Suite(Section):
         for key, data in self.data.items():
             if len({label_name(choice) for choice in data.labeled}) < len(data.labeled):
                 raise ValueError(f"data.{key}.labeled names one choice twice")
+        labeled = sum(len(data.labeled) for data in self.data.values())
+        cells = labeled * len(self.methods) * len(self.seeds)
+        if cells > MOST_CELLS:
+            raise ValueError(f"{cells} cells: a suite has at most {MOST_CELLS}")
         return self
 
     @property

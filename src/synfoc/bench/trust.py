@@ -14,7 +14,6 @@ from synfoc.answers import Answer, recommended_answer
 from synfoc.bench.folder import CellFolder
 from synfoc.bench.regret import Kind, kind_of
 from synfoc.report.view import estimate_errors
-from synfoc.storage import read_json
 
 Source: TypeAlias = Literal["estimate", "labeled views"]
 
@@ -54,7 +53,7 @@ def run_errors(cell: CellFolder) -> RunErrors | None:
     """
     if not cell.metrics("honest").is_file():
         return None
-    metrics = read_json(cell.metrics("honest"), "scores of a cell")
+    metrics = cell.read_metrics("honest")
     summary = cell.run.read_summary()
     answer = recommended_answer(metrics)
     errors = estimate_errors(metrics, answer) if answer else {}

@@ -16,7 +16,6 @@ from rich.text import Text
 from synfoc.bench.folder import CellFolder, SuiteFolder
 from synfoc.engine.progress import clock
 from synfoc.errors import UserError
-from synfoc.storage import read_json
 
 MARKS = {"done": "[green]done[/]", "failed": "[red]failed[/]", "begun": "begun", "open": "·"}
 
@@ -87,10 +86,13 @@ class Watch:
         seconds = time.monotonic() - self._began.pop(name, time.monotonic())
         if state == "done":
             # Its own number has earlier parts, too; the clock here has the start of its process.
-            self._forecast.learn(cell, max(seconds, cell.read_done()[1]))
+            whole = seconds
+            with suppress(UserError):
+                whole = max(seconds, cell.read_done()[1])
+            self._forecast.learn(cell, whole)
         why = ""
         if state == "failed":
-            why = ": " + str(read_json(cell.failure, "error of a cell")["error"]).splitlines()[0]
+            why = ": " + cell.why_failed().partition("\n")[0]
         count = Counter(self._states.values())
         ended = f"{count['done'] + count['failed']}/{len(self._states)}"
         what = "stopped" if state in ("begun", "open") else state

@@ -47,7 +47,7 @@ def cases_to_score(
             )
     if data is None:
         own = load_cases(config.data)
-        return own, load_split(folder.split, root=own.root).test, 0
+        return own, load_split(folder.split, root=own.root, fix=folder.split_fix).test, 0
     # Classes and nesting stay those of the run; layout and codes are found anew: the run may have
     # seen the published files of a set, and these be class indices, or the reverse.
     told = parse_config({"data": config.data.model_dump()}, tuple(changes), source="--set").data
@@ -56,7 +56,7 @@ def cases_to_score(
     known = paper_set(told.set) if told.set and not told.remap and not told.colors else None
     if known and table.paper is None and published_codes(cases, known):
         table = replace(table, decode=known.decode)
-    found = without_labeled(cases, folder.split)
+    found = without_labeled(cases, folder.read_split())
     for note in _notes(found):
         warnings.warn(note, stacklevel=3)
     return table, found.cases, found.seen

@@ -1,9 +1,9 @@
 """Save and restore everything that a run is, so that a resumed run equals an unbroken one.
 
 A checkpoint is one safetensors file: students, teachers, optimizers, what the method carries from
-step to step, and in its header the step, what was best so far and the config. Random numbers need
-no place in it: batch k follows from (seed, k). What is frozen lies once in the run folder, in
-base.safetensors.
+step to step, and in its header the step, what was best so far and the config (headers.py). Random
+numbers need no place in it: batch k follows from (seed, k). What is frozen lies once in the run
+folder, in base.safetensors.
 """
 
 from __future__ import annotations
@@ -15,12 +15,22 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import Field
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
-from synfoc.config import Config, load_config, parse_config
+from synfoc.config import Config
+from synfoc.engine.checkpoint_files import (
+    check_finite,
+    config_of_networks,
+    find_base,
+    find_checkpoint,
+    other_fix,
+    sum_of,
+    sums_of,
+)
 from synfoc.engine.machine import (
     Precision,
     choose_device,
@@ -29,12 +39,13 @@ from synfoc.engine.machine import (
     keep_freed_memory,
 )
 from synfoc.errors import UserError
+from synfoc.headers import FORMAT, header_config, header_json, read_header
 from synfoc.models.build import Networks, build_networks
 from synfoc.models.sam import PromptFreeSam
+from synfoc.records import Count, Number, Record, fault
 from synfoc.runs import RunFolder
-from synfoc.storage import AnyPath, replacing
+from synfoc.storage import AnyPath, replacing, unreadable
 
-FORMAT = "synfoc checkpoint 2"
 MEMORY = "memory/"
 
 
@@ -89,10 +100,13 @@ def save_checkpoint(
     progress: Progress,
     config: Config,
     memory: Mapping[str, Tensor] | None = None,
+    *,
+    base: str | None = None,
 ) -> None:
     """Write one checkpoint atomically; `config` goes into its header.
 
-    `memory` is what the method carries from step to step (`methods.models.Models`).
+    `memory` is what the method carries from step to step (`methods.models.Models`), `base` the sum
+    of what is frozen (`sum_of_base`), by which the two files know each other.
 
     Raises:
         UserError: the disk is full; the older checkpoint is untouched.
@@ -103,12 +117,14 @@ def save_checkpoint(
             tensors = {k: v for k, v in kept.items() if isinstance(v, Tensor)}
             state |= {f"optimizer.{name}/{index}/{k}": v for k, v in tensors.items()}
     state |= {f"{MEMORY}{name}": tensor for name, tensor in (memory or {}).items()}
+    plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
+    sums = {"networks": sum_of(plain)} | ({"base": base} if base else {})
     header = {
         "format": FORMAT,
         "progress": json.dumps(vars(progress)),
         "config": config.model_dump_json(),
+        "sums": json.dumps(sums),
     }
-    plain = {k: v.detach().cpu().contiguous() for k, v in state.items()}
     with replacing(path) as part:
         save_file(plain, part, metadata=header)
 
@@ -141,10 +157,10 @@ def load_checkpoint(
         else:
             network.load_state_dict(own)
     for name, optimizer in (optimizers or {}).items():
-        _restore_optimizer(optimizer, _part(state, f"optimizer.{name}/"))
+        _restore_optimizer(path, optimizer, _part(state, f"optimizer.{name}/"))
     if memory is not None:
         memory.update(_part(state, MEMORY))
-    return _progress(header)
+    return _progress(path, header)
 
 
 def on_test(branch: str) -> str:
@@ -158,8 +174,7 @@ def checkpoint_config(path: Path) -> Config:
     Raises:
         UserError: no such file, damaged, or no checkpoint.
     """
-    header, _ = _read(path, tensors=False)
-    return parse_config(json.loads(header["config"]), source=str(path))
+    return header_config(path, fix=other_fix(path))
 
 
 def read_progress(path: Path) -> Progress:
@@ -168,8 +183,7 @@ def read_progress(path: Path) -> Progress:
     Raises:
         UserError: no such file, damaged, or no checkpoint.
     """
-    header, _ = _read(path, tensors=False)
-    return _progress(header)
+    return _progress(path, read_header(path, fix=other_fix(path)))
 
 
 def load_run(
@@ -184,12 +198,13 @@ def load_run(
         precision: None: that of the run, or `auto` where this device has no such arithmetic.
 
     Raises:
-        UserError: no run folder, no such checkpoint, device or precision, or files that do not
-            belong together.
+        UserError: no run folder, no such checkpoint, device or precision, files that are damaged
+            or do not belong together, or weights that are not finite.
     """
     run = Path(run)
     folder = RunFolder.open(run)
-    config = load_config(folder.config)
+    path = find_checkpoint(folder, checkpoint)
+    config = config_of_networks(folder, path)
     place = choose_device(device)
     precision = choose_precision(precision or _at_home(config, place), place)
     keep_freed_memory(place)
@@ -199,17 +214,18 @@ def load_run(
             f"{folder.config} is not a resolved config",
             found=f"data.classes {classes}, data.channels {channels}",
             expected="names and a number, as `synfoc train` writes them",
-            fix="restore config.yaml of this run, or train again",
+            fix="restore config.yaml of this run from a copy",
         )
     networks = build_networks(
         config,
         classes=len(classes),
         channels=channels,
         generator=torch.Generator().manual_seed(config.train.seed),
-        base=folder.base if folder.base.is_file() else None,
+        base=find_base(folder, path) if config.method.branches != "unet" else None,
         guide=False,
     ).to(place)
-    progress = load_checkpoint(find_checkpoint(folder, checkpoint), networks)
+    progress = load_checkpoint(path, networks)
+    check_finite(path, network_state(networks))
     return LoadedRun(
         path=run,
         config=config,
@@ -230,49 +246,46 @@ def _at_home(config: Config, device: torch.device) -> str:
     return "auto" if wanted == "bf16" and emulated(wanted, device) else wanted
 
 
-def find_checkpoint(folder: RunFolder, name: str) -> Path:
-    """Path of a checkpoint by name.
+class Standing(Record):
+    """`Progress` as a header holds it."""
 
-    Raises:
-        UserError: it is not there; names those that are.
-    """
-    path = folder.checkpoint(name)
-    if not path.is_file():
-        names = sorted(p.stem for p in folder.checkpoints.glob("[!.]*.safetensors"))
-        raise UserError(
-            f"{folder.path} has no checkpoint {name}",
-            found=", ".join(names) or "none",
-            expected="a file in checkpoints/",
-            fix="wait for the first checkpoint, or name one of those found",
-        )
-    return path
+    step: Count
+    skipped: Count = 0
+    best_step: Count = 0
+    best_score: float = 0.0
+    test_step: Count = 0
+    test_scores: dict[str, float] = Field(default_factory=dict)
+    seconds: Number = 0.0
+    extra: dict[str, Any] = Field(default_factory=dict)
 
 
-def _progress(header: Mapping[str, str]) -> Progress:
+def _progress(path: Path, header: dict[str, str]) -> Progress:
     """What a header tells; earlier versions wrote down more."""
-    found, known = json.loads(header["progress"]), {f.name for f in fields(Progress)}
+    fix = other_fix(path)
+    found = header_json(header, "progress", path, fix=fix)
+    if wrong := fault(found, Standing):
+        key, value, expected = wrong
+        raise unreadable(path, f"{key} = {value}", expected=f"{key}: {expected}", fix=fix)
+    known = {f.name for f in fields(Progress)}
     return Progress(**{name: value for name, value in found.items() if name in known})
 
 
-def _read(path: Path, *, tensors: bool = True) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Header and tensors of a checkpoint."""
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Header and tensors of a checkpoint, which must be those that were written."""
+    fix = other_fix(path)
+    header = read_header(path, fix=fix)
     try:
         with safe_open(path, framework="pt") as file:
-            header = file.metadata() or {}
-            state = {k: file.get_tensor(k) for k in file.keys()} if tensors else {}  # noqa: SIM118
-    except (SafetensorError, OSError) as error:
-        raise UserError(
-            f"cannot read checkpoint {path}",
-            found=str(error),
-            expected="a whole safetensors file",
-            fix="use another checkpoint of this run",
-        ) from None
-    if header.get("format") != FORMAT:
-        raise UserError(
-            f"{path} is not a checkpoint of this synfoc",
-            found=f"format {header.get('format')}",
-            expected=FORMAT,
-            fix="name a file in the checkpoints/ folder of a run of this version",
+            state = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError, RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise unreadable(path, str(error), expected="a whole safetensors file", fix=fix) from None
+    kept = sums_of(path, header).get("networks")
+    if kept is not None and (now := sum_of(state)) != kept:
+        raise unreadable(
+            path,
+            f"numbers that changed since they were written (CRC-32 {now})",
+            expected=f"CRC-32 {kept}, as its header says",
+            fix=fix,
         )
     return header, state
 
@@ -282,25 +295,33 @@ def _part(state: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:
 
 
 def _check_fit(path: Path, own: Mapping[str, Tensor], found: Mapping[str, Tensor]) -> None:
-    def shapes(state: Mapping[str, Tensor]) -> set[tuple[str, tuple[int, ...]]]:
-        return {(k, tuple(v.shape)) for k, v in state.items()}
+    def shapes(state: Mapping[str, Tensor]) -> set[tuple[str, tuple[int, ...], str]]:
+        kinds = {k: str(v.dtype).removeprefix("torch.") for k, v in state.items()}
+        return {(k, tuple(v.shape), kinds[k]) for k, v in state.items()}
 
     odd = sorted(shapes(found) ^ shapes(own))
     if odd:
-        name, shape = odd[0]
+        name, shape, kind = odd[0]
         raise UserError(
             f"{path} belongs to other networks",
-            found=f"{len(odd)} tensors that do not fit, first {name} {list(shape)}",
+            found=f"{len(odd)} tensors that do not fit, first {name} {list(shape)} {kind}",
             expected="the networks of the run's config.yaml",
-            fix="restore the config.yaml of this checkpoint, or train again",
+            fix=f"restore the config.yaml of this checkpoint, or {other_fix(path)}",
         )
 
 
-def _restore_optimizer(optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
+def _restore_optimizer(path: Path, optimizer: Optimizer, tensors: Mapping[str, Tensor]) -> None:
     parameters = [p for group in optimizer.param_groups for p in group["params"]]
     state: dict[int, dict[str, Tensor]] = {}
     for key, value in tensors.items():
-        index, name = key.split("/")
+        index, _, name = key.partition("/")
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise unreadable(
+                path,
+                f"the tensor {key} of an optimizer",
+                expected=f"those of {len(parameters)} parameters",
+                fix=other_fix(path),
+            )
         parameter = parameters[int(index)]
         # Fused kernels pair numbers by their place in memory: channels last where it is so.
         alike = value.shape == parameter.shape

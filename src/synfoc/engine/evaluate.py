@@ -8,8 +8,8 @@ here: which branch is recommended was decided by training, without them.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,35 +18,20 @@ from synfoc.config import check_word, listed
 from synfoc.engine.cases_to_score import cases_to_score
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import read_calibration
-from synfoc.engine.examples import make_examples, replace_examples
+from synfoc.engine.evaluation_files import Evaluation, scores_folder, write_evaluation
+from synfoc.engine.examples import make_examples
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.machine import full_gpu_told
 from synfoc.engine.metrics import EMPTY_POLICY, Protocol
 from synfoc.engine.score_cases import Progress, score_cases
 from synfoc.engine.scores import (
-    CaseEstimate,
-    CaseScore,
     scored_classes,
     summarize,
     summarize_estimates,
 )
 from synfoc.errors import UserError
-from synfoc.runs import CASE_COLUMNS, METRICS, Example, RunFolder
-from synfoc.storage import AnyPath, write_json, write_table
-
-
-@dataclass(frozen=True)
-class Evaluation:
-    """What was found of a run, by file of its folder; nothing is written yet."""
-
-    metrics: dict[str, Any]
-    """metrics.json."""
-    rows: Sequence[CaseScore]
-    """evaluation/cases.csv."""
-    estimates: Sequence[CaseEstimate]
-    """evaluation/estimates.csv."""
-    examples: Sequence[Example]
-    """evaluation/pictures/."""
+from synfoc.runs import RunFolder, one_line
+from synfoc.storage import AnyPath
 
 
 def evaluate(
@@ -58,6 +43,7 @@ def evaluate(
     protocol: Protocol | None = None,
     checkpoint: str = "best",
     device: str = "auto",
+    out: AnyPath | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Score a run on its test cases; writes metrics.json, two tables of cases and examples.
@@ -74,6 +60,8 @@ def evaluate(
         protocol: None: `paper` for a run of `rule: paper`, else `honest`.
         checkpoint: best, last, or a name such as step_000500.
         device: auto, cpu or cuda.
+        out: a folder for the scores, new or of an earlier evaluation, where the run is to stay as
+            it is; `write_report` takes it in the place of a run.
         progress: called with (done, total, case) before each case and once at the end.
 
     Returns:
@@ -85,11 +73,17 @@ def evaluate(
             that cannot estimate (not at its best checkpoint, or an older one). Earlier scores stay
             then.
     """
+    _check_words(branches, protocol)
+    folder = RunFolder.open(Path(run))
+    images = [Path(path) for path in (folder.read_config()[0].data.path, data) if path]
+    place = scores_folder(folder, Path(out) if out else None, images)
     found = score_run(
         run, data=data, changes=changes, branches=branches, protocol=protocol,
         checkpoint=checkpoint, device=device, progress=progress,
     )  # fmt: skip
-    write_evaluation(RunFolder(Path(run)), found)
+    if out is not None:
+        found.metrics["run"] = str(folder.path.resolve())
+    write_evaluation(place, found)
     return found.metrics
 
 
@@ -106,9 +100,7 @@ def score_run(
     progress: Progress | None = None,
 ) -> Evaluation:
     """Score a run on its test cases and write nothing. Arguments and errors as in `evaluate`."""
-    asked, changes = _asked(branches), listed(changes)
-    if protocol is not None:
-        check_word("protocol", protocol, tuple(EMPTY_POLICY))
+    asked, changes = _check_words(branches, protocol), listed(changes)
     run, data = Path(run), None if data is None else Path(data)
     folder = RunFolder.open(run)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
@@ -118,7 +110,7 @@ def score_run(
     segmenter.check([(branch, "student") for branch in asked or ()])
     wanted = [a for a in segmenter.answers() if asked is None or a[0] in asked]
     table, cases, seen = cases_to_score(folder, config, data, changes)
-    summary = folder.read_summary()
+    summary = _summary(folder)
     known = read_calibration(summary, loaded.step)
     labeled = [case for case in cases if case.labels]
     if not labeled and not (known and cases):
@@ -151,24 +143,29 @@ def score_run(
     return Evaluation(metrics, rows, estimates, examples)
 
 
-def write_evaluation(folder: RunFolder, found: Evaluation) -> None:
-    """Put scores, estimates and examples in the place of earlier ones.
+def _summary(folder: RunFolder) -> dict[str, Any]:
+    """What training has found; where it cannot be read a note says what is done without."""
+    try:
+        return folder.read_summary()
+    except UserError as error:
+        warnings.warn(
+            f"{one_line(error)}: scored without estimates of Dice and without a recommended "
+            f"answer; {error.fix}",
+            stacklevel=3,
+        )
+        return {}
 
-    Raises:
-        UserError: the disk is full, or the folder cannot be written.
-    """
-    write_cases(folder.cases, found.rows)
-    write_estimates(folder.estimates, found.estimates)
-    replace_examples(folder, found.examples)
-    write_json(folder.metrics, found.metrics)
 
-
-def _asked(branches: Branch | Sequence[Branch] | None) -> Sequence[Branch] | None:
+def _check_words(
+    branches: Branch | Sequence[Branch] | None, protocol: Protocol | None
+) -> Sequence[Branch] | None:
     """The branches that are named, one or several.
 
     Raises:
-        UserError: there is no such branch, or none is named.
+        UserError: there is no such branch or protocol, or no branch is named.
     """
+    if protocol is not None:
+        check_word("protocol", protocol, tuple(EMPTY_POLICY))
     if branches is None:
         return None
     named: Sequence[Branch] = [branches] if isinstance(branches, str) else branches
@@ -200,19 +197,3 @@ def _nothing_to_score(cases: int, checkpoint: str) -> UserError:
         expected="at least one image",
         fix="give --data with other images",
     )
-
-
-def write_cases(path: Path, rows: Sequence[CaseScore]) -> None:
-    """One line per case, class and answer."""
-    lines = []
-    for row in rows:
-        numbers = [f"{getattr(row.scores, metric):.6g}" for metric in METRICS]
-        names = [row.case, row.patient, row.domain, row.class_name, *row.answer]
-        lines.append([*names, *numbers, row.unit, row.scores.empty])
-    write_table(path, CASE_COLUMNS, lines)
-
-
-def write_estimates(path: Path, rows: Sequence[CaseEstimate]) -> None:
-    """One line per case and answer: the columns of evaluation/estimates.csv (runs.py)."""
-    columns = ["case", "domain", "branch", "role", "estimated_dice"]
-    write_table(path, columns, [[r.case, r.domain, *r.answer, f"{r.dice:.4f}"] for r in rows])

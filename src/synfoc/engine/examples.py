@@ -9,10 +9,10 @@ import numpy as np
 from synfoc.answers import Answer, Branch
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.scores import CaseScore
+from synfoc.example_files import Example, Kind
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import to_unit
 from synfoc.images.geometry import SliceAxis
-from synfoc.runs import Example, Kind, RunFolder, save_example
 
 
 def make_examples(
@@ -56,21 +56,6 @@ def make_examples(
                 _example(segmenter, shown, table, case, kind, dice[case.id], slice_axis=slice_axis)
             )
     return made
-
-
-def replace_examples(folder: RunFolder, examples: Sequence[Example]) -> None:
-    """Write examples in the place of those that a run has.
-
-    Raises:
-        UserError: the disk is full or the folder cannot be written.
-    """
-    before = set(folder.example_folder.glob("*.npz"))
-    for example in examples:
-        path = folder.example(example.domain, example.kind)
-        save_example(path, example)
-        before.discard(path)
-    for old in before:
-        old.unlink()
 
 
 def _pick(members: Sequence[Case]) -> dict[Kind, Case]:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from synfoc.batches.split import equal_images, save_split
 from synfoc.engine.checkpoint import Progress, save_checkpoint
+from synfoc.engine.checkpoint_files import sum_of_base
 from synfoc.engine.estimate import plain_calibration
 from synfoc.engine.machine import gpu_of, peak_memory_gib
 from synfoc.engine.method import lam_of
@@ -14,7 +16,7 @@ from synfoc.engine.optimize import SharedScaler
 from synfoc.environment import environment
 from synfoc.errors import UserError
 from synfoc.models.build import save_base
-from synfoc.storage import append_line, write_json, write_text
+from synfoc.storage import append_line, truncate_lines, write_json, write_text
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -70,6 +72,22 @@ class Journal:
         write_text(folder.config, prepared.config.to_yaml())
         return notices
 
+    def go_on(self, step: int) -> list[str]:
+        """Drop what was logged after a step, and write config.yaml anew where it is unreadable.
+
+        Returns:
+            What the user should know.
+        """
+        if not self.writes:
+            return []
+        notices = []
+        if lost := truncate_lines(self.folder.log, step):
+            notices.append(f"{lost} lines of {self.folder.log} could not be read and are dropped")
+        if self.folder.read_config()[1]:
+            write_text(self.folder.config, self.prepared.config.to_yaml())
+            notices.append(f"{self.folder.config} is written anew from the last checkpoint")
+        return notices
+
     def line(self, step: Step, progress: Progress) -> dict[str, Any]:
         """One line of the curve: every figure of the step, read from the device and appended."""
         values = {k: v.item() for k, v in vars(step).items() if v is not None}
@@ -106,7 +124,14 @@ class Journal:
             progress.extra = dict(self.fabric.strategy.precision.state_dict())
             path = self.folder.checkpoint(name)
             config = self.prepared.config
-            save_checkpoint(path, self.networks, optimizers or {}, progress, config, memory)
+            save_checkpoint(
+                path, self.networks, optimizers or {}, progress, config, memory, base=self._base
+            )
+
+    @cached_property
+    def _base(self) -> str | None:
+        """Sum of what is frozen; None where nothing is."""
+        return sum_of_base(self.folder.base) if self.folder.base.is_file() else None
 
     def forget(self, keep: int) -> None:
         """Delete numbered checkpoints but the newest `keep`."""

@@ -83,7 +83,7 @@ def choose_precision(wanted: str, device: torch.device) -> Precision:
             "fp16 needs a GPU",
             found="device cpu",
             expected="fp32 or bf16 on a CPU",
-            fix="--set train.precision=auto",
+            fix="--set train.precision=auto in a new run; a run that was begun goes on on a GPU",
         )
     if wanted == "auto":
         return "bf16" if _native_bf16(device) else "fp32"

@@ -48,7 +48,7 @@ from synfoc.images.files import (
     write_probabilities,
 )
 from synfoc.images.listing import Left
-from synfoc.runs import RunFolder
+from synfoc.runs import RunFolder, one_line
 from synfoc.storage import AnyPath
 
 MOST = 100
@@ -94,6 +94,7 @@ def predict(
     """
     run, out = Path(run), Path(out)
     given = [images] if isinstance(images, str | os.PathLike) else images
+    _refuse_run(out, run)
     found = find_images([Path(path) for path in given], out)
     sources = found.images
     refuse_clashes(sources, {OVERLAY: overlay, PROBABILITIES: probabilities})
@@ -103,8 +104,14 @@ def predict(
     earlier = earlier_rows(out, again=sources, overwrite=overwrite)
     loaded = load_run(run, checkpoint=checkpoint, device=device)
     segmenter = Segmenter.of_run(loaded)
-    summary = RunFolder(run).read_summary()
+    summary = _summary(RunFolder(run), needed=branch == "recommended")
     answer = deployed_answer(summary, segmenter) if branch == "recommended" else (branch, "student")
+    if branch == "recommended" and not summary:
+        warnings.warn(
+            "the run has no summary.json, which recommends an answer once training has ended: "
+            f"{answer[0]} answers, as in the paper",
+            stacklevel=2,
+        )
     answer = answer[0], role or answer[1]
     segmenter.check([answer])
     known = read_calibration(summary, loaded.step)
@@ -188,6 +195,37 @@ class _Job:
             write_overlay(picture, images, label, classes=classes, nested=nested)
         place = mask.relative_to(self.out)
         return _row(name.image, place, found, self.answer, stack, self.calibration)
+
+
+def _refuse_run(out: Path, run: Path) -> None:
+    """Masks go elsewhere than among the files of a run."""
+    if out.resolve() == run.resolve():
+        raise UserError(
+            f"masks cannot go to {out}",
+            found="the run itself",
+            expected="a folder for masks",
+            fix="choose another --out",
+        )
+
+
+def _summary(folder: RunFolder, *, needed: bool) -> dict[str, Any]:
+    """What training has found.
+
+    Raises:
+        UserError: it cannot be read, and is needed to know who answers.
+    """
+    try:
+        return folder.read_summary()
+    except UserError as error:
+        if needed:
+            raise UserError(
+                error.what,
+                found=error.found,
+                expected=f"{error.expected}, which says which network answers",
+                fix=f"name one: --branch unet, medsam or fused; or {error.fix}",
+            ) from None
+        warnings.warn(f"{one_line(error)}: no Dice is estimated; {error.fix}", stacklevel=3)
+        return {}
 
 
 def deployed_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:

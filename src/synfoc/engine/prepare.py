@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from synfoc.batches.split import Split, load_split, make_split
-from synfoc.config import Config, differences, load_config
-from synfoc.engine.checkpoint import checkpoint_config, find_checkpoint
+from synfoc.config import Config, differences
+from synfoc.engine.checkpoint import checkpoint_config
+from synfoc.engine.checkpoint_files import find_checkpoint
 from synfoc.errors import UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
 from synfoc.images.geometry import SliceAxis
 from synfoc.images.place_notes import place_notes, read_place
-from synfoc.runs import RunFolder
+from synfoc.runs import RunFolder, one_line
 
 RESOLVED = ("set", "classes", "nested", "channels")
 """What the data decide of section `data` where the user left it open."""
@@ -36,21 +39,21 @@ class Prepared:
     """What the user should know before the first step."""
 
 
-def prepare(config: Config, stored_split: Path | None = None) -> Prepared:
+def prepare(config: Config, run: RunFolder | None = None) -> Prepared:
     """Find the cases, split them, and fill in what the data decide.
 
     Args:
         config: as the user wrote it, or the resolved one of a run.
-        stored_split: split.json of the run that goes on; its files must not have changed.
+        run: the one that goes on, whose split holds; its files must not have changed.
 
     Raises:
         UserError: see `load_cases`, `make_split` and `load_split`.
     """
     table = load_cases(config.data)
-    if stored_split is None:
+    if run is None:
         split = make_split(table, config.data)
     else:
-        split = load_split(stored_split, verify=True, root=table.root)
+        split = load_split(run.split, verify=True, root=table.root, fix=run.split_fix)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
     _check_watched(config, split)
     paper = table.paper
@@ -84,7 +87,8 @@ def _check_watched(config: Config, split: Split) -> None:
             "there is no test image with a label to watch",
             found=f"{len(split.test)} test images, none with a label",
             expected="labeled test images, for train.rule = paper or train.watch_test",
-            fix="set data.test_fraction above 0 or add labeled test images, or use rule honest",
+            fix="add labels to test images, --set data.test_fraction=0.2, or --set "
+            "train.rule=honest --set train.watch_test=false",
         )
 
 
@@ -147,33 +151,58 @@ def stored_config(folder: RunFolder, config: Config | None) -> Config:
     Raises:
         UserError: config.yaml was edited since, or the given config differs; the run cannot go on.
     """
-    stored = load_config(folder.config)
-    try:
+    with last_needed(folder):
         begun = checkpoint_config(find_checkpoint(folder, "last"))
-    except UserError as error:
-        raise UserError(
-            f"{folder.path} cannot be gone on with",
-            found=f"{error.what}: {error.found}",
-            expected="its checkpoint `last`, whole; no other one holds the optimizers",
-            fix="restore checkpoints/last.safetensors, or train again in another --out",
-        ) from None
-    _refuse_change(begun, stored, f"{folder.config} differs from the run's last checkpoint")
+    stored, damaged = folder.read_config()
+    if damaged:
+        stored = begun
+    _refuse_change(
+        begun,
+        stored,
+        f"{folder.config} differs from the run's last checkpoint",
+        fix="set it back in config.yaml, or start a new run: synfoc train "
+        f"{shlex.quote(str(folder.config))} -o NEW",
+    )
     if config is None:
         return stored
     # `prepare` chose it where nothing unlabeled was found.
-    method = {} if load_split(folder.split).unlabeled else {"name": stored.method.name}
+    method = {} if folder.read_split()["unlabeled"] else {"name": stored.method.name}
     resolved = {key: getattr(stored.data, key) for key in RESOLVED}
     given = config.with_settings(data=resolved, method=method)
-    _refuse_change(begun, given, f"{folder.path} was begun with other settings")
+    _refuse_change(
+        begun,
+        given,
+        f"{folder.path} was begun with other settings",
+        fix="go on with the settings of the run, or start a new one in another --out",
+    )
     return given
 
 
-def _refuse_change(begun: Config, now: Config, what: str) -> None:
+@contextmanager
+def last_needed(folder: RunFolder) -> Iterator[None]:
+    """Tell an unreadable checkpoint `last` as what it is for a run that is to go on.
+
+    Raises:
+        UserError: it is missing or damaged.
+    """
+    try:
+        yield
+    except UserError as error:
+        raise UserError(
+            f"{folder.path} cannot be gone on with",
+            found=one_line(error),
+            expected="its checkpoint `last`, whole; no other one holds the optimizers",
+            fix="restore checkpoints/last.safetensors from a copy, or train again: "
+            f"synfoc train {shlex.quote(str(folder.config))} -o NEW",
+        ) from None
+
+
+def _refuse_change(begun: Config, now: Config, what: str, *, fix: str) -> None:
     if changed := differences(begun, now):
         key, old, new = changed[0]
         raise UserError(
             what,
             found=f"{key} = {new} ({len(changed)} differ)",
             expected=f"{key} = {old}",
-            fix="go on with the settings of the run, or start a new one in another --out",
+            fix=fix,
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from synfoc.answers import Answer
+from synfoc.case_tables import METRICS
 from synfoc.engine.estimate import Calibration
 from synfoc.engine.metrics import (
     Protocol,
@@ -20,7 +21,6 @@ from synfoc.engine.metrics import (
     parts,
     score,
 )
-from synfoc.runs import METRICS
 
 DISTANCES = ("hd95", "asd")
 

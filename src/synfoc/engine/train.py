@@ -28,11 +28,11 @@ from synfoc.batches.stream import Stream
 from synfoc.config import Config
 from synfoc.engine.checkpoint import (
     Progress,
-    find_checkpoint,
     load_checkpoint,
     on_test,
     read_progress,
 )
+from synfoc.engine.checkpoint_files import find_base, find_checkpoint
 from synfoc.engine.cost import estimate_step
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.journal import Journal
@@ -47,7 +47,7 @@ from synfoc.engine.machine import (
 from synfoc.engine.method import method_of
 from synfoc.engine.optimize import Skips, forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import anywhere, launched, make_fabric, set_up, together
-from synfoc.engine.prepare import Prepared, prepare, stored_config
+from synfoc.engine.prepare import Prepared, last_needed, prepare, stored_config
 from synfoc.engine.progress import (
     Display,
     Interruption,
@@ -60,7 +60,7 @@ from synfoc.errors import Interrupted, UserError
 from synfoc.methods.models import Step
 from synfoc.models.build import build_networks
 from synfoc.runs import RunFolder
-from synfoc.storage import AnyPath, truncate_lines
+from synfoc.storage import AnyPath
 
 if TYPE_CHECKING:
     from lightning_fabric import Fabric
@@ -102,8 +102,9 @@ def train(
         config = stored_config(RunFolder.open(out), config)
     else:
         RunFolder.check_free(out)
+        _refuse_among_images(out, config)
     assert config is not None  # see `_check_config`
-    prepared = prepare(config, folder.split if resume else None)
+    prepared = prepare(config, folder if resume else None)
     device = choose_device(config.train.device)
     keep_freed_memory(device)
     fabric = make_fabric(config, device)
@@ -128,6 +129,22 @@ def train(
         with progress_callback(console if writes else None, "last look") as progress:
             trainer.finish(progress)
     return out
+
+
+def _refuse_among_images(out: Path, config: Config | None) -> None:
+    """Keep a run out of its data folder, which would be read with the pictures of the report.
+
+    Raises:
+        UserError: it is inside.
+    """
+    data = None if config is None else config.data.path
+    if data is not None and data.is_dir() and out.resolve().is_relative_to(data.resolve()):
+        raise UserError(
+            f"a run cannot go to {out}",
+            found=f"a place among the images of {data}",
+            expected="a folder outside of the data",
+            fix="choose another --out",
+        )
 
 
 def _check_config(config: Config | None, *, resume: bool) -> None:
@@ -170,7 +187,7 @@ class Trainer:
             classes=len(data.classes),
             channels=data.channels,
             generator=torch.Generator().manual_seed(config.train.seed),
-            base=folder.base if folder.base.is_file() else None,
+            base=self._base(),
         ).to(fabric.device)
         if self.networks.medsam is not None:
             self.networks.medsam.recompute = bool(config.medsam.recompute)
@@ -204,6 +221,13 @@ class Trainer:
         self.memory: dict[str, Tensor] = {}
         self.skips = Skips(fabric.device)
 
+    def _base(self) -> Path | None:
+        """What is frozen, of a run that goes on; None for a new run, or where nothing is."""
+        last, method = self.folder.checkpoint("last"), self.config.method
+        if not last.is_file() or (method.branches == "unet" and not method.has_guide):
+            return None
+        return find_base(self.folder, last)
+
     def begin(self, display: Display, *, resume: bool) -> None:
         """Write down what the run is, or read where it stood; say what it will cost."""
         notices = list(self.prepared.notices)
@@ -211,12 +235,12 @@ class Trainer:
             if resume:
                 last = find_checkpoint(self.folder, "last")
                 kept: dict[str, Tensor] = {}
-                self.progress = load_checkpoint(last, self.networks, self.optimizers, kept)
+                with last_needed(self.folder):
+                    self.progress = load_checkpoint(last, self.networks, self.optimizers, kept)
                 self.memory = {k: v.to(self.fabric.device) for k, v in kept.items()}
                 self.skips = Skips(self.fabric.device, self.progress.skipped)
                 self.fabric.strategy.precision.load_state_dict(self.progress.extra)
-                if self.fabric.is_global_zero:
-                    truncate_lines(self.folder.log, self.progress.step)
+                notices += self._best_left() + self.journal.go_on(self.progress.step)
             else:
                 notices = self.journal.begin(self.precision)
                 self.journal.save("last", self.progress, self.optimizers)
@@ -226,6 +250,31 @@ class Trainer:
             self.networks, self.optimizers, self.fabric, self.memory
         )
         self._estimate(display)
+
+    def _best_left(self) -> list[str]:
+        """Choose the best anew where its checkpoint has gone since.
+
+        Raises:
+            UserError: it is damaged.
+        """
+        best = self.folder.checkpoint("best")
+        if not self.progress.best_step:
+            return []
+        if "best" in self.folder.checkpoint_names():
+            try:
+                read_progress(best)
+            except UserError as error:
+                raise UserError(
+                    error.what,
+                    found=error.found,
+                    expected=error.expected,
+                    fix=f"restore it from a copy, or move it away: {self.folder.resume_command} "
+                    "then chooses the best of the steps that are left",
+                ) from None
+            return []
+        lost, self.progress.best_step = self.progress.best_step, 0
+        self.progress.best_score = -math.inf
+        return [f"the best checkpoint, of step {lost}, has gone: of later steps one is chosen"]
 
     def _estimate(self, display: Display) -> None:
         """Say what a step costs; where memory would not do, keep fewer activations."""
@@ -283,6 +332,8 @@ class Trainer:
         `progress` is called with (done, total) while it is looked for.
         """
         if self.fabric.is_global_zero:
+            if "best" not in self.folder.checkpoint_names():
+                self._evaluate()  # a run that had ended, and has lost it
             # What the files hold counts: a run that was killed between saving the best and the
             # last may have gone another way since, where the device does not repeat itself.
             best = load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
@@ -383,5 +434,5 @@ def _not_finite(line: Mapping[str, Any], times: int) -> UserError:
         f"the loss was not finite {times} times in a row, last at step {line['step']}",
         found=", ".join(f"{name} = {line[name]}" for name in lost) or "loss not finite",
         expected="finite losses",
-        fix="--set train.precision=fp32, or a smaller unet.lr and medsam.lr",
+        fix="in a new run: --set train.precision=fp32, or a smaller unet.lr and medsam.lr",
     )

@@ -22,6 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from synfoc.errors import UserError
+from synfoc.storage import obstacle
 
 Tensors = dict[str, Tensor]
 
@@ -203,23 +204,27 @@ def _read_tensors(path: Path) -> Tensors:
         tree = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError:
         found = "no such file"
-    except (OSError, RuntimeError, EOFError, ValueError, KeyError) as error:
-        found = str(error).partition("\n")[0]
+    except OSError as error:
+        found = obstacle(path) or str(error)
     except (pickle.UnpicklingError, SafetensorError) as error:
-        found = _damage(error)
+        found = obstacle(path) or _damage(error)
     except Exception as error:  # whatever else the two libraries throw at a damaged file
-        found = f"a damaged file ({type(error).__name__}: {error})".partition("\n")[0]
+        told = f"{type(error).__name__}: {error}".partition("\n")[0]
+        found = obstacle(path) or f"a damaged file ({told})"
     else:
         for key in ("model", "state_dict"):
             tree = tree.get(key, tree) if isinstance(tree, dict) else tree
         if isinstance(tree, dict):
-            return {k: v for k, v in tree.items() if isinstance(v, Tensor)}
+            tensors = {k: v for k, v in tree.items() if isinstance(v, Tensor)}
+            return {k: v for k, v in tensors.items() if isinstance(k, str)}
         found = type(tree).__name__
     raise UserError(
         f"cannot read weights from {path}",
         found=found,
         expected="a .safetensors file or a PyTorch file that holds tensors only",
-        fix="check the path, or get the file again",
+        fix="git lfs pull, in the clone that holds it"
+        if "LFS" in found
+        else "check the path, or get the file again",
     )
 
 

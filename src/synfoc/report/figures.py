@@ -154,7 +154,7 @@ def curves_figure(view: RunView) -> str:
     best = view.summary.get("best_step") or view.metrics.get("step")
     columns = min(3, len(drawn))
     rows = -(-len(drawn) // columns)
-    with mpl.rc_context(STYLE | {"svg.hashsalt": f"curves {view.folder.path}"}):
+    with mpl.rc_context(STYLE | {"svg.hashsalt": f"curves {str(view.folder.path)!a}"}):
         figure = Figure(
             figsize=(10.6 * max(columns, 2) / max(columns, 3), 2.45 * rows), layout="constrained"
         )

@@ -8,7 +8,7 @@ from typing import Any
 from synfoc.answers import BRANCH_NAMES, deployed_by_paper
 from synfoc.report.tables import Row, row_name, score_table
 from synfoc.report.view import LABELED, RunView
-from synfoc.runs import MIN_PATIENTS
+from synfoc.runs import MIN_PATIENTS, one_line
 
 FEW_PATIENTS = 20
 PROTOCOLS = {
@@ -91,11 +91,12 @@ def checks(views: Sequence[RunView]) -> list[str]:
 
 def _run_notes(view: RunView, *, several: bool) -> list[str]:
     who = f"{view.name}: " if several else ""
-    notes = [f"{who}{notice}" for notice in view.environment.get("notices", [])]
+    notes = [f"{who}left out, since damaged: {one_line(error)}." for error in view.damaged]
+    notes += [f"{who}{notice}" for notice in view.environment.get("notices", [])]
     if not view.branches and view.estimated:
         return [*notes, f"{who}no test image has a label, so every Dice is an estimate."]
     if not view.branches:
-        fix = f"`synfoc evaluate {view.folder.path.name}`"
+        fix = f"`{view.scored.evaluate_command}`"
         return [*notes, f"{who}no scores, because the run has not been evaluated ({fix})."]
     if view.rule == "paper":
         notes.append(

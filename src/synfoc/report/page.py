@@ -8,16 +8,21 @@ How a page is built and what it may not hold: html.py.
 from __future__ import annotations
 
 import os
+import shlex
+import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 
 from synfoc.answers import BRANCH_NAMES, BRANCHES
+from synfoc.errors import UserError
 from synfoc.report.facts import changes_html, facts_html, repeat_html
 from synfoc.report.figures import curves_figure, scores_figure
 from synfoc.report.html import bullets, document, fold, section
+from synfoc.report.load import load_views
 from synfoc.report.notes import checks, headline
-from synfoc.report.pictures import example_html, legend_html
+from synfoc.report.pictures import example_html, legend_html, write_pictures
 from synfoc.report.tables import (
     MEASURES,
     NONE,
@@ -27,8 +32,17 @@ from synfoc.report.tables import (
     row_name,
     score_table,
 )
-from synfoc.report.view import RunView, load_views
+from synfoc.report.view import RunView
+from synfoc.runs import one_line
 from synfoc.storage import AnyPath, write_text
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What a report has written, and what it could not read."""
+
+    page: Path
+    damaged: tuple[UserError, ...]
 
 
 def write_report(
@@ -36,20 +50,77 @@ def write_report(
 ) -> Path:
     """Write the report of one run, or of several side by side.
 
+    A file of a run that is damaged is left out; the page says so, and a warning.
+
     Args:
         out: the HTML file, replaced if it exists.
-        runs: run folders, or one; the first is the main one, the others are measured against it.
+        runs: run folders, folders of `evaluate(out=...)`, or one of them; the first is the main
+            one, the others are measured against it.
         title: heading of the page; by default the names of the runs.
 
     Returns:
         `out`.
 
     Raises:
-        UserError: no run given, a folder is no run folder, a file in it is damaged, the disk is
-            full or `out` cannot be written.
+        UserError: no run given, a folder is no run folder, the disk is full or `out` cannot be
+            written.
     """
-    out, given = Path(out), [runs] if isinstance(runs, str | os.PathLike) else runs
+    given = [runs] if isinstance(runs, str | os.PathLike) else runs
     views = load_views([Path(run) for run in given])
+    for view in views:
+        for error in view.damaged:
+            warnings.warn(one_line(error), stacklevel=2)
+    return _write_page(Path(out), views, title)
+
+
+def report(runs: Sequence[Path], out: Path | None = None) -> Reported:
+    """Write the page of runs; beside it, where it goes into the first of them, PNG pictures.
+
+    Nothing is written into a run but the first, and into that only where the page goes there.
+
+    Args:
+        runs: run folders, or folders of `evaluate --out`.
+        out: the page; None: report.html in the first folder.
+
+    Raises:
+        UserError: see `write_report`; a folder that may only be read and no `out`.
+    """
+    views = load_views(runs)
+    first = views[0].scored
+    if out is None:
+        _check_writable(runs)
+    page = _write_page(out or runs[0] / "report.html", views, None)
+    if page.resolve().parent == first.path:
+        write_pictures(first, views[0].examples)
+    return Reported(page, tuple(error for view in views for error in view.damaged))
+
+
+def _check_writable(runs: Sequence[Path]) -> None:
+    if not os.access(runs[0], os.W_OK | os.X_OK):
+        names = " ".join(shlex.quote(str(run)) for run in runs)
+        raise UserError(
+            f"cannot write a report into {runs[0]}",
+            found="a folder that may only be read",
+            expected="a folder in which you may create files, or a place for the page",
+            fix=f"synfoc report {names} -o FILE.html",
+        )
+
+
+def _check_page(out: Path) -> None:
+    """Make sure that the page takes no other file's place."""
+    if out.is_dir():
+        found, fix = "a folder", f"-o {shlex.quote(str(out / 'report.html'))}"
+    elif out.suffix.lower() not in (".html", ".htm"):
+        found, fix = out.name, "-o " + shlex.quote(f"{out}.html")
+    else:
+        return
+    raise UserError(
+        f"{out} is no page", found=found, expected="a name that ends with .html", fix=fix
+    )
+
+
+def _write_page(out: Path, views: Sequence[RunView], title: str | None) -> Path:
+    _check_page(out)
     title = title or " and ".join(view.name for view in views)
     sections = (
         section("What was run", facts_html(views) + changes_html(views)),
@@ -159,7 +230,7 @@ def _plain_table(texts: Sequence[Sequence[str]]) -> str:
 
 
 def _cases(view: RunView, number: int, *, opened: bool) -> str:
-    examples = view.folder.read_examples()
+    examples = view.examples
     if not examples:
         return ""
     parts = [legend_html(view.metrics.get("classes") or ())] if opened else []

@@ -28,7 +28,8 @@ from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
 from synfoc.answers import BRANCH_NAMES, BRANCHES, Branch
-from synfoc.runs import Example, RunFolder
+from synfoc.example_files import Example
+from synfoc.runs import RunFolder
 from synfoc.storage import replacing
 
 LABEL_COLOR, PREDICTION_COLOR = "#56C8FF", "#FFA31A"
@@ -87,20 +88,23 @@ def legend_html(classes: Sequence[str]) -> str:
     return f'<p class="legend">{switches}{lines if len(classes) > 1 else ""}</p>'
 
 
-def write_pictures(run: RunFolder) -> list[Path]:
-    """Draw the examples of a run as PNG: one file per domain, and the median cases together.
+def write_pictures(run: RunFolder, examples: Sequence[Example]) -> list[Path]:
+    """Draw examples as PNG: one file per domain, and the median cases together.
+
+    Args:
+        run: its folder `pictures` takes the files.
+        examples: those of the run.
 
     Returns:
-        Paths of the files, `overview.png` first; [] where the run has no examples.
+        Paths of the files, `overview.png` first; [] without examples.
 
     Raises:
-        UserError: an example is damaged, the disk is full or the folder cannot be written.
+        UserError: the disk is full or the folder cannot be written.
     """
-    examples = run.read_examples()
     if not examples:
         return []
     domains = list(dict.fromkeys(e.domain for e in examples))
-    medians = [e for e in examples if e.kind == "median"] or examples[:1]
+    medians = [e for e in examples if e.kind == "median"] or list(examples[:1])
     made = [_write_png(run.pictures / "overview.png", medians)]
     for domain in domains:
         path = run.pictures / run.example(domain, "cases").with_suffix(".png").name

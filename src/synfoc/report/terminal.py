@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from synfoc.errors import visible
+from synfoc.report.load import load_views
 from synfoc.report.tables import MEASURES, ScoreTable, estimate_table, score_table
-from synfoc.report.view import load_views
 
 if TYPE_CHECKING:
     from rich.console import Console

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from pathlib import Path
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from synfoc.answers import BRANCH_NAMES, BRANCHES, Answer, Branch, Role, recommended_answer
-from synfoc.config import PRACTICAL, Config, load_config
+from synfoc.answers import BRANCHES, Answer, Branch, Role, recommended_answer
+from synfoc.config import PRACTICAL, Config
 from synfoc.errors import UserError
+from synfoc.example_files import Example
 from synfoc.images.paper_sets import PAPER_SETS
 from synfoc.runs import RunFolder
-from synfoc.storage import read_json, read_lines
 
 LABELED, UNLABELED, UNSEEN = "labeled", "no labels", "unseen"
 
@@ -83,12 +82,17 @@ class RunView:
     folder: RunFolder
     name: str
     config: Config
+    scored: RunFolder
+    """Where its scores lie: the run, or a folder of `evaluate --out`."""
+    damaged: tuple[UserError, ...] = ()
+    """What could not be read and is left out."""
     environment: dict[str, Any] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     steps: list[dict[str, Any]] = field(default_factory=list)
     evaluations: list[dict[str, Any]] = field(default_factory=list)
     cases: list[dict[str, str]] = field(default_factory=list)
+    examples: list[Example] = field(default_factory=list)
     counts: dict[str, dict[str, int]] = field(default_factory=dict)
     """labeled, unlabeled, test -> domain ("" where unknown) -> images."""
 
@@ -173,42 +177,6 @@ def estimate_errors(metrics: Mapping[str, Any], answer: Answer) -> dict[str, flo
     }
 
 
-def load_views(paths: Sequence[Path]) -> list[RunView]:
-    """Read runs, the main one first; names are made distinct by the folder where needed.
-
-    Raises:
-        UserError: a path is no run folder, or a file in it is damaged.
-    """
-    if not paths:
-        raise UserError(
-            "no run to report",
-            found="an empty list",
-            expected="at least one run folder",
-            fix="synfoc report RUN [RUN ...]",
-        )
-    # Resolved, or `synfoc report .` would know no name for the run.
-    views = [_load(RunFolder.open(path.resolve())) for path in paths]
-    places = {
-        name: [v.folder.path for v in views if v.name == name] for name in {v.name for v in views}
-    }
-    ends = {name: iter(_told_apart(paths)) for name, paths in places.items()}
-    return [
-        replace(view, name=f"{view.name} ({next(ends[view.name])})")
-        if len(places[view.name]) > 1
-        else view
-        for view in views
-    ]
-
-
-def _told_apart(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that differ; a path that is named twice gets numbers."""
-    for length in range(1, max(len(path.parts) for path in paths) + 1):
-        ends = ["/".join(path.parts[-length:]) for path in paths]
-        if len(set(ends)) == len(paths):
-            return ends
-    return [f"{path.name} {number}" for number, path in enumerate(paths, 1)]
-
-
 def changes(config: Config) -> list[Change]:
     """Constants that differ from the paper's, for page 1 of the report."""
     accepted = PAPER | PAPER_BY_SET.get(config.data.set or "", {})
@@ -243,46 +211,6 @@ def show(value: Any) -> str:
     if isinstance(value, tuple | list):
         return " to ".join(show(v) for v in value)
     return str(value)
-
-
-def _load(folder: RunFolder) -> RunView:
-    config = load_config(folder.config)
-    lines = read_lines(folder.log)
-    return RunView(
-        folder=folder,
-        name=_name(config),
-        config=config,
-        environment=folder.read_environment(),
-        summary=folder.read_summary(),
-        metrics=folder.read_metrics() if folder.metrics.is_file() else {},
-        steps=[line for line in lines if line.get("kind", "step") == "step"],
-        evaluations=[line for line in lines if line.get("kind") == "evaluation"],
-        cases=folder.read_cases(),
-        counts=_counts(folder),
-    )
-
-
-def _name(config: Config) -> str:
-    about, branches = config.method.about, config.method.branches
-    if branches == "both":
-        return about.title
-    one = BRANCH_NAMES[branches]
-    if not about.unlabeled:
-        return f"{about.title} {one}"
-    return f"{about.title}, {one}" + (" alone" if about.networks == "any" else "")
-
-
-def _counts(folder: RunFolder) -> dict[str, dict[str, int]]:
-    if not folder.split.is_file():
-        return {}
-    split, counts = read_json(folder.split, "split of a run"), {}
-    for part in ("labeled", "unlabeled", "test"):
-        domains: dict[str, int] = {}
-        for case in split.get(part, []):
-            domain = (case.get("domain") if isinstance(case, dict) else None) or ""
-            domains[domain] = domains.get(domain, 0) + 1
-        counts[part] = domains
-    return counts
 
 
 def _flat(config: Config) -> dict[str, Any]:
