@@ -28,7 +28,7 @@ def test_an_alias_stands_for_what_it_names() -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_plain_yaml_is_refused(text: str, told: str) -> None:
-    with pytest.raises(ValueError, match=".") as refused:
+    with pytest.raises(ValueError, match=r".") as refused:
         parse_yaml(text)
     assert told in str(refused.value)
 
