@@ -5,6 +5,10 @@ from __future__ import annotations
 import errno
 import json
 import math
+import os
+import sys
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +16,7 @@ import pytest
 
 from synfoc import storage
 from synfoc.errors import UserError
-from synfoc.storage import last_line
+from synfoc.storage import last_line, obstacle, read_json, read_lines
 
 
 def test_json_keeps_numbers_and_turns_nan_into_null(tmp_path: Path) -> None:
@@ -132,3 +136,14 @@ def test_a_mount_point_is_refused_before_anything_is_written(
     with pytest.raises(UserError, match="cannot become a new data set") as caught:
         storage.refuse_used(tmp_path)
     assert caught.value.fix == "name a new folder inside it"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="pipes of POSIX")
+@pytest.mark.parametrize("read", [read_json, read_lines, obstacle])
+def test_a_pipe_or_a_device_is_never_waited_for(
+    tmp_path: Path, read: Callable[[Path], object]
+) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", Path("/dev/zero")):
+        with suppress(UserError):
+            assert read(path) == "a pipe, a socket or a device, not a file"

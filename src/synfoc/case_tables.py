@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from synfoc.answers import ANSWERS
-from synfoc.storage import obstacle, unreadable
+from synfoc.storage import obstacle, refuse_endless, unreadable
 
 METRICS = ("dice", "jaccard", "hd95", "asd")
 CASE_COLUMNS = ("case", "patient", "domain", "class", "branch", "role", *METRICS, "unit", "empty")
@@ -31,6 +31,7 @@ def read_cases(path: Path, *, fix: str) -> list[dict[str, str]]:
         return []
     rows: list[dict[str, str]] = []
     try:
+        refuse_endless(path)
         with path.open(newline="", encoding="utf-8") as file:
             table = csv.DictReader(file, strict=True)
             rows = list(table)

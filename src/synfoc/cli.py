@@ -240,7 +240,10 @@ def evaluate(
         bool, Option("--json", help="Print metrics.json instead of a table.")
     ] = False,
 ) -> None:
-    """Score a run per domain and branch; where labels are missing, estimate its Dice."""
+    """Score a run per domain and branch; where labels are missing, estimate its Dice.
+
+    Exit status 1 where an image or label could not be read: the others are scored.
+    """
     from synfoc.engine.evaluate import evaluate as run_evaluation
     from synfoc.report.terminal import print_scores
 
@@ -256,14 +259,18 @@ def evaluate(
             out=out,
             progress=bar,
         )
+    place = out or run
     if as_json:
         _say(json.dumps(metrics, indent=1))
-        return
-    place = out or run
-    print_scores(place, console=_console(stderr=False))
-    _say(f"scores -> {place / 'metrics.json'}, cases -> {place / 'evaluation/cases.csv'}")
-    if out is not None:
-        _say(f"next: synfoc report {shlex.quote(str(out))}")
+    else:
+        print_scores(place, console=_console(stderr=False))
+        _say(f"scores -> {place / 'metrics.json'}, cases -> {place / 'evaluation/cases.csv'}")
+        if out is not None:
+            _say(f"next: synfoc report {shlex.quote(str(out))}")
+    for lost in metrics["unreadable"]:
+        _tell(visible(f"not scored: {lost['why']}"))
+    if metrics["unreadable"]:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -28,7 +28,7 @@ from pydantic import (
 from synfoc.config_errors import brief, config_error
 from synfoc.errors import UserError
 from synfoc.label_colors import color_to_class
-from synfoc.storage import AnyPath, obstacle, unreadable
+from synfoc.storage import AnyPath, obstacle, refuse_endless, unreadable
 from synfoc.yaml_text import MOST_CHARACTERS, parse_yaml
 
 
@@ -462,6 +462,7 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
         UserError: no such file, not YAML, or something else than a mapping.
     """
     try:
+        refuse_endless(path)
         with path.open(encoding="utf-8") as file:
             tree = parse_yaml(file.read(MOST_CHARACTERS + 1))
     except OSError as error:

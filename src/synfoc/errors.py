@@ -21,6 +21,10 @@ class UserError(Exception):
         super().__init__("\n".join(told))
 
 
+class UnreadableError(UserError):
+    """One file of many cannot be read; the others may be gone on with."""
+
+
 class Interrupted(Exception):  # noqa: N818 (not an error: everything is saved)
     """Ctrl-C or SIGTERM came; everything is saved, and the message says how to go on."""
 

@@ -17,7 +17,7 @@ from safetensors import SafetensorError, safe_open
 
 from synfoc.config import Config, parse_config
 from synfoc.errors import UserError
-from synfoc.storage import obstacle, unreadable
+from synfoc.storage import obstacle, refuse_endless, unreadable
 
 FORMAT = "synfoc checkpoint 2"
 
@@ -29,6 +29,7 @@ def read_header(path: Path, *, fix: str) -> dict[str, str]:
         UserError: no such file, damaged, or no checkpoint of this version.
     """
     try:
+        refuse_endless(path)
         with safe_open(path, framework="np") as file:
             header = dict(file.metadata() or {})
     except (SafetensorError, OSError, ValueError) as error:

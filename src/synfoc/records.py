@@ -107,6 +107,13 @@ class Estimate(Record):
     branches: Answers
 
 
+class Unread(Record):
+    """A case of which a file could not be read."""
+
+    case: str
+    why: str
+
+
 class Metrics(Record):
     """metrics.json, and bench/PROTOCOL.json of a suite, as far as they are read."""
 
@@ -119,6 +126,7 @@ class Metrics(Record):
     empty_policy: str = ""
     classes: list[str] = []
     cases: Count = 0
+    unreadable: list[Unread] = []
     recommended: Branch | None = None
     recommended_role: Role | None = None
     estimate: Estimate | None = None

@@ -23,8 +23,9 @@
                            they stand in the header
     base.safetensors?      what is frozen: the encoder, or the whole guide of SemiSAM
     metrics.json           {protocol, rule, checkpoint, step, data, changes, unit, empty_policy,
-                            classes, cases, skipped_without_label, seen_in_training, recommended,
-                            recommended_role, estimate, branches: {unet|medsam|fused:
+                            classes, cases, skipped_without_label, unreadable: [{case, why}],
+                            seen_in_training, recommended, recommended_role, estimate,
+                            branches: {unet|medsam|fused:
                              {student|teacher: {mean_over_domains: SCORES, domains: {name: {cases,
                               patients, unit, SCORES, classes: {name: SCORES}}}}}},
                             steps?: {branch: step}, where each branch was scored at the step at

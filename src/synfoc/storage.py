@@ -167,6 +167,7 @@ def read_json(
         UserError: the file is missing or cannot be read, or holds no such object.
     """
     try:
+        refuse_endless(path)
         value = parse_json(path.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
         found = obstacle(path) or f"not JSON: {_brief(error)}"
@@ -192,9 +193,20 @@ def parse_json(text: bytes) -> Any:
     )
 
 
+def refuse_endless(path: Path) -> None:
+    """Stop at a pipe, a socket or a device, before it is opened: reading it may never end.
+
+    Raises:
+        OSError: it is one.
+    """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise OSError(errno.EINVAL, "a pipe, a socket or a device, not a file", str(path))
+
+
 def obstacle(path: Path) -> str:
     """What keeps a file from being read whatever it should hold; "" where nothing does."""
     try:
+        refuse_endless(path)
         with path.open("rb") as file:
             first = file.read(len(LFS_POINTER))
     except OSError as error:
@@ -253,6 +265,7 @@ def sound_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
         UserError: the file cannot be read.
     """
     try:
+        refuse_endless(path)
         # What follows the last newline is empty, or torn.
         whole = path.read_bytes().split(b"\n")[:-1]
     except FileNotFoundError:

@@ -221,6 +221,20 @@ def test_examples_of_an_earlier_evaluation_are_replaced(run: Path, data: Path) -
     assert shown == [(None, "median")]
 
 
+def test_a_case_that_cannot_be_read_is_listed_and_the_others_are_scored(
+    run: Path, data: Path
+) -> None:
+    """Its label is cut in half; 3 of the 4 labeled test cases are left."""
+    label = data / "A" / "test" / "mask" / "test1.png"
+    label.write_bytes(label.read_bytes()[:45])
+    found = evaluate(run)
+    assert found["cases"] == 3
+    (lost,) = found["unreadable"]
+    assert lost["case"] == "A/test/test1"
+    assert lost["why"].startswith(f"cannot read mask {label}: damaged or cut short")
+    assert json.loads((run / "metrics.json").read_text())["unreadable"] == [lost]
+
+
 def test_other_data_never_scores_what_was_learned(run: Path, data: Path, tmp_path: Path) -> None:
     """A CSV without split holds the labeled images of A too: only the rest is scored."""
     table = tmp_path / "other.csv"

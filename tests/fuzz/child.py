@@ -99,7 +99,9 @@ def arguments_of(words: Sequence[str]) -> Callable[[], object]:
     def command() -> None:
         from synfoc import cli
 
-        sys.argv = ["synfoc", *words]
+        sys.argv = [str(Path(sys.executable).with_name("synfoc")), *words]
+        # With --devices 2 it is started once more: the program, not the harness.
+        sys.modules["__main__"].__spec__ = None
         cli.main()
 
     return command

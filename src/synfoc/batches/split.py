@@ -26,7 +26,7 @@ from synfoc.images.case import CaseGroup
 from synfoc.images.cases import Case, CaseTable
 from synfoc.images.formats import stem
 from synfoc.records import read_split
-from synfoc.storage import write_json
+from synfoc.storage import refuse_endless, write_json
 
 
 @dataclass(frozen=True)
@@ -203,6 +203,7 @@ def _of_patients(pool: list[Case], count: int) -> list[Case]:
 def _listed(table: CaseTable, training: list[Case], path: Path) -> list[Case]:
     """Training cases named in a text file by id, by path from the data folder, or by full path."""
     try:
+        refuse_endless(path)
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(

@@ -20,7 +20,7 @@ from synfoc.bench.folder import DAMAGED, CellFolder, SuiteFolder, damage
 from synfoc.bench.suite import Answering, Protocol
 from synfoc.case_tables import CASE_COLUMNS
 from synfoc.errors import UserError
-from synfoc.storage import obstacle
+from synfoc.storage import obstacle, refuse_endless
 
 COLUMNS = tuple(name for name in CASE_COLUMNS if name != "empty")
 
@@ -104,6 +104,7 @@ def read_cell(path: Path) -> dict[Answer, CaseScores]:
         UserError: there is no such file, or it is damaged.
     """
     try:
+        refuse_endless(path)
         with path.open(newline="", encoding="utf-8") as file:
             return _collect(csv.reader(file))
     except FileNotFoundError:

@@ -30,6 +30,7 @@ from synfoc.engine.scores import (
     summarize_estimates,
 )
 from synfoc.errors import UserError
+from synfoc.images.cases import Case
 from synfoc.runs import RunFolder, one_line
 from synfoc.storage import AnyPath
 
@@ -49,6 +50,7 @@ def evaluate(
     """Score a run on its test cases; writes metrics.json, two tables of cases and examples.
 
     Cases without a label are not scored, but their Dice is estimated like that of all others.
+    Those of which a file cannot be read are passed over and listed in metrics.json.
 
     Args:
         run: folder written by `synfoc train`.
@@ -68,10 +70,10 @@ def evaluate(
         What metrics.json holds (see runs.py).
 
     Raises:
-        UserError: no such run, branch or protocol, no test case, a label that does not fit the
-            classes, a change of another setting or without `data`, or no label at all and a run
-            that cannot estimate (not at its best checkpoint, or an older one). Earlier scores stay
-            then.
+        UserError: no such run, branch or protocol, no test case or none that can be read, a label
+            that does not fit the classes, a change of another setting or without `data`, or no
+            label at all and a run that cannot estimate (not at its best checkpoint, or an older
+            one). Earlier scores stay then.
     """
     _check_words(branches, protocol)
     folder = RunFolder.open(Path(run))
@@ -115,11 +117,16 @@ def score_run(
     labeled = [case for case in cases if case.labels]
     if not labeled and not (known and cases):
         raise _nothing_to_score(len(cases), checkpoint)
+    unread: list[tuple[Case, UserError]] = []
     rows, estimates = score_cases(
         segmenter, table, cases if known else labeled, wanted, classes=loaded.classes,
         protocol=protocol, slice_axis=config.data.slice_axis, calibration=known,
-        progress=progress,
+        progress=progress, refuse=lambda case, error: unread.append((case, error)),
     )  # fmt: skip
+    if unread and not rows and not estimates:
+        raise unread[0][1]
+    lost = {case.id for case, _ in unread}
+    labeled = [case for case in labeled if case.id not in lost]
     recommended = recommended_answer(summary)
     branch, role = recommended or (None, None)
     metrics = {
@@ -130,7 +137,8 @@ def score_run(
         "data": str(data or config.data.path),
         "changes": list(changes),
         "empty_policy": EMPTY_POLICY[protocol],
-        "skipped_without_label": len(cases) - len(labeled),
+        "skipped_without_label": sum(not case.labels for case in cases),
+        "unreadable": [{"case": case.id, "why": one_line(error)} for case, error in unread],
         "seen_in_training": seen,
         **summarize(rows, scored_classes(rows) or loaded.classes, seed=config.train.seed),
         "recommended": branch,

@@ -6,6 +6,7 @@ anything is written.
 
 from __future__ import annotations
 
+import os
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -164,7 +165,8 @@ def refuse_to_replace_images(out: Path, sources: Mapping[Path, Path]) -> None:
     Raises:
         UserError: it would.
     """
-    images = {image.resolve() for image in sources.values()}
+    # A link that leads to itself is told when it is read.
+    images = {Path(os.path.realpath(image)) for image in sources.values()}
     folders = {name.parent: (out / name.parent).resolve() for name in sources}
     lost = [name for name in _outputs(sources) if folders[name.parent] / name.name in images]
     if lost:

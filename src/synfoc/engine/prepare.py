@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 
+from synfoc.batches.readable import without_unreadable
 from synfoc.batches.split import Split, load_split, make_split
 from synfoc.config import Config, differences
 from synfoc.engine.checkpoint import checkpoint_config
@@ -39,19 +40,26 @@ class Prepared:
     """What the user should know before the first step."""
 
 
-def prepare(config: Config, run: RunFolder | None = None) -> Prepared:
+def prepare(
+    config: Config,
+    run: RunFolder | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Prepared:
     """Find the cases, split them, and fill in what the data decide.
 
     Args:
         config: as the user wrote it, or the resolved one of a run.
         run: the one that goes on, whose split holds; its files must not have changed.
+        progress: called with (done, total) while the images of a new run are tried.
 
     Raises:
-        UserError: see `load_cases`, `make_split` and `load_split`.
+        UserError: see `load_cases`, `make_split`, `without_unreadable` and `load_split`.
     """
     table = load_cases(config.data)
+    unread: list[str] = []
     if run is None:
         split = make_split(table, config.data)
+        split, unread = without_unreadable(split, config.data.slice_axis, progress)
     else:
         split = load_split(run.split, verify=True, root=table.root, fix=run.split_fix)
     table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
@@ -69,7 +77,7 @@ def prepare(config: Config, run: RunFolder | None = None) -> Prepared:
     )
     data = dict(zip(RESOLVED, found, strict=True))
     resolved = config.with_settings(data={"path": config.data.path.absolute(), **data})
-    notices = [*table.notices, *remarks]
+    notices = [*table.notices, *unread, *remarks]
     if config.method.about.unlabeled and not split.unlabeled:
         resolved = resolved.with_settings(method={"name": "supervised"})
         notices.append(

@@ -29,6 +29,7 @@ from synfoc.engine.scores import (
     scored_classes,
     summarize,
 )
+from synfoc.errors import UnreadableError, UserError
 from synfoc.images.cases import Case, CaseTable, load_image, load_label
 from synfoc.images.files import Stack, to_unit
 from synfoc.images.geometry import SliceAxis
@@ -81,11 +82,13 @@ def score_cases(
     slice_axis: SliceAxis = None,
     calibration: Mapping[Answer, Calibration] | None = None,
     progress: Progress | None = None,
+    refuse: Callable[[Case, UserError], None] | None = None,
 ) -> tuple[list[CaseScore], list[CaseEstimate]]:
     """Scores of every labeled case, class and answer; estimates of every case and answer.
 
     Arguments and errors as in `evaluate_networks`. An answer without a calibration has no
-    estimate. `progress` is called with (done, total, case) before each case and once at the end.
+    estimate. `progress` is called with (done, total, case) before each case and once at the end;
+    `refuse` with a case of which a file cannot be read, and why: without it the error ends all.
     """
     side = segmenter.networks.sides.unet
     size = (side, side) if protocol == "paper" else None
@@ -93,7 +96,7 @@ def score_cases(
     asked = {answer: known[answer] for answer in wanted if answer in known}
     rows: list[CaseScore] = []
     estimates: list[CaseEstimate] = []
-    for group in segmenter.grouped(_read(cases, table, slice_axis, progress)):
+    for group in segmenter.grouped(_read(cases, table, slice_axis, progress, refuse)):
         images = [to_unit(image) for image, _ in group]
         answered = segmenter.segment_all(images, wanted, size=size, evidence=bool(known))
         for (image, (case, pixels)), found in zip(group, answered, strict=True):
@@ -187,14 +190,24 @@ def _of_classes_that_occur(rows: list[CaseScore]) -> list[CaseScore]:
 
 
 def _read(
-    cases: Sequence[Case], table: CaseTable, slice_axis: SliceAxis, progress: Progress | None
+    cases: Sequence[Case],
+    table: CaseTable,
+    slice_axis: SliceAxis,
+    progress: Progress | None,
+    refuse: Callable[[Case, UserError], None] | None,
 ) -> Iterator[tuple[Stack, tuple[Case, NDArray[np.uint8] | None]]]:
     """The image of each case, with the case and its label, if it has one."""
     for done, case in enumerate(cases):
         if progress:
             progress(done, len(cases), case.id)
-        image = load_image(case, slice_axis=slice_axis)
         label = None
-        if case.labels:
-            label = np.array(load_label(case, table, like=image).pixels, np.uint8)
+        try:
+            image = load_image(case, slice_axis=slice_axis)
+            if case.labels:
+                label = np.array(load_label(case, table, like=image).pixels, np.uint8)
+        except UnreadableError as error:
+            if refuse is None:
+                raise
+            refuse(case, error)
+            continue
         yield image, (case, label)

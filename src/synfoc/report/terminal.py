@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from synfoc.images.findings import Findings
     from synfoc.models.weights import Status
+    from synfoc.report.view import RunView
 
 
 def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
@@ -34,11 +35,17 @@ def print_scores(runs: Path | Sequence[Path], *, console: Console) -> None:
         console.print(terminal(estimates))
     said = [
         f"{v.name}: protocol {v.metrics.get('protocol')}, rule {v.rule}, "
-        f"{v.metrics.get('cases')} test cases; empty masks: {v.metrics.get('empty_policy')}"
+        f"{v.metrics.get('cases')} test cases{_unread(v)}; "
+        f"empty masks: {v.metrics.get('empty_policy')}"
         for v in scored
     ]
     for line in [*said, "* what the run recommends"]:
         console.print(visible(line), style="dim", markup=False, highlight=False)
+
+
+def _unread(view: RunView) -> str:
+    lost = len(view.metrics.get("unreadable", ()))
+    return f" ({lost} could not be read)" if lost else ""
 
 
 def print_findings(findings: Findings, *, console: Console) -> None:
