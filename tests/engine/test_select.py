@@ -157,10 +157,10 @@ def test_who_sees_nothing_is_steady_and_still_not_recommended(probe: Probe) -> N
 
 @pytest.fixture
 def table(tmp_path: Path) -> CaseTable:
-    """Five volumes of three slices; the middle slice of number k is k + 1 all over."""
+    """Five volumes of five slices; the middle slice of number k is k + 1 all over."""
     for k in range(5):
-        volume = np.zeros((3, 8, 8), np.uint8)
-        volume[1] = k + 1
+        volume = np.zeros((5, 8, 8), np.uint8)
+        volume[2] = k + 1
         for kind in ("image", "mask"):
             (tmp_path / kind).mkdir(exist_ok=True)
             np.save(tmp_path / kind / f"{k}.npy", volume)

@@ -77,6 +77,13 @@ def test_a_one_hot_label_is_told_with_the_line_that_mends_it(
     assert np.array_equal(read_codes(path).pixels[0], LABEL)
 
 
+def test_slices_of_which_one_is_all_of_a_class_are_a_volume(tmp_path: Path) -> None:
+    """Every voxel column holds one 1, as in a one-hot mask, but none tells two classes apart."""
+    volume = np.zeros((5, 6, 8), np.uint8)
+    volume[2] = 1
+    assert np.array_equal(read_codes(save(tmp_path / "a.npy", volume)).pixels, volume)
+
+
 def test_number_types_and_orders_of_npy(tmp_path: Path) -> None:
     """Big-endian, Fortran order, booleans, whole floats: the same label."""
     for data in (

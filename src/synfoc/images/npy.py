@@ -69,12 +69,16 @@ def read_npy(path: Path, source: Source, array: NDArray[Any], *, label: bool) ->
 
 
 def _refuse_one_hot(path: Path, data: NDArray[Any]) -> None:
-    """A pixel of a one-hot mask is 1 in exactly one channel; a volume of slices is not so."""
+    """A pixel of a one-hot mask is 1 in exactly one channel, which differs from pixel to pixel.
+
+    A slice that is all one class, between empty ones, is a volume.
+    """
     if data.dtype.kind not in "buif" or data.max() != 1 or not np.isin(data, (0, 1)).all():
         return
     for axis in (0, 2):
         count = data.shape[axis]
-        if count > 1 and (data.sum(axis) == 1).all():
+        whole = (data.min((1, 2)) if axis == 0 else data.min((0, 1))) == 1
+        if count > 1 and (data.sum(axis) == 1).all() and not whole.any():
             raise refused(
                 path,
                 f"one channel per class (one-hot), {count} on axis {axis}",
