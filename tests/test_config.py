@@ -145,7 +145,11 @@ def test_an_unknown_key_names_the_nearest(typo: str, meant: str) -> None:
         ("data.remap={a: 1}", "a whole number", "change data.remap.a"),
         ("data.labeled=IDRiD", "keys with values, as key: value", "change data.labeled"),
         ("data.path=", "a path", "change data.path"),
-        ("data.slice_axis=5", "'axial', 'coronal', 'sagittal', 0, 1 or 2", "change data.slice_axis"),
+        (
+            "data.slice_axis=5",
+            "'axial', 'coronal', 'sagittal', 0, 1 or 2",
+            "change data.slice_axis",
+        ),
         ("augment.contrast=[1]", "a value", "add augment.contrast.1"),
         ("method.name=synfc", "'synfoc', 'supervised'", "did you mean method.name = synfoc?"),
         ("method.fusion=average", "'smc'", "change method.fusion"),

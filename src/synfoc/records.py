@@ -140,6 +140,7 @@ class SplitCase(Record):
     id: str
     image: str
     label: list[str]
+    parts: list[str] = []
     domain: str | None
     patient: str | None
     split: str | None

@@ -11,6 +11,7 @@ from PIL import Image
 
 from synfoc.config import Config, parse_config
 from synfoc.engine.prepare import prepare
+from synfoc.errors import UserError
 
 
 @pytest.fixture
@@ -50,3 +51,19 @@ def test_how_axes_were_understood_is_told_before_the_first_step(
     assert [note for note in after.notices if note not in before.notices] == [
         "NPY of 8 bits with 3 on the first axis: read as color, channels first"
     ]
+
+
+def test_a_class_of_test_labels_alone_stops_a_run_before_its_first_step(
+    own: Path, settings: Callable[..., Config]
+) -> None:
+    """Labeled images show class 1 alone; with both classes named the run may begin."""
+    mask = next(own.glob("*/test/mask/*.png"))
+    with Image.open(mask) as picture:
+        label = np.array(picture)
+    label[0, 0] = 2
+    Image.fromarray(label).save(mask)
+    with pytest.raises(UserError, match="does not fit the classes") as refused:
+        prepare(settings(f"data.path={own}"))
+    assert "--set 'data.classes=[class1,class2]'" in refused.value.fix
+    prepared = prepare(settings(f"data.path={own}", "data.classes=[class1, class2]"))
+    assert "class2: in no label of the labeled images" in prepared.notices

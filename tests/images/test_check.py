@@ -188,6 +188,15 @@ def test_classes_that_no_label_shows_are_noted(tmp_path: Path) -> None:
     assert not any("in none" in note for note in check(tmp_path, classes=named).notes)
 
 
+def test_a_class_of_test_labels_alone_is_noted(tmp_path: Path) -> None:
+    write(tmp_path, "a/train/1", label=[1])
+    write(tmp_path, "a/test/2", label=[1, 2])
+    told = "class2 is only in test labels, in none of the training labels: 1, e.g. a/test/2"
+    assert any(note.startswith(told) for note in check(tmp_path).notes)
+    write(tmp_path, "a/train/3", label=[2])
+    assert not any("only in test labels" in note for note in check(tmp_path).notes)
+
+
 def test_domains_whose_only_labeled_patient_trains_are_noted(tmp_path: Path) -> None:
     """b has two labeled images of one patient, c one image, a two patients; d has no label."""
     names = ("a/patient1_1", "a/patient2_1", "b/patient1_1", "b/patient1_2", "c/x")

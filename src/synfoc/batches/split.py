@@ -64,7 +64,7 @@ def make_split(table: CaseTable, data: Data) -> Split:
     rest = [case for case in training if case.id not in chosen]
     return Split(
         labeled=tuple(labeled),
-        unlabeled=tuple(replace(case, labels=()) for case in rest),
+        unlabeled=tuple(replace(case, labels=(), parts=()) for case in rest),
         test=tuple(test),
         monitor=tuple(case for case in rest if case.labels) if data.monitor else (),
     )
@@ -288,6 +288,7 @@ def _to_json(case: Case, root: Path) -> dict[str, Any]:
         "id": case.id,
         "image": _relative(case.image, root),
         "label": [_relative(path, root) for path in case.labels],
+        **({"parts": list(case.parts)} if case.parts else {}),
         "domain": case.domain,
         "patient": case.patient,
         "split": case.split,
@@ -300,6 +301,7 @@ def _from_json(entry: dict[str, Any], root: Path) -> Case:
         id=entry["id"],
         image=root / entry["image"],
         labels=tuple(root / path for path in entry["label"]),
+        parts=tuple(entry.get("parts", ())),
         domain=entry["domain"],
         patient=entry["patient"],
         split=entry["split"],

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,7 +16,7 @@ from synfoc.batches.split import Split, load_split, make_split
 from synfoc.config import Config, differences
 from synfoc.engine.checkpoint import checkpoint_config
 from synfoc.engine.checkpoint_files import find_checkpoint
-from synfoc.errors import UserError
+from synfoc.errors import UnreadableError, UserError
 from synfoc.images.cases import CaseTable, load_cases, load_label, name_classes
 from synfoc.images.files import read_image
 from synfoc.images.geometry import SliceAxis
@@ -62,7 +62,10 @@ def prepare(
         split, unread = without_unreadable(split, config.data.slice_axis, progress)
     else:
         split = load_split(run.split, verify=True, root=table.root, fix=run.split_fix)
-    table = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
+    named = name_classes(table, split.labeled, slice_axis=config.data.slice_axis)
+    if run is None and table.classes is None:
+        _refuse_other_classes(named, split, config.data.slice_axis)
+    table = named
     _check_watched(config, split)
     paper = table.paper
     remarks: tuple[str, ...] = ()
@@ -88,6 +91,18 @@ def prepare(
     return Prepared(resolved, table, split, tuple(notices))
 
 
+def _refuse_other_classes(table: CaseTable, split: Split, slice_axis: SliceAxis) -> None:
+    """Stop where test labels hold classes that the labeled images did not show.
+
+    Raises:
+        UserError: as `load_label`; the run could not be scored once it is trained.
+    """
+    for case in split.test:
+        if case.labels:
+            with suppress(UnreadableError):  # evaluation tells it, and scores the others
+                load_label(case, table, slice_axis=slice_axis)
+
+
 def _check_watched(config: Config, split: Split) -> None:
     watched = config.train.rule == "paper" or config.train.watch_test
     if watched and not any(case.labels for case in split.test):
@@ -102,7 +117,7 @@ def _check_watched(config: Config, split: Split) -> None:
 
 def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
     """What makes scores better than they are, or a class or a scanner impossible to learn."""
-    found = []
+    found: list[str] = []
     training = {case.group for case in (*split.labeled, *split.unlabeled)}
     both = sorted({c.patient for c in split.test if c.patient and c.group in training})
     if both:
@@ -113,8 +128,9 @@ def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
     if len(split.labeled) <= FEW:
         present: set[int] = set()
         for case in split.labeled:
-            pixels = load_label(case, table, slice_axis=slice_axis).pixels
-            present |= set(np.unique(pixels).tolist())
+            label = load_label(case, table, slice_axis=slice_axis)
+            present |= set(np.unique(label.pixels).tolist())
+            found += [label.remark] if label.remark and label.remark not in found else []
         names = enumerate(table.classes or (), start=1)
         absent = [name for k, name in names if k not in present]
         if absent:

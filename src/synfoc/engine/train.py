@@ -259,8 +259,6 @@ class Trainer:
             UserError: it is damaged.
         """
         best = self.folder.checkpoint("best")
-        if not self.progress.best_step:
-            return []
         if "best" in self.folder.checkpoint_names():
             try:
                 read_progress(best)
@@ -275,6 +273,8 @@ class Trainer:
             return []
         lost, self.progress.best_step = self.progress.best_step, 0
         self.progress.best_score = -math.inf
+        if not lost:
+            return []
         return [f"the best checkpoint, of step {lost}, has gone: of later steps one is chosen"]
 
     def _estimate(self, display: Display) -> None:
@@ -416,7 +416,7 @@ class Trainer:
         progress = self.progress
         found, score = self.judge.evaluate()
         self.journal.append({"step": progress.step, "kind": "evaluation", **found})
-        if score >= progress.best_score:
+        if score >= progress.best_score or not progress.best_step:
             progress.best_score, progress.best_step = score, progress.step
             self.journal.save("best", progress)
         if not self.config.train.watch_test:

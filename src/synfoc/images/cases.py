@@ -6,7 +6,7 @@ in the label files mean belongs to the table: `load_label` always gives class in
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,13 @@ from synfoc.config import Data
 from synfoc.errors import UserError
 from synfoc.images.alignment import lay_on_image
 from synfoc.images.case import Case
+from synfoc.images.class_files import (
+    ONE_CLASS,
+    OVERLAP,
+    drawn,
+    join_classes,
+    refuse_unnamed,
+)
 from synfoc.images.codes import (
     class_gap,
     inferred_names,
@@ -43,6 +50,7 @@ from synfoc.images.geometry import SliceAxis
 from synfoc.images.layouts import find_cases
 from synfoc.images.pairing import Found
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
+from synfoc.images.patients import domains_like_patients, unknown_patients
 from synfoc.images.published import find_paper_cases, looks_like
 from synfoc.label_colors import class_names, color_indices
 
@@ -129,6 +137,10 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
         decode = paper.decode if paper and not told else decode
     if not found.cases:
         raise _nothing(path, found)
+    if found.classes:
+        classes = classes or found.classes
+        _refuse_codes(data)
+        refuse_unnamed(found.classes, classes)
     return CaseTable(
         root=path if path.is_dir() else path.parent,
         cases=tuple(found.cases),
@@ -136,9 +148,16 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
         nested=data.nested or (paper.nested if paper else False),
         decode=decode,
         paper=paper,
-        notices=(*found.notices, *alike(found.cases), *untested(found.cases, data.test_fraction)),
+        notices=(*found.notices, *_questions(found.cases, data.test_fraction)),
         layout=layout,
     )
+
+
+def _questions(cases: Sequence[Case], fraction: float) -> Iterator[str]:
+    """What names alone make doubtful about domains and patients."""
+    yield from alike(cases)
+    yield from domains_like_patients(cases) or untested(cases, fraction)
+    yield from unknown_patients(cases, fraction)
 
 
 def load_image(case: Case, *, slice_axis: SliceAxis = None) -> Stack:
@@ -156,13 +175,15 @@ def load_label(
     """The label of a case as class indices, cut as its image is.
 
     Args:
-        case: with at least one label file; several are merged by the largest class index.
+        case: with at least one label file; several are merged by the largest class index, or are
+            of one class each (`Case.parts`).
         table: says what the codes mean and which classes there are.
         like: the image, where it is at hand; None: only the image's header is read.
         slice_axis: as in `read_image`.
 
     Returns:
-        A stack of (n, h, w) class indices, 0..C where the classes are known.
+        A stack of (n, h, w) class indices, 0..C where the classes are known. Its remark says
+        what a person should know of how several files became one.
 
     Raises:
         UserError: no label file, a label of another size or orientation than the image, codes
@@ -176,17 +197,49 @@ def load_label(
             fix="add the label, or leave this image out",
         )
     image = like.origin if like else read_geometry(case.image, slice_axis=slice_axis)
+    if case.parts:
+        return _spaced(_of_class_files(case, table, image), case)
     merged: Stack | None = None
+    alone: set[int] = set()
     for path in case.labels:
         raw = read_codes(path, by_color=bool(table.decode.colors))
         codes = _as_cut(raw, image, path, case.image)
         label = replace(codes, pixels=decode(codes.pixels, table.decode, path))
         _check_classes(path, label.pixels, codes.pixels, table)
+        alone |= set(np.unique(label.pixels).tolist()) - {0}
         if merged is not None:
             label = replace(label, pixels=np.maximum(merged.pixels, label.pixels))
         merged = label
     assert merged is not None
+    if case.labels[1:] and len(alone) == 1 and table.paper is None:
+        merged = replace(merged, remark=ONE_CLASS)
     return _spaced(merged, case)
+
+
+def _of_class_files(case: Case, table: CaseTable, image: Geometry | None) -> Stack:
+    """The label of a case that has a file per class."""
+    names = table.classes or ()
+    refuse_unnamed(case.parts, names)
+    masks: dict[int, NDArray[np.bool_]] = {}
+    for part, path in zip(case.parts, case.labels, strict=True):
+        codes = _as_cut(read_codes(path), image, path, case.image)
+        mask, k = drawn(codes.pixels, path), 1 + names.index(part)
+        masks[k] = masks[k] | mask if k in masks else mask
+    label, overlap = join_classes(masks, codes.pixels.shape)
+    return replace(codes, pixels=label, remark=OVERLAP if overlap else "")
+
+
+def _refuse_codes(data: Data) -> None:
+    """A file of one class holds no codes that a setting could explain."""
+    key = "remap" if data.remap else "colors" if data.colors else ""
+    if key:
+        raise UserError(
+            f"data.{key} has no meaning beside columns label:NAME",
+            found=f"data.{key} = {getattr(data, key)}",
+            expected="no setting of codes: whatever is not 0 in a file is of the class of its "
+            "column",
+            fix=f"--set data.{key}=null",
+        )
 
 
 def _spaced(stack: Stack, case: Case) -> Stack:

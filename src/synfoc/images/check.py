@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 
@@ -53,6 +53,8 @@ class Seen:
     """Codes in the label that the published set does not have."""
     remark: str = ""
     """See `Source.remark`."""
+    label_remark: str = ""
+    """See `load_label`."""
     colors: Mapping[int, int] = field(default_factory=dict)
     """Color -> pixels of a label in colors that nobody explained."""
     around: int = 0
@@ -123,12 +125,13 @@ def _see(case: Case, table: CaseTable, slice_axis: SliceAxis) -> Seen:
         remark=image.remark,
         digest=hashlib.blake2b(pixels.tobytes(), digest_size=16, key=str(pixels.shape).encode())
         .hexdigest(),
-        place=read_place(replace(case, labels=()), slice_axis),
+        place=read_place(replace(case, labels=(), parts=()), slice_axis),
     )  # fmt: skip
     if not case.labels:
         return seen
     try:
-        label = load_label(case, table, like=image, slice_axis=slice_axis).pixels
+        stack = load_label(case, table, like=image, slice_axis=slice_axis)
+        label = stack.pixels
         odd = _odd_codes(case, table)
         place = read_place(case, slice_axis)
     except UnknownColors as error:
@@ -138,7 +141,10 @@ def _see(case: Case, table: CaseTable, slice_axis: SliceAxis) -> Seen:
         return replace(seen, label_fault=_fault(case, error))
     counts = np.bincount(label.ravel())
     shares = {int(k): int(counts[k]) for k in counts.nonzero()[0]}
-    return replace(seen, pixels=shares, outside=outside(label), odd_codes=odd, place=place)
+    return replace(
+        seen, pixels=shares, outside=outside(label), odd_codes=odd, place=place,
+        label_remark=stack.remark,
+    )  # fmt: skip
 
 
 def _with_one_mapping(seen: list[Seen], table: CaseTable) -> list[Seen]:
@@ -300,9 +306,9 @@ def _notes(
     flat = [one.case.id for one in read if one.low == one.high]
     if flat:
         yield f"images of a single value: {len(flat)}, e.g. {flat[0]}"
-    remarks = Counter(one.remark for one in read if one.remark)
-    for remark, many in remarks.items():
-        first = next(one.case.id for one in read if one.remark == remark)
+    remarked = [(remark, one) for one in read for remark in (one.remark, one.label_remark)]
+    for remark, many in Counter(remark for remark, _ in remarked if remark).items():
+        first = next(one.case.id for known, one in remarked if known == remark)
         yield f"{remark}: {many}, e.g. {first}"
     yield from _label_notes(read, table)
     yield from place_notes([one.place for one in read if one.place], slice_axis)
@@ -340,8 +346,22 @@ def _label_notes(read: list[Seen], table: CaseTable) -> Iterable[str]:
     absent = [name for k, name in names if labels and k not in shown]
     if absent:
         yield f"{', '.join(absent)}: in none of the labels ({len(labels)})"
+    yield from _only_tested(labels, table)
     if table.classes is None and shown - {0} and max(shown) == len(shown - {0}):
         yield told_inferred(max(shown), len(labels))
+
+
+def _only_tested(labels: Sequence[tuple[Case, set[int]]], table: CaseTable) -> Iterable[str]:
+    """A note on classes that test labels hold and no label of training."""
+    tested: set[int] = set().union(*(found for case, found in labels if case.split == "test"))
+    trained: set[int] = set().union(*(found for case, found in labels if case.split != "test"))
+    for k in sorted(tested - trained - {0}) if trained else ():
+        holders = [case for case, found in labels if k in found]
+        name = table.classes[k - 1] if table.classes else f"class{k}"
+        yield (
+            f"{name} is only in test labels, in none of the training labels: {len(holders)}, e.g. "
+            f"{holders[0].id}; nothing can learn it"
+        )
 
 
 def _paper_notes(seen: list[Seen], table: CaseTable) -> Iterable[str]:

@@ -1,6 +1,7 @@
 """A CSV of cases: columns image, label (or mask), domain, split, patient, spacing.
 
-Only `image` is needed. Paths are relative to the CSV's folder. An empty label cell is an unlabeled
+Instead of `label` there may be a column per class, `label:NAME` (class_files.py). Only `image` is
+needed. Paths are relative to the CSV's folder. An empty label cell is an unlabeled
 image; several label files of one image are joined by `|`. Comma, semicolon and tab all separate.
 Spacing is in mm: one number for rows and columns, or rows and columns, or slices, rows and columns.
 Excel's line `sep=;` and empty lines are passed over; columns of other names are noted.
@@ -14,12 +15,13 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from synfoc.errors import UserError
 from synfoc.images.case import Case, Side
+from synfoc.images.class_files import COLUMN, class_of_column
 from synfoc.images.formats import path_fix, stem
 from synfoc.images.label_names import IMAGE_FOLDERS
 from synfoc.images.layouts import SPLITS, tell_guessed
@@ -56,6 +58,7 @@ def read_csv(path: Path, *, missing_ok: bool = False) -> Found:
     """
     rows, ignored = _rows(path)
     found = Found(notices=[_ignored(ignored, rows[0][1])] if ignored else [])
+    found.classes = tuple(filter(None, map(class_of_column, rows[0][1])))
     for number, row in rows:
         found.cases.append(_case(path, number, row))
     found.cases = _as_on_disk(found.cases)
@@ -90,7 +93,11 @@ def _rows(path: Path) -> tuple[list[tuple[int, dict[str, str]]], list[str]]:
         rows.append((line, dict(zip(names, padded))))  # noqa: B905
     if not rows:
         raise _refused(path, "a header and no row below it", "add one row per image")
-    return rows, [name for name, known in zip(header, names, strict=True) if known not in COLUMNS]
+    return rows, [name for name, known in zip(header, names, strict=True) if not _known(known)]
+
+
+def _known(column: str) -> bool:
+    return column in COLUMNS or class_of_column(column) is not None
 
 
 def _cells(path: Path, lines: list[str]) -> list[tuple[int, list[str]]]:
@@ -118,6 +125,8 @@ def _header(lines: list[str]) -> tuple[int, str]:
 
 
 def _column(name: str) -> str:
+    if part := class_of_column(name):
+        return f"{COLUMN}{part}"
     plain = re.sub(r"[\s_-]+", "_", name.lower())
     return SPELLINGS.get(plain, plain)
 
@@ -126,7 +135,10 @@ def _check_columns(path: Path, header: list[str], names: list[str]) -> None:
     if "image" not in names:
         found = f"columns {', '.join(header) or '(none)'}"
         raise _refused(path, found, "name the column of paths `image`")
-    for column in COLUMNS:
+    if "label" in names and any(map(class_of_column, names)):
+        found = f"the column label beside {next(filter(class_of_column, names))}"
+        raise _refused(path, found, "keep one file per class, or one file with all classes")
+    for column in dict.fromkeys(filter(_known, names)):
         same = [name for name, known in zip(header, names, strict=True) if known == column]
         if len(same) > 1:
             raise _refused(path, f"two columns for {column}: {', '.join(same)}", "keep one of them")
@@ -148,8 +160,8 @@ def _ignored(columns: list[str], row: Mapping[str, str]) -> str:
 def _case(path: Path, number: int, row: dict[str, str]) -> Case:
     if not row["image"]:
         raise _refused(path, f"line {number} without an image", "fill in the cell or delete it")
-    names = (name.strip() for name in row.get("label", "").split("|"))
-    labels = tuple(path.parent / name for name in names if name)
+    files = [(path.parent / name, part) for name, part in _label_files(row)]
+    labels = tuple(file for file, _ in files)
     image = path.parent / row["image"]
     if _plain(image) in map(_plain, labels):
         found = f"line {number} with the image as its own label: {row['image']}"
@@ -158,11 +170,20 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
         id=_id(image, path.parent),
         image=image,
         labels=labels,
+        parts=tuple(part for _, part in files if part),
         domain=row.get("domain") or None,
         patient=row["patient"] or None if "patient" in row else guess_patient(stem(image)),
         split=_split(path, number, row.get("split", "")),
         spacing=_spacing(path, number, row.get("spacing", "")),
     )
+
+
+def _label_files(row: dict[str, str]) -> Iterator[tuple[str, str]]:
+    """Names of the label files of a row, each with its class if its column is of one."""
+    for column, cell in row.items():
+        part = class_of_column(column)
+        if part or column == "label":
+            yield from ((name.strip(), part or "") for name in cell.split("|") if name.strip())
 
 
 def _id(image: Path, root: Path) -> str:

@@ -29,6 +29,8 @@ class Found:
     cases: list[Case] = field(default_factory=list)
     notices: list[str] = field(default_factory=list)
     unread: Unread = field(default_factory=Unread)
+    classes: tuple[str, ...] = ()
+    """Of columns `label:NAME`, in their order."""
     beside: list[Path] = field(default_factory=list)
     """The fields from here on are those of `Labels`, of all folders."""
     similar: list[tuple[Path, Path]] = field(default_factory=list)
