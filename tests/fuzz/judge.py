@@ -22,6 +22,8 @@ FORGED = "FORGED"
 SAFE = "\n\t\r"
 KEPT = ("synfoc: the loss was not finite", "synfoc: the memory of this machine")
 """Errors of a run that has begun: what was trained until then stays."""
+FULL = "more memory, or smaller images"
+"""What the command line expects where nothing told a MemoryError before."""
 Tree = dict[str, str]
 
 
@@ -110,6 +112,8 @@ def _ending(ended: Ended) -> list[str]:
     if ended.peak > LIMIT_BYTES:
         faults.append(f"memory: {ended.peak / 2**20:.0f} MiB")
     text = ended.out + ended.err
+    if FULL in text:
+        faults.append("memory: all that a case may have was taken")
     if not ended.escaped and "Traceback" in text:
         faults.append(f"Traceback printed: {_line_after(text, 'Traceback')}")
     return faults

@@ -135,7 +135,7 @@ def forge_a_line(room: Room) -> None:
 PLANTED: dict[Plant, str] = {
     divide: "ZeroDivisionError: integer division or modulo by zero",
     sleep: "hang: no end after 2 s",
-    take_memory: "MemoryError",
+    take_memory: "memory: all that a case may have was taken",
     crash: "crash: SIGSEGV",
     write_into_the_input: "changed outside of the out",
     delete_an_input: "deleted outside of the out",
