@@ -49,7 +49,7 @@ def merge_lora(medsam: PromptFreeSam | None) -> PromptFreeSam | None:
         return None
     shared = {id(t): t for t in (*medsam.encoder.parameters(), *medsam.encoder.buffers())}
     merged = copy.deepcopy(medsam, shared).eval().requires_grad_(False)
-    layers = merged.encoder.qkv_layers()
+    layers = merged.encoder.adapted_layers()
     for (linear, _), update in zip(layers, merged.lora.updates(layers), strict=True):
         linear.weight = nn.Parameter(linear.weight + update, requires_grad=False)
     merged.lora = MergedLoRA()

@@ -119,7 +119,7 @@ class PromptFreeSam(nn.Module):
                 expected=f"{self.side} x {self.side} (medsam.side)",
                 fix="resize the images, or set medsam.side",
             )
-        attached = partial(self.lora.attached, self.encoder.qkv_layers())
+        attached = partial(self.lora.attached, self.encoder.adapted_layers())
         with attached():
             again = attached if self.recompute else None
             embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1), again)
