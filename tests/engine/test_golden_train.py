@@ -87,7 +87,7 @@ def networks_of(state: dict[str, Any], *, classes: int, side: int, unet_side: in
         return network.train()
 
     student = sam("SAM_model")
-    teacher = student.twin()
+    teacher = student.make_teacher()
     teacher.load_trained_state(sam("ema_SAM_model").trained_state())
     sides = Sides(side, student.logits_side, unet_side)
     ema = unet("ema_unet_model").requires_grad_(False)
