@@ -92,7 +92,7 @@ def save_checkpoint(
 ) -> None:
     """Write one checkpoint atomically; `config` goes into its header.
 
-    `memory` is what the method carries from step to step (`methods.models.Models`).
+    `memory` is what the method carries from step to step (`methods.interface.Models`).
 
     Raises:
         UserError: the disk is full; the older checkpoint is untouched.
