@@ -40,10 +40,10 @@ from synfoc.engine.machine import (
 from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import make_fabric, set_up
 from synfoc.engine.prepare import prepare
-from synfoc.images.phantom import write_phantom
 from synfoc.methods.interface import Models, Network
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import build_networks
+from synfoc.phantom.data_set import write_phantom
 from synfoc.storage import append_line
 
 AUTHORS = {

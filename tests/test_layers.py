@@ -14,6 +14,7 @@ errors environment
 answers config config_errors storage
 runs
 images
+phantom
 batches models
 methods
 engine
@@ -31,6 +32,7 @@ LIGHT = (
     "storage",
     "runs",
     "images",
+    "phantom",
     "report",
     "cli",
 )
