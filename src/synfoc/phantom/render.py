@@ -8,7 +8,7 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.images import anatomy
+from synfoc.phantom import anatomy
 from synfoc.phantom.acquire import acquire, coil_shading, store
 from synfoc.phantom.scanner import FAT, Scanner
 
