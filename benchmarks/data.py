@@ -27,7 +27,7 @@ from synfoc.batches.stream import Stream
 from synfoc.config import Augment, parse_config
 from synfoc.engine.machine import keep_freed_memory
 from synfoc.images.cases import load_cases
-from synfoc.images.phantom import write_phantom
+from synfoc.phantom.data_set import write_phantom
 
 AUTHORS = {"prostate": 2 / (0.066 + 0.082), "fundus": 2 / (0.099 + 0.155)}
 """Images per second on one core, half of them labeled."""

@@ -21,7 +21,7 @@ from synfoc.demo import settings_of
 from synfoc.engine.evaluate import evaluate
 from synfoc.engine.machine import choose_device
 from synfoc.engine.train import train
-from synfoc.images.phantom import write_phantom
+from synfoc.phantom.data_set import write_phantom
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
 

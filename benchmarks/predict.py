@@ -25,9 +25,9 @@ from measure import clock, parser, product_seconds, write
 from settings import SETTINGS, Setting
 from synfoc.engine.inference import Branch, Segmenter
 from synfoc.engine.machine import choose_device, choose_precision, keep_freed_memory
-from synfoc.images.phantom import write_phantom
 from synfoc.models.build import build_networks
 from synfoc.models.folding import for_inference
+from synfoc.phantom.data_set import write_phantom
 
 BRANCHES: tuple[Branch, ...] = ("unet", "medsam", "fused")
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from measure import parser, write
 from settings import SETTINGS
 from synfoc.engine.machine import choose_device
-from synfoc.images.phantom import write_phantom
+from synfoc.phantom.data_set import write_phantom
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
 

@@ -40,10 +40,10 @@ from synfoc.engine.machine import (
 from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
 from synfoc.engine.parallel import make_fabric, set_up
 from synfoc.engine.prepare import prepare
-from synfoc.images.phantom import write_phantom
-from synfoc.methods.models import Models, Network
+from synfoc.methods.interface import Models, Network
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import build_networks
+from synfoc.phantom.data_set import write_phantom
 from synfoc.storage import append_line
 
 AUTHORS = {
@@ -164,7 +164,7 @@ class Bench:
             Y.clamp_(max=self.classes - 1)
         forget_gradients(self.optimizers)
         with self._timed("labels, losses", without_networks=True):
-            step = synfoc_step(self.f, batch, lam=0.5, release=self._release)
+            step = synfoc_step(self.f, batch, lam=0.5)
         with self._timed("optimizers, EMA", without_networks=True):
             learn(
                 step.loss, k, networks=self.networks, optimizers=self.optimizers,
@@ -206,9 +206,10 @@ class Bench:
             MS=timed("MedSAM student", models.MS),
             UT_hat=timed("U-Net teacher", models.UT_hat),
             MS_hat=timed("MedSAM teacher", models.MS_hat),
+            early_backward=self._early_backward,
         )
 
-    def _release(self, loss: Tensor) -> Tensor:
+    def _early_backward(self, loss: Tensor) -> Tensor:
         self.fabric.backward(loss)
         return loss.detach()
 

@@ -16,6 +16,7 @@ records headers case_tables
 example_files
 runs
 images
+phantom
 batches models
 methods
 engine
@@ -39,6 +40,7 @@ LIGHT = (
     "example_files",
     "runs",
     "images",
+    "phantom",
     "report",
     "cli",
 )

@@ -443,7 +443,7 @@ def data_phantom(
     seed: Annotated[int, Option(help="Seed; the same one gives the same bytes.")] = 1,
 ) -> None:
     """Make a data set of several scanners from a seed, with labels."""
-    from synfoc.images.phantom import write_phantom
+    from synfoc.phantom.data_set import write_phantom
 
     test = max(1, patients // 3)
     folder = write_phantom(

@@ -18,8 +18,8 @@ from synfoc.engine.evaluate import evaluate
 from synfoc.engine.machine import choose_device, choose_precision
 from synfoc.engine.progress import progress_callback
 from synfoc.engine.train import train
-from synfoc.images.phantom import write_phantom
 from synfoc.models.build import build_networks
+from synfoc.phantom.data_set import write_phantom
 from synfoc.report.page import write_report
 from synfoc.report.pictures import write_pictures
 from synfoc.report.terminal import print_scores

@@ -21,7 +21,7 @@ from synfoc.engine.method import PAGES, lam_of, method_of
 from synfoc.engine.train import train
 from synfoc.errors import UserError
 from synfoc.methods import ustrun
-from synfoc.methods.models import Models, keep
+from synfoc.methods.interface import Models
 from synfoc.models.build import Networks, build_networks
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
@@ -187,7 +187,7 @@ def test_the_second_strong_view_depends_on_the_seed_and_the_step_alone(
         return torch.cat([view, 1 - view], 1)
 
     for k in (3, 3, 4):
-        step_of(Models(UT=student, UT_drop=student), b, k, keep)
+        step_of(Models(UT=student, UT_drop=student), b, k)
     _, _, first, second, _ = seen[:5]
     assert torch.equal(first, images)
     assert not torch.equal(second, images)
@@ -210,7 +210,7 @@ def test_semisam_believes_its_guide_less_and_less(
     )
     step_of = method_of(settings("method.name=semisam", "method.branches=unet"))
     for k in (0, 3, 5):
-        step_of(None, None, k, keep)  # type: ignore[arg-type]
+        step_of(None, None, k)  # type: ignore[arg-type]
     lam, mu = zip(*seen, strict=True)
     assert mu == pytest.approx((1, math.exp(-5 / 4), 0.0306), abs=1e-3)
     assert lam == pytest.approx((math.exp(-5), math.exp(-5 / 4), 0.8655), abs=1e-3)

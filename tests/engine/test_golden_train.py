@@ -13,7 +13,7 @@ from helpers.original import original_names, sam_from_original
 from synfoc.batches.batch import Batch, Sides
 from synfoc.config import parse_config
 from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
-from synfoc.methods.models import Models
+from synfoc.methods.interface import Models
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.synfoc import synfoc_step
 from synfoc.models.build import Networks
@@ -52,6 +52,7 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
     f = Models(
         UT=networks.unet, MS=networks.medsam,
         UT_hat=networks.unet_teacher, MS_hat=networks.medsam_teacher,
+        early_backward=lambda loss: (fabric.backward(loss), loss.detach())[1],
     )  # fmt: skip
     losses, norms = [], []
     for i, (data, step) in enumerate(zip(stored["data"], stored["steps"], strict=True)):
@@ -61,7 +62,6 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
             f,
             batch_of(data, step),
             lam=ramp_up(k, meta["max_iterations"]),
-            release=lambda loss: (fabric.backward(loss), loss.detach())[1],
         )
         learn(found.loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
         losses.append({name: getattr(found, name).item() for name in LOSSES})
@@ -87,7 +87,7 @@ def networks_of(state: dict[str, Any], *, classes: int, side: int, unet_side: in
         return network.train()
 
     student = sam("SAM_model")
-    teacher = student.twin()
+    teacher = student.make_teacher()
     teacher.load_trained_state(sam("ema_SAM_model").trained_state())
     sides = Sides(side, student.logits_side, unet_side)
     ema = unet("ema_unet_model").requires_grad_(False)

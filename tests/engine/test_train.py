@@ -23,7 +23,7 @@ from synfoc.engine.evaluate import evaluate
 from synfoc.engine.prepare import stored_config
 from synfoc.engine.train import train
 from synfoc.errors import Interrupted, UserError
-from synfoc.methods.models import Release, Step
+from synfoc.methods.interface import Step
 from synfoc.models.build import Networks
 from synfoc.runs import RunFolder
 from synfoc.storage import read_lines
@@ -256,8 +256,8 @@ def bad_losses(config: Config, bad: set[int]) -> Callable[..., Step]:
     """The method of a config, with a loss that is not a number at some steps."""
     honest = module.method_of(config)
 
-    def method(f: object, b: object, k: int, release: Release) -> Step:
-        step = honest(f, b, k, release)  # type: ignore[arg-type]
+    def method(f: object, b: object, k: int) -> Step:
+        step = honest(f, b, k)  # type: ignore[arg-type]
         return Step(loss=step.loss * torch.nan, L_x_UT=step.loss * torch.nan) if k in bad else step
 
     return method

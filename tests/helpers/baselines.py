@@ -1,6 +1,7 @@
 """What the tests of the baselines share: settings, batches by hand, networks, checks."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from helpers.small import OTHER, SAME, UNEVEN
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models, Step
+from synfoc.methods.interface import Models, Step
 
 LN2 = 0.693147
 
@@ -65,14 +66,15 @@ def assert_only_the_student_learns(step: Callable[[Models], Step]) -> None:
     assert slopes[1] is None
 
 
-def assert_the_labeled_loss_is_released_first(step: Callable[..., Step]) -> None:
-    """And what comes back takes its place in the sum. `step` takes `release` and no more."""
+def assert_the_labeled_loss_goes_backward_first(step: Callable[[Models], Step], f: Models) -> None:
+    """And what comes back takes its place in the sum."""
     seen = []
 
-    def release(loss: Tensor) -> Tensor:
+    def early_backward(loss: Tensor) -> Tensor:
         seen.append(loss)
         return loss.detach() + 10
 
-    plain, released = step(), step(release=release)
+    plain = step(replace(f, memory={}))
+    released = step(replace(f, memory={}, early_backward=early_backward))
     assert [float(loss) for loss in seen] == [float(plain.L_x_UT)]
     assert float(released.loss) == pytest.approx(float(plain.loss) + 10)

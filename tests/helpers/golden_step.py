@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models
+from synfoc.methods.interface import Models
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.synfoc import synfoc_step
 

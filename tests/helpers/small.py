@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Step
+from synfoc.methods.interface import Step
 
 SAME = (16, 16, 16)  # S, L, P
 OTHER = (32, 8, 16)

@@ -11,7 +11,7 @@ from helpers.baselines import LN2, draws, sure, undecided
 from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.bcp import bcp_step, largest_components, part_loss
-from synfoc.methods.models import Models
+from synfoc.methods.interface import Models
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from synfoc.methods.confidence import Fusion, confidences, dice_agreement, parts, unet_share
+from synfoc.methods.ablations import Fusion, variant_of
+from synfoc.methods.confidence import dice_agreement, mutual_confidence, parts, self_confidence
 from synfoc.methods.synfoc import fuse
 
 
@@ -47,7 +48,8 @@ def test_the_unet_is_compared_at_its_side_and_the_teachers_at_l() -> None:
     Q_UT_hat[0, 0, 0] = Q_UT_hat[0, 1, 1] = 1
     Q_UT = Q_UT_hat.clone()
     Q_UT[0, 1, 1] = 0
-    phi_self, phi_mut = confidences(Q_UT, Q_UT_hat, Q_UT_hat[:, ::2, ::2], 1)
+    phi_self = self_confidence(Q_UT, Q_UT_hat, 1)
+    phi_mut = mutual_confidence(Q_UT_hat, Q_UT_hat[:, ::2, ::2], 1)
     assert phi_self.tolist() == pytest.approx([3 / 4.001])
     assert phi_mut.tolist() == pytest.approx([3 / 3.001])
 
@@ -94,16 +96,19 @@ def test_dice_agreement_is_symmetric_and_a_share(seed: int, classes: int, nested
     ("fusion", "expected"),
     [("smc", 0.4), ("self", 0.8), ("mutual", 0.5), ("constant", 0.3), ("linear", 0.06)],
 )
-def test_unet_share_by_hand(fusion: Fusion, expected: float) -> None:
+def test_the_share_of_the_unet_by_hand(fusion: Fusion, expected: float) -> None:
     """phi_self .8, phi_mut .5, constant .3, a fifth of the run done."""
-    phi_self, phi_mut = torch.tensor([0.8, 0.8]), torch.tensor([0.5, 0.5])
-    alpha = unet_share(fusion, phi_self, phi_mut, constant=0.3, progress=0.2)
+    variant = variant_of(fusion, constant=0.3, progress=0.2)
+    P = torch.full((2, 2, 1, 1), 0.5)
+    alpha, _, _ = variant.fuse(P, P, torch.tensor([0.8, 0.8]), torch.tensor([0.5, 0.5]))
     assert alpha.tolist() == pytest.approx([expected, expected])
 
 
-def test_cross_pseudo_supervision_has_no_share() -> None:
-    with pytest.raises(ValueError, match="cps has no weight"):
-        unet_share("cps", torch.ones(1), torch.ones(1))
+@pytest.mark.parametrize("fusion", ["cps", "own"])
+def test_teachers_that_are_not_fused_have_no_share(fusion: Fusion) -> None:
+    P = torch.full((1, 2, 1, 1), 0.5)
+    alpha, _, _ = variant_of(fusion).fuse(P, P, torch.ones(1), torch.ones(1))
+    assert alpha.isnan().all()
 
 
 def test_fuse_by_hand() -> None:

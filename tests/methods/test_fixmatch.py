@@ -1,7 +1,6 @@
 """FixMatch by hand, against its twin in loops, and what it may not look at."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from helpers import twin_baselines as twins
 from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
 from synfoc.methods.fixmatch import fixmatch_step
-from synfoc.methods.models import Models
+from synfoc.methods.interface import Models
 
 
 def bright(images: Tensor) -> Tensor:
@@ -73,8 +72,10 @@ def test_labels_have_no_slope(batch: Batch) -> None:
     assert slopes[1].abs().max() > 0
 
 
-def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
-    base.assert_the_labeled_loss_is_released_first(partial(fixmatch_step, Models(UT=bright), batch))
+def test_the_labeled_loss_goes_backward_first(batch: Batch) -> None:
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: fixmatch_step(f, batch), Models(UT=bright)
+    )
 
 
 @pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 1), (0.5, 0)])

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from synfoc.batches.augment import draw_regions
 from synfoc.methods.confidence import dice_agreement
-from synfoc.methods.ema import follow
+from synfoc.methods.ema import ema_update
 from synfoc.methods.losses import cross_entropy, dice_loss
 from synfoc.methods.schedules import ema_decay, ramp_up
 
@@ -80,7 +80,7 @@ def test_teacher_follows_student(misc: Arrays) -> None:
         decay = ema_decay(int(step))
         assert decay == pytest.approx(misc["ema/decay"][i])
         teacher = torch.from_numpy(misc["ema/before"][i].copy())
-        follow([teacher], [torch.from_numpy(misc["ema/student"][i])], decay)
+        ema_update([teacher], [torch.from_numpy(misc["ema/student"][i])], decay)
         np.testing.assert_allclose(teacher.numpy(), misc["ema/after"][i], atol=1e-6)
 
 

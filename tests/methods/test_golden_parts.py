@@ -10,7 +10,7 @@ from torch import Tensor
 
 from helpers.golden_step import FILES, run_step
 from synfoc.methods import synfoc
-from synfoc.methods.mixing import bilinear, nearest
+from synfoc.methods.maps import bilinear, nearest
 from synfoc.methods.synfoc import fuse
 
 

@@ -15,7 +15,7 @@ from helpers import twin_baselines as twins
 from helpers.baselines import draws, sure, undecided
 from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models
+from synfoc.methods.interface import Models
 from synfoc.methods.semisam import boxes_around, drawn_by_sam, semisam_step
 
 
@@ -171,9 +171,8 @@ def test_the_student_alone_learns(batch: Batch) -> None:
     assert torch.autograd.grad(loss, shift, allow_unused=True) == (None,)
 
 
-def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
-    def step(**release: Any) -> Any:
-        f = Models(UT=sure, UT_hat=undecided, SAM=left_half)
-        return semisam_step(f, batch, lam=0.5, mu=0.5, draws=draws(), **release)
-
-    base.assert_the_labeled_loss_is_released_first(step)
+def test_the_labeled_loss_goes_backward_first(batch: Batch) -> None:
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: semisam_step(f, batch, lam=0.5, mu=0.5, draws=draws()),
+        Models(UT=sure, UT_hat=undecided, SAM=left_half),
+    )

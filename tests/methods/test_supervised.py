@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from synfoc.batches.batch import Batch
+from synfoc.methods.interface import Models, missing_network
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.models import Models, absent
 from synfoc.methods.supervised import supervised_step
 
 
@@ -60,4 +60,4 @@ def test_no_network_is_an_error(batch: Batch) -> None:
 
 def test_an_absent_network_refuses_to_answer() -> None:
     with pytest.raises(RuntimeError, match="no such network"):
-        absent(torch.zeros(1, 1, 2, 2))
+        missing_network(torch.zeros(1, 1, 2, 2))

@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,7 @@ from helpers import twin_baselines as twins
 from helpers.baselines import LN2, draws, sure, undecided
 from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models, Network, Step
+from synfoc.methods.interface import Models, Network
 from synfoc.methods.symgd import amplitude_mixup, symgd_step
 
 
@@ -144,9 +143,8 @@ def test_a_probability_equal_to_tau_is_not_trusted(
     assert float(step.trusted) == trusted
 
 
-def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
-    def step(**release: Any) -> Step:
-        f = Models(UT=undecided, UT_hat=sure)
-        return symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws(), **release)
-
-    base.assert_the_labeled_loss_is_released_first(step)
+def test_the_labeled_loss_goes_backward_first(batch: Batch) -> None:
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: symgd_step(f, batch, lam=0.5, progress=0.5, draws=draws()),
+        Models(UT=undecided, UT_hat=sure),
+    )

@@ -1,20 +1,19 @@
 """The step against a twin in plain loops: random batches, every fusion, every consistency."""
 
 from dataclasses import fields
-from functools import partial
 from inspect import unwrap
 from typing import Any
 
 import pytest
 import torch
 
-from helpers.baselines import assert_the_labeled_loss_is_released_first
+from helpers.baselines import assert_the_labeled_loss_goes_backward_first
 from helpers.small import OTHER, SAME, UNEVEN, Net, make_case, numbers, tensors
 from helpers.twin import twin_step
 from synfoc.batches.batch import Batch
-from synfoc.methods import synfoc as module
-from synfoc.methods.models import Models
-from synfoc.methods.single import single_step
+from synfoc.methods.ablations import variant_of
+from synfoc.methods.interface import Models
+from synfoc.methods.mean_teacher import mean_teacher_step
 from synfoc.methods.synfoc import synfoc_step
 
 
@@ -28,7 +27,10 @@ def assert_twins(
     **options: Any,
 ) -> dict[str, float]:
     nets, batch = make_case(seed, K, sides, channels=channels)
-    ours = numbers(synfoc_step(Models(**nets), tensors(batch), lam=lam, **options))
+    names = ("fusion", "consistency", "constant", "progress")
+    variant = variant_of(**{name: options[name] for name in names if name in options})
+    rest = {name: value for name, value in options.items() if name not in names}
+    ours = numbers(synfoc_step(Models(**nets), tensors(batch), lam=lam, variant=variant, **rest))
     theirs: dict[str, float] = twin_step(nets, batch, lam=lam, **options)
     assert ours == pytest.approx(theirs, abs=1e-5, rel=0, nan_ok=True)
     return theirs
@@ -57,17 +59,12 @@ def test_other_consistencies_equal_their_twin(consistency: str) -> None:
 
 @pytest.mark.parametrize(
     ("wrong", "told"),
-    [({"consistency": "cdrc"}, "no consistency cdrc"), ({"fusion": "scm"}, "fusion scm")],
+    [({"consistency": "cdrc"}, "no consistency cdrc"), ({"fusion": "scm"}, "no fusion scm")],
 )
-def test_a_word_that_there_is_not_is_no_other_method(
-    wrong: dict[str, Any], told: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_word_that_there_is_not_is_no_other_method(wrong: dict[str, Any], told: str) -> None:
     """Nor the paper's own; as without the tests' type checks."""
-    for name in ("_consistency", "unet_share"):
-        monkeypatch.setattr(module, name, unwrap(getattr(module, name)))
-    nets, batch = make_case(11, 2, OTHER)
     with pytest.raises(ValueError, match=told):
-        unwrap(synfoc_step)(Models(**nets), tensors(batch), lam=1.0, **wrong)
+        unwrap(variant_of)(**wrong)
 
 
 @pytest.mark.parametrize("tau", [0.5, 0.8, 0.99])
@@ -120,13 +117,13 @@ def test_one_branch_alone_is_the_step_that_believes_only_its_teacher() -> None:
     """alpha 1 is the U-Net's own teacher; alpha 0 MedSAM's, where both work at one side."""
     nets, batch = make_case(51, 3, SAME)
     f, b = Models(**nets), tensors(batch)
-    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", constant=1.0))
-    alone = numbers(single_step(Models(UT=f.UT, UT_hat=f.UT_hat), b, lam=0.3))
+    both = numbers(synfoc_step(f, b, lam=0.3, variant=variant_of("constant", constant=1.0)))
+    alone = numbers(mean_teacher_step(Models(UT=f.UT, UT_hat=f.UT_hat), b, lam=0.3))
     assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
     assert alone["loss"] == pytest.approx(alone["L_x_UT"] + 0.3 * alone["L_u_UT"])
 
-    both = numbers(synfoc_step(f, b, lam=0.3, fusion="constant", constant=0.0))
-    alone = numbers(single_step(Models(MS=f.MS, MS_hat=f.MS_hat), b, lam=0.3))
+    both = numbers(synfoc_step(f, b, lam=0.3, variant=variant_of("constant", constant=0.0)))
+    alone = numbers(mean_teacher_step(Models(MS=f.MS, MS_hat=f.MS_hat), b, lam=0.3))
     assert alone == pytest.approx({name: both[name] for name in alone} | {"loss": alone["loss"]})
     assert alone["loss"] == pytest.approx(alone["L_x_MS"] + 0.3 * alone["L_u_MS"])
 
@@ -144,11 +141,11 @@ def test_a_probability_equal_to_tau_is_not_trusted(tau: float, trusted: float) -
     assert ours == pytest.approx(theirs, abs=1e-5, rel=0)
 
 
-def test_the_labeled_loss_of_the_unet_is_released_first() -> None:
+def test_the_labeled_loss_of_the_unet_goes_backward_first() -> None:
     """MedSAM's is not: both of its views go through one forward."""
     nets, batch = make_case(57, 3, OTHER)
-    assert_the_labeled_loss_is_released_first(
-        partial(synfoc_step, Models(**nets), tensors(batch), lam=0.3)
+    assert_the_labeled_loss_goes_backward_first(
+        lambda f: synfoc_step(f, tensors(batch), lam=0.3), Models(**nets)
     )
 
 
@@ -156,8 +153,12 @@ def test_the_labeled_loss_of_the_unet_is_released_first() -> None:
 def test_every_field_of_the_batch_matters(name: str) -> None:
     """Changing any view, label or region changes the loss."""
     nets, batch = make_case(61, 3, OTHER)
-    before = synfoc_step(Models(**nets), tensors(batch), lam=1.0, fusion="constant").loss
+    before = synfoc_step(
+        Models(**nets), tensors(batch), lam=1.0, variant=variant_of("constant")
+    ).loss
     value = batch[name]
     batch[name] = ~value if value.dtype == bool else (1 - value if "Y" not in name else value // 2)
-    after = synfoc_step(Models(**nets), tensors(batch), lam=1.0, fusion="constant").loss
+    after = synfoc_step(
+        Models(**nets), tensors(batch), lam=1.0, variant=variant_of("constant")
+    ).loss
     assert abs(float(after - before)) > 1e-4

@@ -1,7 +1,6 @@
 """UA-MT by hand, against its twin in loops, and its noise."""
 
 import math
-from typing import Any
 
 import pytest
 import torch
@@ -10,7 +9,7 @@ from torch import Tensor
 from helpers import baselines as base
 from helpers import twin_baselines as twins
 from helpers.small import SAME, make_case, numbers, tensors
-from synfoc.methods.models import Models, Network, Step
+from synfoc.methods.interface import Models, Network
 from synfoc.methods.uamt import PASSES, consistency, noisy, uamt_step, uncertainty
 
 
@@ -113,9 +112,8 @@ def test_the_teacher_is_asked_nine_times() -> None:
     assert not torch.equal(asked[0], asked[1]), "each look has its own noise"
 
 
-def test_the_labeled_loss_is_released_first() -> None:
-    def step(**release: Any) -> Step:
-        f = Models(UT=constant(0.5), UT_hat=constant(0.7))
-        return uamt_step(f, base.black_and_white(), lam=0.5, draws=base.draws(), **release)
-
-    base.assert_the_labeled_loss_is_released_first(step)
+def test_the_labeled_loss_goes_backward_first() -> None:
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: uamt_step(f, base.black_and_white(), lam=0.5, draws=base.draws()),
+        Models(UT=constant(0.5), UT_hat=constant(0.7)),
+    )

@@ -1,7 +1,6 @@
 """UniMatch by hand, against its twin in loops, and what is mixed and dropped."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ from helpers import twin_baselines as twins
 from helpers.baselines import LN2, draws, undecided
 from helpers.small import SAME, make_case, numbers, tensors
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models, Step
+from synfoc.methods.interface import Models, Step
 from synfoc.methods.unimatch import cutmix, unimatch_step
 
 
@@ -152,8 +151,10 @@ def test_labels_have_no_slope(batch: Batch) -> None:
     assert slopes[1].abs().max() > 0
 
 
-def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
-    base.assert_the_labeled_loss_is_released_first(partial(step_of, batch))
+def test_the_labeled_loss_goes_backward_first(batch: Batch) -> None:
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: step_of(batch, f), Models(UT=bright, UT_drop=even)
+    )
 
 
 @pytest.mark.parametrize(("tau", "trusted"), [(0.4999, 1), (0.5, 0)])

@@ -13,7 +13,7 @@ from helpers import twin_baselines as twins
 from helpers.baselines import LN2, draws, sure, undecided
 from helpers.small import make_case, numbers, tensors
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models, Step
+from synfoc.methods.interface import Models, Step
 from synfoc.methods.symgd import symgd_step
 from synfoc.methods.ustrun import (
     Labeled,
@@ -282,9 +282,9 @@ def test_a_probability_equal_to_tau_is_not_trusted(
     assert float(step.trusted) == trusted
 
 
-def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
-    base.assert_the_labeled_loss_is_released_first(
-        lambda **release: step_of(Models(UT=undecided, UT_hat=sure), batch, **release)
+def test_the_labeled_loss_goes_backward_first(batch: Batch) -> None:
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: step_of(f, batch), Models(UT=undecided, UT_hat=sure)
     )
 
 

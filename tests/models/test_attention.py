@@ -17,7 +17,7 @@ from synfoc.models import attention
 from synfoc.models.attention import attend, in_windows
 from synfoc.models.checkpoints import read_source
 from synfoc.models.fitting import sam_from_source
-from synfoc.models.lora import LoRA, QkvLayers
+from synfoc.models.lora import AdaptedLayers, LoRA
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.tiny_vit import TinyViT
 from synfoc.models.vit import VitEncoder
@@ -169,7 +169,7 @@ def _assert_as_exact_in_bf16(
     _assert_as_exact(found, usual, exact)
 
 
-def _lora(layers: QkvLayers) -> LoRA:
+def _lora(layers: AdaptedLayers) -> LoRA:
     generator = torch.Generator().manual_seed(1)
     lora = LoRA(layers, 8, generator)
     for B in lora.B:
@@ -224,10 +224,10 @@ def test_vit_without_padding_is_the_one_of_transformers(
 def test_vit_in_bf16_is_as_exact_as_the_one_of_transformers(side: int, window: int) -> None:
     """A windowed and a global block, LoRA; grids of 3, 5 and 11 entries."""
     theirs, ours = _vits(side, window)
-    lora = _lora(ours.qkv_layers())
+    lora = _lora(ours.adapted_layers())
     adapted = lora.attached([(layer.attn.qkv, 1) for layer in theirs.layers])
     _assert_as_exact_in_bf16(
-        lora.attached(ours.qkv_layers())(ours),
+        lora.attached(ours.adapted_layers())(ours),
         adapted(lambda x: theirs(x).last_hidden_state),
         _draw(3, 3, side, side),
         list(lora.parameters()),

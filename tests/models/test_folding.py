@@ -73,7 +73,7 @@ def test_all_but_the_qkv_weights_is_shared_and_the_originals_stay() -> None:
     assert original is not None
     theirs = dict(original.encoder.named_parameters())
     own = [n for n, p in merged.encoder.named_parameters() if p is not theirs[n]]
-    assert len(own) == len(original.encoder.qkv_layers())
+    assert len(own) == len(original.encoder.adapted_layers())
     assert all(name.endswith("qkv.weight") for name in own)
     assert before.keys() == original.state_dict().keys()
     assert all(torch.equal(v, original.state_dict()[k]) for k, v in before.items())

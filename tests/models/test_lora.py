@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from synfoc.errors import UserError
-from synfoc.models.lora import LoRA, qkv_update
+from synfoc.models.lora import LoRA, low_rank_update
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_the_update_by_hand() -> None:
     """
     A = torch.tensor([[[1.0, 1.0]], [[0.0, 2.0]]])
     B = torch.tensor([[[1.0], [0.0]], [[0.0], [5.0]]])
-    qkv = qkv_update(torch.tensor([[1.0, 2.0]]), A, B, 1, torch.full((1, 6), 7.0))
+    qkv = low_rank_update(torch.tensor([[1.0, 2.0]]), A, B, 1, torch.full((1, 6), 7.0))
     assert qkv.tolist() == [[10, 7, 7, 7, 7, 27]]
 
 
@@ -40,10 +40,10 @@ def test_two_heads_are_updated_head_by_head() -> None:
     """The same numbers in two heads of one channel: rows q1 k1 v1 q2 k2 v2."""
     A = torch.tensor([[[1.0, 1.0]], [[0.0, 2.0]]])
     B = torch.tensor([[[1.0], [0.0]], [[0.0], [5.0]]])
-    qkv = qkv_update(torch.tensor([[1.0, 2.0]]), A, B, 2, torch.full((1, 6), 7.0))
+    qkv = low_rank_update(torch.tensor([[1.0, 2.0]]), A, B, 2, torch.full((1, 6), 7.0))
     assert qkv.tolist() == [[10, 7, 7, 7, 7, 27]]
     B = torch.tensor([[[1.0], [2.0]], [[3.0], [5.0]]])  # q gains 3, 6; v gains 12, 20
-    qkv = qkv_update(torch.tensor([[1.0, 2.0]]), A, B, 2, torch.zeros(1, 6))
+    qkv = low_rank_update(torch.tensor([[1.0, 2.0]]), A, B, 2, torch.zeros(1, 6))
     assert qkv.tolist() == [[3, 0, 12, 6, 0, 20]]
 
 

@@ -240,7 +240,7 @@ def test_no_graph_is_kept_before_the_first_adapted_layer(tensors: dict[str, Tens
 
 def test_the_teacher_shares_the_encoder_and_nothing_else(tensors: dict[str, Tensor]) -> None:
     student = small_sam(tensors)
-    teacher = student.twin()
+    teacher = student.make_teacher()
     x = torch.rand(1, 1, 32, 32)
     assert teacher.encoder is student.encoder
     torch.testing.assert_close(student(x), teacher(x))

@@ -191,7 +191,7 @@ def test_weights_of_another_network_are_told() -> None:
 def test_no_graph_before_the_first_attention() -> None:
     """With an adapter on every qkv, stage 1 (convolutions) still records nothing."""
     net, records = _tiny(), []
-    for layer, _ in net.qkv_layers():
+    for layer, _ in net.adapted_layers():
         adapter = torch.zeros(layer.out_features, requires_grad=True)
         layer.register_forward_hook(lambda _m, _x, y, a=adapter: y + a)
     for stage in net.layers:
@@ -201,8 +201,8 @@ def test_no_graph_before_the_first_attention() -> None:
     assert records == [False, True, True, True]
 
 
-def test_qkv_layers_are_all_attentions_in_order_with_their_heads() -> None:
-    layers = TinyViT().qkv_layers()
+def test_adapted_layers_are_all_attentions_in_order_with_their_heads() -> None:
+    layers = TinyViT().adapted_layers()
     assert [heads for _, heads in layers] == [4, 4, 5, 5, 5, 5, 5, 5, 10, 10]
     assert [layer.in_features for layer, _ in layers] == [128] * 2 + [160] * 6 + [320] * 2
 
@@ -217,7 +217,7 @@ def test_qkv_rows_are_laid_out_head_by_head() -> None:
     net(x)
     shift = torch.zeros(24)
     shift[8:12] = 1
-    net.qkv_layers()[0][0].register_forward_hook(lambda _m, _x, y: y + shift)
+    net.adapted_layers()[0][0].register_forward_hook(lambda _m, _x, y: y + shift)
     net(x)
     expected = torch.tensor([1.0] * 4 + [0.0] * 4).expand_as(seen[0])
     torch.testing.assert_close(seen[1] - seen[0], expected, atol=1e-5, rtol=0)

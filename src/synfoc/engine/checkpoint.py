@@ -105,8 +105,8 @@ def save_checkpoint(
 ) -> None:
     """Write one checkpoint atomically; `config` goes into its header.
 
-    `memory` is what the method carries from step to step (`methods.models.Models`), `base` the sum
-    of what is frozen (`sum_of_base`), by which the two files know each other.
+    `memory` is what the method carries from step to step (`methods.interface.Models`), `base` the
+    sum of what is frozen (`sum_of_base`), by which the two files know each other.
 
     Raises:
         UserError: the disk is full; the older checkpoint is untouched.

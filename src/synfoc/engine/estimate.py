@@ -32,7 +32,7 @@ from synfoc.batches.augment import strong_views
 from synfoc.batches.resize import resize_labels
 from synfoc.engine.evidence import agreement, compared, expected_dice
 from synfoc.methods.confidence import dice_of_parts
-from synfoc.methods.mixing import most_probable
+from synfoc.methods.maps import argmax_classes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -111,7 +111,7 @@ def calibrate(
             some = slice(start, start + segmenter.batch)
             P = segmenter.probabilities(views[some].movedim(1, -1).numpy(), answers)
             for a in answers:
-                Q, Y = most_probable(P[a]).cpu(), resize_labels(truth[some], P[a].shape[-1])
+                Q, Y = argmax_classes(P[a]).cpu(), resize_labels(truth[some], P[a].shape[-1])
                 dice[a].append(dice_of_parts(Q, Y, segmenter.classes, nested=segmenter.nested))
                 tallies[a].append(segmenter.tally(P, a).cpu())
             if looked:

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from synfoc.batches.resize import resize_labels
 from synfoc.methods.confidence import parts
-from synfoc.methods.mixing import most_probable
+from synfoc.methods.maps import argmax_classes
 
 
 def tally(
@@ -44,7 +44,7 @@ def tally(
         a volume.
     """
     C = P.shape[1] - 1
-    A = parts(most_probable(P), C, nested=nested)
+    A = parts(argmax_classes(P), C, nested=nested)
     p = P[:, 1:].double()
     if nested:
         p = p.cumsum(1)

@@ -30,8 +30,8 @@ from synfoc.batches.resize import (
 from synfoc.engine.evidence import tally
 from synfoc.engine.machine import Precision, autocast
 from synfoc.errors import UserError
-from synfoc.methods.confidence import confidences, dice_agreement, unet_share
-from synfoc.methods.mixing import most_probable
+from synfoc.methods.confidence import dice_agreement, mutual_confidence, self_confidence
+from synfoc.methods.maps import argmax_classes
 from synfoc.methods.synfoc import fuse
 from synfoc.models.folding import for_inference
 
@@ -90,7 +90,7 @@ class _Draft:
             certainty = P[answer].amax(1).mean((1, 2)).cpu().numpy()
             self.certainty.setdefault(answer, []).append(certainty)
             for at_size in _resized(P[answer], self.size):
-                labels = most_probable(at_size).to(torch.uint8).cpu().numpy()
+                labels = argmax_classes(at_size).to(torch.uint8).cpu().numpy()
                 self.labels.setdefault(answer, []).append(labels)
                 if keep_probabilities:
                     soft = at_size.movedim(1, 0).cpu().numpy()
@@ -98,7 +98,7 @@ class _Draft:
         for answer, sums in tallies.items():
             self.tallies.setdefault(answer, []).append(sums.cpu().numpy())
         if pair:
-            Q_a, Q_b = most_probable(P[pair[0]]), most_probable(P[pair[1]])
+            Q_a, Q_b = argmax_classes(P[pair[0]]), argmax_classes(P[pair[1]])
             self.compared.append((resize_labels(Q_a, Q_b.shape[-1]).cpu(), Q_b.cpu()))
 
 
@@ -243,7 +243,7 @@ class Segmenter:
             answer: of which the evidence is.
         """
         pair = self._pair(answer[1])
-        maps = (most_probable(P[pair[0]]), most_probable(P[pair[1]])) if pair else None
+        maps = (argmax_classes(P[pair[0]]), argmax_classes(P[pair[1]])) if pair else None
         return tally(P[answer], maps, nested=self.nested)
 
     def _squares(self, images: NDArray[np.float32]) -> Tensor:
@@ -273,10 +273,11 @@ class Segmenter:
 
     def _alpha(self, P: dict[Answer, Tensor]) -> Tensor:
         """The U-Net's share per image by Eq. 4-6, whatever `method.fusion` was."""
-        Q_UT, Q_UT_hat = most_probable(P["unet", "student"]), most_probable(P["unet", "teacher"])
-        Q_MS_hat = most_probable(P["medsam", "teacher"])
-        found = confidences(Q_UT, Q_UT_hat, Q_MS_hat, self.classes, nested=self.nested)
-        return unet_share("smc", *found)
+        Q_UT, Q_UT_hat = argmax_classes(P["unet", "student"]), argmax_classes(P["unet", "teacher"])
+        Q_MS_hat = argmax_classes(P["medsam", "teacher"])
+        phi_self = self_confidence(Q_UT, Q_UT_hat, self.classes, nested=self.nested)
+        phi_mut = mutual_confidence(Q_UT_hat, Q_MS_hat, self.classes, nested=self.nested)
+        return phi_self * phi_mut
 
     def _finish(self, draft: _Draft) -> Segmentation:
         each: NDArray[np.float32] | None = None

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from synfoc.engine.prepare import Prepared
     from synfoc.engine.select import Verdict
-    from synfoc.methods.models import Step
+    from synfoc.methods.interface import Step
     from synfoc.models.build import Networks
     from synfoc.runs import RunFolder
 

@@ -9,7 +9,7 @@ from lightning_fabric.plugins import MixedPrecision
 from torch import Tensor
 
 from synfoc.config import Config
-from synfoc.methods.ema import follow
+from synfoc.methods.ema import ema_update
 from synfoc.methods.schedules import ema_decay, learning_rate_factor
 
 if TYPE_CHECKING:
@@ -142,7 +142,7 @@ def learn(
         precision.update()
     n, decay = networks, ema_decay(k, config.method.ema_decay)
     if n.unet is not None and n.unet_teacher is not None:
-        follow(n.unet_teacher.parameters(), n.unet.parameters(), decay)
+        ema_update(n.unet_teacher.parameters(), n.unet.parameters(), decay)
     if n.medsam is not None and n.medsam_teacher is not None:
-        follow(n.medsam_teacher.averaged_parameters(), n.medsam.averaged_parameters(), decay)
+        ema_update(n.medsam_teacher.averaged_parameters(), n.medsam.averaged_parameters(), decay)
     return finite

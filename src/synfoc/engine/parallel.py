@@ -35,7 +35,7 @@ from synfoc.config import Config
 from synfoc.engine.machine import FABRIC_PRECISION, choose_precision
 from synfoc.engine.optimize import SharedScaler
 from synfoc.errors import Interrupted, UserError
-from synfoc.methods.models import Models
+from synfoc.methods.interface import Models
 from synfoc.models.build import Networks
 
 PATIENCE = timedelta(hours=6)

@@ -30,7 +30,7 @@ from synfoc.images.cases import load_label
 from synfoc.images.files import read_image, to_unit
 from synfoc.images.geometry import SliceAxis
 from synfoc.methods.confidence import dice_agreement
-from synfoc.methods.mixing import most_probable
+from synfoc.methods.maps import argmax_classes
 
 if TYPE_CHECKING:
     from synfoc.answers import Answer
@@ -301,7 +301,7 @@ def _predict(
         some = images[start : start + AT_ONCE]
         P = segmenter.probabilities(some, wanted)
         for answer in wanted:
-            found[answer].append(most_probable(P[answer]).cpu())
+            found[answer].append(argmax_classes(P[answer]).cpu())
         if looked:
             looked(len(some))
     empty = torch.zeros(0, 1, 1, dtype=torch.int64)

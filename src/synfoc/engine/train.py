@@ -14,7 +14,7 @@ import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +57,7 @@ from synfoc.engine.progress import (
 )
 from synfoc.engine.select import Judge
 from synfoc.errors import Interrupted, UserError
-from synfoc.methods.models import Step
+from synfoc.methods.interface import Step
 from synfoc.models.build import build_networks
 from synfoc.runs import RunFolder
 from synfoc.storage import AnyPath
@@ -247,9 +247,8 @@ class Trainer:
                 self.journal.save("last", self.progress, self.optimizers)
         for notice in (*notices, *emulated(self.precision, self.fabric.device)):
             display.say(f"note: {notice}")
-        self.models, self.optimizers = set_up(
-            self.networks, self.optimizers, self.fabric, self.memory
-        )
+        models, self.optimizers = set_up(self.networks, self.optimizers, self.fabric, self.memory)
+        self.models = replace(models, early_backward=self._backward)
         self._estimate(display)
 
     def _best_left(self) -> list[str]:
@@ -306,7 +305,7 @@ class Trainer:
         progress, start = self.progress, time.perf_counter()
         for k, batch in enumerate(self._batches(), start=progress.step):
             forget_gradients(self.optimizers)
-            step = self.method(self.models, batch, k, self._backward)
+            step = self.method(self.models, batch, k)
             finite = learn(
                 step.loss,
                 k,
@@ -350,7 +349,7 @@ class Trainer:
             )
 
     def _backward(self, loss: Tensor) -> Tensor:
-        """Learn from a part of the loss at once, so that its graph does not wait for the rest."""
+        """Run backward on a part of the loss, so that its graph does not wait for the rest."""
         self.fabric.backward(loss)
         return loss.detach()
 

@@ -18,11 +18,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.branch import OneBranch, only_branch
 from synfoc.methods.components import largest_component
+from synfoc.methods.interface import Models, Network, Step
 from synfoc.methods.losses import part_dice
-from synfoc.methods.mixing import most_probable, nearest, paste
-from synfoc.methods.models import Models, Network, Step
+from synfoc.methods.maps import argmax_classes, nearest, paste
+from synfoc.methods.one_network import OneNetwork, only_network
 
 PRETRAINING = 0.25
 """Share of the run that is spent on labeled pairs: 10,000 of 40,000 steps. [paper, ACDC]"""
@@ -46,7 +46,7 @@ def bcp_step(f: Models, b: Batch, *, progress: float, draws: torch.Generator) ->
 
     Source: the paper's Sec. 3; the losses and what is pasted where follow the authors' code.
     """
-    n = only_branch(f, b)
+    n = only_network(f, b)
     if len(n.X_w) % 2:
         raise ValueError(f"bcp pairs images: the batch must be even, not {len(n.X_w)}")
     (X_a, X_b), (Y_a, Y_b) = n.X_w.chunk(2), n.Y_w.chunk(2)
@@ -67,7 +67,7 @@ def bcp_step(f: Models, b: Batch, *, progress: float, draws: torch.Generator) ->
 
 
 def draw_box(
-    n: OneBranch, draws: torch.Generator
+    n: OneNetwork, draws: torch.Generator
 ) -> tuple[Bool[Tensor, "half s s"], Bool[Tensor, "half l l"]]:
     """One square for the whole batch, 2/3 of the side wide, anywhere; at the sides s and l."""
     half, s = len(n.X_w) // 2, n.X_w.shape[-1]
@@ -85,7 +85,7 @@ def pseudo_labels(f_hat: Network, U: Float[Tensor, "half c s s"]) -> Int[Tensor,
     Components are found on the CPU, so this waits for a GPU.
     """
     z = f_hat(U)
-    Q = most_probable(z)
+    Q = argmax_classes(z)
     kept = np.stack([largest_components(q, z.shape[1]) for q in Q.cpu().numpy()])
     return torch.from_numpy(kept).to(Q.device)
 

@@ -1,16 +1,12 @@
-"""How far each teacher is believed: agreement of label maps, and the weight alpha made of it."""
+"""Self and mutual confidence (Eq. 4-5): the agreement of label maps, image by image."""
 
 from __future__ import annotations
-
-from typing import Literal, TypeAlias
 
 import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from synfoc.methods.mixing import nearest
-
-Fusion: TypeAlias = Literal["smc", "constant", "linear", "self", "mutual", "cps", "own"]
+from synfoc.methods.maps import nearest
 
 
 def parts(
@@ -29,29 +25,45 @@ def parts(
     return ((Q > 0) & (c >= Q)) if nested else (c == Q)
 
 
-def confidences(
+def self_confidence(
     Q_UT: Int[Tensor, "B p p"],
+    Q_UT_hat: Int[Tensor, "B p p"],
+    classes: int,
+    *,
+    nested: bool = False,
+) -> Float[Tensor, " B"]:
+    """Return the agreement of the U-Net with its teacher, in [0, 1], one number per image.
+
+    Args:
+        Q_UT: class indices 0..C of the U-Net student on the weak view, at P.
+        Q_UT_hat: those of its teacher.
+        classes: C.
+        nested: see `parts`.
+
+    Source: phi_self, Eq. 4.
+    """
+    return dice_agreement(Q_UT, Q_UT_hat, classes, nested=nested)
+
+
+def mutual_confidence(
     Q_UT_hat: Int[Tensor, "B p p"],
     Q_MS_hat: Int[Tensor, "B l l"],
     classes: int,
     *,
     nested: bool = False,
-) -> tuple[Float[Tensor, " B"], Float[Tensor, " B"]]:
-    """How steady the U-Net is, phi_self [Eq. 4], and how alike both teachers are, phi_mut [Eq. 5].
+) -> Float[Tensor, " B"]:
+    """Return the agreement of the two teachers at MedSAM's side, in [0, 1], per image.
 
     Args:
-        Q_UT: class indices 0..C of the U-Net student on the weak view, at P.
-        Q_UT_hat: those of its teacher.
-        Q_MS_hat: those of MedSAM's teacher, at L, where the teachers are compared.
+        Q_UT_hat: class indices 0..C of the U-Net teacher on the weak view, at P.
+        Q_MS_hat: those of MedSAM's teacher, at L.
         classes: C.
         nested: see `parts`.
 
-    Returns:
-        Two numbers in [0, 1] per image.
+    Source: phi_mut, Eq. 5.
     """
-    phi_self = dice_agreement(Q_UT, Q_UT_hat, classes, nested=nested)
     Q_UT_hat_L = nearest(Q_UT_hat, Q_MS_hat.shape[-1])
-    return phi_self, dice_agreement(Q_UT_hat_L, Q_MS_hat, classes, nested=nested)
+    return dice_agreement(Q_UT_hat_L, Q_MS_hat, classes, nested=nested)
 
 
 def dice_agreement(
@@ -83,39 +95,3 @@ def dice_of_parts(
     overlap = (A & B).sum((2, 3))
     size = A.sum((2, 3)) + B.sum((2, 3))
     return torch.where(size == 0, 1.0, (2 * overlap + 1) / (size + 1.001))
-
-
-def unet_share(
-    fusion: Fusion,
-    phi_self: Float[Tensor, " B"],
-    phi_mut: Float[Tensor, " B"],
-    *,
-    constant: float = 0.5,
-    progress: float = 1.0,
-) -> Float[Tensor, " B"]:
-    """The U-Net teacher's weight alpha in the fused pseudo-label, one per image.
-
-    Args:
-        fusion: smc (phi_self * phi_mut, Eq. 6), self, mutual, constant, or linear (rises from 0
-            to `constant` over the run). cps and own are no fusions; they never ask for a weight.
-        phi_self: agreement of the U-Net student with its teacher, in [0, 1].
-        phi_mut: agreement of the two teachers, in [0, 1].
-        constant: alpha of `constant`, and the end of `linear`.
-        progress: share of the run that is done, in [0, 1].
-
-    Raises:
-        ValueError: a fusion that has no weight.
-
-    Source: Eq. 6; the others are the ablation of the paper's Table 8.
-    """
-    if fusion == "smc":
-        return phi_self * phi_mut
-    if fusion == "self":
-        return phi_self
-    if fusion == "mutual":
-        return phi_mut
-    if fusion == "constant":
-        return torch.full_like(phi_self, constant)
-    if fusion == "linear":
-        return torch.full_like(phi_self, constant * progress)
-    raise ValueError(f"fusion {fusion} has no weight")

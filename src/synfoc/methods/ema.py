@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 @torch.no_grad()
-def follow(teacher: Iterable[Tensor], student: Iterable[Tensor], decay: float) -> None:
+def ema_update(teacher: Iterable[Tensor], student: Iterable[Tensor], decay: float) -> None:
     """Move every teacher parameter: teacher = decay * teacher + (1 - decay) * student.
 
     Buffers stay as they are: batch-norm statistics are the teacher's own, from its own forwards in

@@ -19,12 +19,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.branch import only_branch
 from synfoc.methods.components import largest_component
 from synfoc.methods.confidence import parts
+from synfoc.methods.interface import Boxed, Models, Step
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.mixing import bilinear, most_probable
-from synfoc.methods.models import Boxed, Models, Release, Step, keep
+from synfoc.methods.maps import argmax_classes, bilinear
+from synfoc.methods.one_network import only_network
 from synfoc.methods.uamt import noisy
 
 WEIGHT = 0.05
@@ -39,7 +39,6 @@ def semisam_step(
     mu: float,
     draws: torch.Generator,
     nested: bool = False,
-    release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch.
 
@@ -53,16 +52,15 @@ def semisam_step(
         mu: the same backwards, exp(-5 (t/t_max)^2): SAM is believed less and less.
         draws: noise of this step, on the CPU.
         nested: see `confidence.parts`; SAM is asked about parts.
-        release: is given the labeled loss as soon as it is there.
 
     Source: noise, weights and ramps follow the authors' code.
     """
-    n = only_branch(f, b)
-    L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
+    n = only_network(f, b)
+    L_x = f.early_backward(ce_dice(n.f(n.X_w), n.Y_w))
     P = n.f(n.U_w).softmax(1)
     with torch.no_grad():
         P_hat = n.f_hat(noisy(n.U_w, draws)).softmax(1)
-        Q_SAM = drawn_by_sam(f.SAM, b.U_w_MS, most_probable(P), P.shape[1] - 1, nested=nested)
+        Q_SAM = drawn_by_sam(f.SAM, b.U_w_MS, argmax_classes(P), P.shape[1] - 1, nested=nested)
         P_SAM = functional.one_hot(Q_SAM, P.shape[1]).movedim(-1, 1)
     L_u = lam * ((P - P_hat) ** 2).mean() + mu * ((P - P_SAM) ** 2).mean()
     return n.step(L_x + WEIGHT * L_u, L_x=L_x, L_u=L_u, trusted=torch.ones_like(L_u.detach()))
@@ -87,7 +85,7 @@ def drawn_by_sam(
     z = bilinear(SAM(U, boxes.to(U.device)), Q.shape[-1])
     drawn = (z > 0) & found.to(z.device)[:, :, None, None]
     smallness = -drawn.float().mean((2, 3), keepdim=True)
-    first = most_probable(smallness.masked_fill(~drawn, -torch.inf))
+    first = argmax_classes(smallness.masked_fill(~drawn, -torch.inf))
     return torch.where(drawn.any(1), first + 1, 0)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from torch import Tensor
 
 from synfoc.batches.batch import Batch
+from synfoc.methods.interface import Models, Step, missing_network
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.models import Models, Step, absent
 
 
 def supervised_step(f: Models, b: Batch) -> Step:
@@ -15,8 +15,8 @@ def supervised_step(f: Models, b: Batch) -> Step:
     Raises:
         ValueError: neither branch is there.
     """
-    L_x_UT = None if f.UT is absent else ce_dice(f.UT(b.X_w_UT), b.Y_w_UT)
-    L_x_MS = None if f.MS is absent else ce_dice(f.MS(b.X_w_MS), b.Y_w_MS)
+    L_x_UT = None if f.UT is missing_network else ce_dice(f.UT(b.X_w_UT), b.Y_w_UT)
+    L_x_MS = None if f.MS is missing_network else ce_dice(f.MS(b.X_w_MS), b.Y_w_MS)
     losses: list[Tensor] = [loss for loss in (L_x_UT, L_x_MS) if loss is not None]
     if not losses:
         raise ValueError("supervised_step needs at least one network")

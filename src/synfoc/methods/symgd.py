@@ -18,10 +18,10 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from synfoc.batches.batch import Batch, to_device
-from synfoc.methods.branch import OneBranch, only_branch
+from synfoc.methods.interface import Models, Step
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.mixing import paste
-from synfoc.methods.models import Models, Release, Step, keep
+from synfoc.methods.maps import paste
+from synfoc.methods.one_network import OneNetwork, only_network
 
 LOW = 0.01
 """Half the width of the low-frequency window as a share of the side. [authors' code]"""
@@ -35,7 +35,6 @@ def symgd_step(
     progress: float,
     draws: torch.Generator,
     tau: float = 0.95,
-    release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch.
 
@@ -48,11 +47,10 @@ def symgd_step(
         progress: t / t_max, the largest share of amplitude that X takes over.
         draws: shares of this step, on the CPU.
         tau: a probability above it is trusted.
-        release: is given the labeled loss as soon as it is there.
 
     Source: the paper's UCP, SymGD and TP-RAM; order and weights follow the authors' code.
     """
-    n = only_branch(f, b)
+    n = only_network(f, b)
     with torch.no_grad():
         Q, W, Q_m, W_m = taught(n, n.X_w, tau)
         share = progress * torch.rand(len(n.X_w), generator=draws)
@@ -60,7 +58,7 @@ def symgd_step(
         V_ul, V_lu = paste(X_t, n.U_s, n.M_s), paste(n.U_s, X_t, n.M_s)  # UCP
         Y_ul, Y_lu = paste(n.Y_w, Q, n.M_l), paste(Q, n.Y_w, n.M_l)
 
-    L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
+    L_x = f.early_backward(ce_dice(n.f(n.X_w), n.Y_w))
     L_ul = ce_dice(n.f(V_ul), Y_ul, (W | n.M_l).float())
     L_lu = ce_dice(n.f(V_lu), Y_lu, (W | ~n.M_l).float())
     L_s = ce_dice(n.f(n.U_s), Q_m, W_m.float())
@@ -69,7 +67,7 @@ def symgd_step(
 
 
 def taught(
-    n: OneBranch, X: Float[Tensor, "B c s s"], tau: float
+    n: OneNetwork, X: Float[Tensor, "B c s s"], tau: float
 ) -> tuple[
     Int[Tensor, "B l l"], Bool[Tensor, "B l l"], Int[Tensor, "B l l"], Bool[Tensor, "B l l"]
 ]:

@@ -15,9 +15,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from synfoc.batches.batch import Batch, to_device
-from synfoc.methods.branch import only_branch
+from synfoc.methods.interface import Models, Network, Step
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.models import Models, Network, Release, Step, keep
+from synfoc.methods.one_network import only_network
 
 PASSES = 8
 """T, looks of the teacher from which its uncertainty is taken. [paper; authors' code]"""
@@ -32,7 +32,6 @@ def uamt_step(
     *,
     lam: float,
     draws: torch.Generator,
-    release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch.
 
@@ -43,16 +42,15 @@ def uamt_step(
         b: a batch with its unlabeled half; the strong view and the region are not used.
         lam: the ramp exp(-5 (1 - t/t_max)^2), of the weight and of the threshold.
         draws: noise of this step, on the CPU.
-        release: is given the labeled loss as soon as it is there.
 
     Source: the paper's Sec. 2; noise, weights and ramps follow the authors' code.
     """
-    n = only_branch(f, b)
+    n = only_network(f, b)
     with torch.no_grad():
         P_hat = n.f_hat(noisy(n.U_w, draws)).softmax(1)
         u = uncertainty(n.f_hat, n.U_w, PASSES, draws)
         W = u < (0.75 + 0.25 * lam) * math.log(P_hat.shape[1])
-    L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
+    L_x = f.early_backward(ce_dice(n.f(n.X_w), n.Y_w))
     L_u = consistency(n.f(n.U_w).softmax(1), P_hat, W)
     return n.step(L_x + WEIGHT * lam * L_u, L_x=L_x, L_u=L_u, trusted=W.float().mean())
 

@@ -14,10 +14,10 @@ from jaxtyping import Bool, Float, Shaped
 from torch import Tensor
 
 from synfoc.batches.batch import Batch, to_device
-from synfoc.methods.branch import only_branch
+from synfoc.methods.interface import Models, Step
 from synfoc.methods.losses import ce_dice, part_dice
-from synfoc.methods.mixing import nearest, paste
-from synfoc.methods.models import Models, Release, Step, keep
+from synfoc.methods.maps import nearest, paste
+from synfoc.methods.one_network import only_network
 
 STRONG, DROPPED = 0.5, 1.0
 """Weights of each strong view and of the dropped features: 1/4 and 1/2 beside half of cross-entropy
@@ -36,7 +36,6 @@ def unimatch_step(
     M_2: Bool[Tensor, "B P P"],
     draws: torch.Generator,
     tau: float = 0.95,
-    release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch.
 
@@ -50,19 +49,18 @@ def unimatch_step(
         M_2: the second region.
         draws: which views are mixed, and which features are dropped, on the CPU.
         tau: a probability above it is sure.
-        release: is given the labeled loss as soon as it is there.
 
     Source: the paper's Sec. 3; the losses, their weights and the mixing follow the authors' code
     for medical images.
     """
-    n = only_branch(f, b)
+    n = only_network(f, b)
     with torch.no_grad():
         largest, Q = n.f(n.U_w).softmax(1).max(1)
         W = largest > tau
     mixed = to_device(torch.rand(2, len(Q), 1, 1, generator=draws) < CUTMIX, Q.device)
     seeds = torch.randint(2**62, (len(Q),), generator=draws)
 
-    L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
+    L_x = f.early_backward(ce_dice(n.f(n.X_w), n.Y_w))
     L_u = torch.zeros_like(L_x)
     for U_s, M, coin in ((n.U_s, b.M, mixed[0]), (U_2, M_2, mixed[1])):
         M_s, M_l = (nearest(M & coin, side) for side in (U_s.shape[-1], Q.shape[-1]))

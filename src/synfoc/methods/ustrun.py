@@ -18,11 +18,11 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from synfoc.batches.batch import Batch, to_device
-from synfoc.methods.branch import only_branch
 from synfoc.methods.confidence import dice_of_parts, parts
+from synfoc.methods.interface import Models, Step
 from synfoc.methods.losses import ce_dice
-from synfoc.methods.mixing import most_probable, nearest, paste
-from synfoc.methods.models import Models, Release, Step, keep
+from synfoc.methods.maps import argmax_classes, nearest, paste
+from synfoc.methods.one_network import only_network
 from synfoc.methods.symgd import amplitude_mixup, taught
 
 REMEMBERED = 10
@@ -56,7 +56,6 @@ def ustrun_step(
     draws: torch.Generator,
     tau: float = 0.95,
     nested: bool = False,
-    release: Release = keep,
 ) -> Step:
     """Compute the loss of one batch, and remember what the next steps need. This waits for a GPU.
 
@@ -71,17 +70,16 @@ def ustrun_step(
         draws: who is mixed with whom, and shares, of this step; on the CPU.
         tau: a probability above it is trusted.
         nested: see `confidence.parts`; agreement is about parts.
-        release: is given the labeled loss as soon as it is there.
 
     Source: the paper's modules; order, weights and constants follow the authors' code.
     """
-    n = only_branch(f, b)
+    n = only_network(f, b)
     given = Labeled(n.X_w, n.Y_w, torch.ones_like(n.Y_w, dtype=torch.bool))
     with torch.no_grad():
         X, Y, T = partners(given, f.memory, draws)
         Q, W, Q_m, W_m = taught(n, X, tau)
         z = n.f(n.U_w)
-        differ = disagreement(most_probable(z), Q, z.shape[1] - 1, nested=nested)
+        differ = disagreement(argmax_classes(z), Q, z.shape[1] - 1, nested=nested)
         share = progress * torch.rand(len(X), generator=draws)
         X_t = amplitude_mixup(X, n.U_w, to_device(share, X.device))  # TP-RAM
         V_ul, V_lu = paste(X_t, n.U_s, n.M_s), paste(n.U_s, X_t, n.M_s)  # UCP
@@ -89,7 +87,7 @@ def ustrun_step(
         W_ul, W_lu = paste(T, W, n.M_l), paste(W, T, n.M_l)
         again = covered(given, f.memory, n.M_l[:1], draws)
 
-    L_x = release(ce_dice(n.f(n.X_w), n.Y_w))
+    L_x = f.early_backward(ce_dice(n.f(n.X_w), n.Y_w))
     z_ul, z_lu, z_s = n.f(V_ul), n.f(V_lu), n.f(n.U_s)
     if again is not None:
         # By itself: batch norms of the mixtures do not see it.

@@ -26,7 +26,6 @@ from synfoc.models.checkpoints import (
     Source,
     Tiny,
     Vit,
-    describe,
     described,
     read_source,
     read_tensors,
@@ -141,7 +140,7 @@ def build_networks(
         unet=unet,
         unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet and taught else None,
         medsam=medsam,
-        medsam_teacher=medsam.twin() if medsam and taught else None,
+        medsam_teacher=medsam.make_teacher() if medsam and taught else None,
         sides=sides,
         guide=_guide(config.medsam, generator, base) if guided and guide else None,
     )
@@ -159,17 +158,13 @@ def save_base(networks: Networks, path: Path) -> None:
     sam = networks.guide.sam if networks.guide else networks.medsam
     if sam is None:
         return
-    tensors = {
-        to_original("vision_encoder." + name.removeprefix("vision."))
-        if name.startswith("vision.")
-        else "image_encoder." + name: tensor
-        for name, tensor in sam.encoder.state_dict().items()
-    }
+    frozen = sam.frozen()
+    tensors = dict(frozen.tensors)
     if networks.guide:
         tensors |= {to_original(name): tensor for name, tensor in sam.trained_state().items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as part:
-        save_file(plain, part, {"shape": describe(*sam.shape), "side": str(sam.side)})
+        save_file(plain, part, dict(frozen.metadata))
 
 
 def load_published(path: AnyPath, networks: Networks) -> tuple[str, ...]:

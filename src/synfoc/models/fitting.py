@@ -94,7 +94,7 @@ def sam_from_source(
         fresh=of_encoder.fresh + loaded.fresh,
     )
     encoder = tiny or VitEncoder(sam.vision_encoder)
-    lora = LoRA(encoder.qkv_layers(), rank, generator)
+    lora = LoRA(encoder.adapted_layers(), rank, generator)
     _load_lora(lora, source.tensors)
     return PromptFreeSam(
         encoder,

@@ -16,7 +16,6 @@ from torch import nn
 from torch.nn.utils import fuse_conv_bn_eval
 
 from synfoc.models.build import Networks
-from synfoc.models.lora import MergedLoRA
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.unet import UNet
 
@@ -45,15 +44,7 @@ def fold_unet(unet: UNet | None) -> UNet | None:
 
 def merge_lora(medsam: PromptFreeSam | None) -> PromptFreeSam | None:
     """A copy whose qkv weights have the low-rank update in them; all other weights are shared."""
-    if medsam is None:
-        return None
-    shared = {id(t): t for t in (*medsam.encoder.parameters(), *medsam.encoder.buffers())}
-    merged = copy.deepcopy(medsam, shared).eval().requires_grad_(False)
-    layers = merged.encoder.qkv_layers()
-    for (linear, _), update in zip(layers, merged.lora.updates(layers), strict=True):
-        linear.weight = nn.Parameter(linear.weight + update, requires_grad=False)
-    merged.lora = MergedLoRA()
-    return merged
+    return None if medsam is None else medsam.folded()
 
 
 def _fold_pairs(layers: nn.Sequential) -> None:

@@ -23,9 +23,10 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
-from synfoc.models.checkpoints import Decoder, Tiny, Vit
+from synfoc.models.checkpoints import Decoder, Tiny, Vit, describe, to_original
 from synfoc.models.dropping import drop_channels
-from synfoc.models.lora import LoRA
+from synfoc.models.lora import LoRA, MergedLoRA
+from synfoc.models.network import Frozen, SegmentationNetwork
 from synfoc.models.tiny_vit import TinyViT
 from synfoc.models.vit import VitEncoder
 
@@ -43,7 +44,7 @@ class Loaded:
     """Left in the file, e.g. the mask tokens beyond K."""
 
 
-class PromptFreeSam(nn.Module):
+class PromptFreeSam(SegmentationNetwork):
     """A student: frozen encoder, LoRA, prompt encoder, mask decoder.
 
     Gradient reaches LoRA, the no-mask embedding and the mask decoder without its IoU head. The IoU
@@ -56,7 +57,8 @@ class PromptFreeSam(nn.Module):
         mask_decoder: `transformers`' SamMaskDecoder with K mask tokens.
         lora: the update of the encoder's qkv layers.
         side: S, pixels.
-        shape: of encoder and decoder, so that `save_base` can tell it.
+        shape: of encoder and decoder, so that `frozen` can tell it.
+        title: the name of its checkpoint for people.
         loaded: what became of the checkpoint's tensors, for who wants to look.
     """
 
@@ -71,6 +73,7 @@ class PromptFreeSam(nn.Module):
         *,
         side: int,
         shape: tuple[Vit | Tiny, Decoder],
+        title: str = "SAM",
         loaded: Loaded | None = None,
     ) -> None:
         super().__init__()
@@ -78,11 +81,9 @@ class PromptFreeSam(nn.Module):
         self.prompt_encoder: Any = prompt_encoder.requires_grad_(False)
         self.mask_decoder: Any = mask_decoder
         self.lora = lora
-        self.side = side
+        self.title, self.side = title, side
         self.shape = shape
         self.loaded = loaded or Loaded()
-        self.recompute = False
-        """Whether backward computes the encoder's activations again instead of keeping them."""
         self.prompt_encoder.no_mask_embed.requires_grad_(True)
         self.mask_decoder.iou_prediction_head.requires_grad_(False)
         self.register_buffer("positions", self._positions(), persistent=False)
@@ -119,7 +120,7 @@ class PromptFreeSam(nn.Module):
                 expected=f"{self.side} x {self.side} (medsam.side)",
                 fix="resize the images, or set medsam.side",
             )
-        attached = partial(self.lora.attached, self.encoder.qkv_layers())
+        attached = partial(self.lora.attached, self.encoder.adapted_layers())
         with attached():
             again = attached if self.recompute else None
             embedding: Tensor = self.encoder(x.expand(-1, 3, -1, -1), again)
@@ -150,42 +151,45 @@ class PromptFreeSam(nn.Module):
         self.encoder.eval()
         return self
 
-    def twin(self) -> PromptFreeSam:
-        """The teacher: a copy of all that is trained, over the same encoder; takes no gradient."""
-        twin = copy.deepcopy(self, {id(self.encoder): self.encoder})
-        return twin.requires_grad_(False)
-
     def averaged_parameters(self) -> list[nn.Parameter]:
-        """What the EMA averages: LoRA, prompt encoder, mask decoder; not the fixed positions."""
+        """Return LoRA, prompt encoder and mask decoder, without the fixed positions."""
         fixed = {id(p) for p in self.prompt_encoder.shared_embedding.parameters()}
         parts = (self.lora, self.prompt_encoder, self.mask_decoder)
         return [p for part in parts for p in part.parameters() if id(p) not in fixed]
 
     def trained_state(self) -> dict[str, Tensor]:
-        """Tensors of LoRA, prompt encoder and mask decoder, by name; no copy is made."""
+        """Return the tensors of LoRA, prompt encoder and mask decoder, by name; no copy is made."""
         return {k: v for k, v in self.state_dict().items() if not k.startswith("encoder.")}
 
+    @torch.no_grad()
     def load_trained_state(self, state: Mapping[str, Tensor]) -> None:
-        """Take over what `trained_state` gave.
+        """Take over what `trained_state` gave; the positions follow the prompt encoder."""
+        super().load_trained_state(state)
+        self.positions.copy_(self._positions())
 
-        Raises:
-            UserError: the tensors are those of another architecture, rank or number of classes.
-        """
-        own = self.trained_state()
-        wrong = [k for k in own.keys() | state.keys() if _shape(own, k) != _shape(state, k)]
-        if wrong:
-            name = min(wrong)
-            raise UserError(
-                "the checkpoint is of another foundation model",
-                found=f"{name}: {_shape(state, name)} ({len(wrong)} such tensors)",
-                expected=f"{name}: {_shape(own, name)}",
-                fix="use the config that the checkpoint was trained with "
-                "(medsam.weights, medsam.rank, data.classes)",
-            )
-        with torch.no_grad():
-            for name, tensor in own.items():
-                tensor.copy_(state[name])
-            self.positions.copy_(self._positions())
+    def frozen(self) -> Frozen:
+        """Return the encoder under its original names, and the shape of the network."""
+        tensors = {
+            to_original("vision_encoder." + name.removeprefix("vision."))
+            if name.startswith("vision.")
+            else "image_encoder." + name: tensor
+            for name, tensor in self.encoder.state_dict().items()
+        }
+        about = {"family": "sam", "shape": describe(*self.shape), "side": str(self.side)}
+        return Frozen(tensors, about)
+
+    def folded(self) -> PromptFreeSam:
+        """Copy the network with the low-rank update in its qkv weights; all others are shared."""
+        shared = {id(t): t for t in (*self.encoder.parameters(), *self.encoder.buffers())}
+        merged = copy.deepcopy(self, shared).eval().requires_grad_(False)
+        layers = merged.encoder.adapted_layers()
+        for (linear, _), update in zip(layers, merged.lora.updates(layers), strict=True):
+            linear.weight = nn.Parameter(linear.weight + update, requires_grad=False)
+        merged.lora = MergedLoRA()
+        return merged
+
+    def _shared(self) -> dict[int, object]:
+        return {id(self.encoder): self.encoder}
 
     @torch.no_grad()
     def _positions(self) -> Float[Tensor, "1 d e e"]:
@@ -227,7 +231,3 @@ def _four(convolution: nn.ConvTranspose2d, x: Float[Tensor, "*n i"]) -> Float[Te
     bias = convolution.bias
     four = F.linear(x, weight, None if bias is None else bias.repeat(4))
     return four.view(*x.shape[:-1], 4, -1)
-
-
-def _shape(state: Mapping[str, Tensor], name: str) -> str:
-    return " x ".join(map(str, state[name].shape)) if name in state else "absent"

@@ -101,7 +101,7 @@ class TinyViT(nn.Module):
         embedding: Tensor = self.neck(x)
         return embedding
 
-    def qkv_layers(self) -> list[tuple[nn.Linear, int]]:
+    def adapted_layers(self) -> list[tuple[nn.Linear, int]]:
         """Every fused qkv layer with its number of heads, from the image on.
 
         The rows of a layer's output are laid out head by head: q, k, v of head 1, then q, k, v of

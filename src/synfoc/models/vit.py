@@ -23,7 +23,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from synfoc.models.attention import attend, in_windows
-from synfoc.models.lora import QkvLayers
+from synfoc.models.lora import AdaptedLayers
 from synfoc.models.recompute import Again, run_block
 
 
@@ -45,7 +45,7 @@ class VitEncoder(nn.Module):
         """Image side / embedding side: one entry per patch."""
         return int(self.vision.config.patch_size)
 
-    def qkv_layers(self) -> QkvLayers:
+    def adapted_layers(self) -> AdaptedLayers:
         """One layer per block; its rows are all of q, all of k, all of v: hence one head."""
         return [(layer.attn.qkv, 1) for layer in self.vision.layers]
 

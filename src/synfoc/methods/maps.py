@@ -15,7 +15,7 @@ def paste(
     return torch.where(M if X.ndim == M.ndim else M[:, None], X, U)
 
 
-def most_probable(P: Float[Tensor, "B K h w"]) -> Int[Tensor, "B h w"]:
+def argmax_classes(P: Float[Tensor, "B K h w"]) -> Int[Tensor, "B h w"]:
     """Class indices of the largest probability or logit; of equal ones the first.
 
     This is `P.argmax(1)`, which on the CPU takes eight times as long.

@@ -13,12 +13,12 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from synfoc.batches.batch import Batch
-from synfoc.methods.mixing import nearest
-from synfoc.methods.models import Dropping, Models, Network, Step, absent
+from synfoc.methods.interface import Dropping, Models, Network, Step, missing_network
+from synfoc.methods.maps import nearest
 
 
 @dataclass(frozen=True)
-class OneBranch:
+class OneNetwork:
     """Student f (f_drop: with dropped features), teacher f_hat, and what they see.
 
     Images are of side s, label maps of side l.
@@ -44,17 +44,17 @@ class OneBranch:
         return Step(loss=loss, L_x_MS=L_x, L_u_MS=L_u, trusted=trusted)
 
 
-def only_branch(f: Models, b: Batch) -> OneBranch:
+def only_network(f: Models, b: Batch) -> OneNetwork:
     """The network that is there, with its half of the batch.
 
     Raises:
         ValueError: both networks are there, or none.
     """
-    if (f.UT is absent) == (f.MS is absent):
+    if (f.UT is missing_network) == (f.MS is missing_network):
         raise ValueError("this method trains exactly one network")
-    if f.MS is absent:
+    if f.MS is missing_network:
         unet = f.UT, f.UT_hat, f.UT_drop
-        return OneBranch("UT", *unet, b.X_w_UT, b.Y_w_UT, b.U_w_UT, b.U_s_UT, b.M, b.M)
+        return OneNetwork("UT", *unet, b.X_w_UT, b.Y_w_UT, b.U_w_UT, b.U_s_UT, b.M, b.M)
     medsam = f.MS, f.MS_hat, f.MS_drop
     M_s, M_l = nearest(b.M, b.X_w_MS.shape[-1]), nearest(b.M, b.Y_w_MS.shape[-1])
-    return OneBranch("MS", *medsam, b.X_w_MS, b.Y_w_MS, b.U_w_MS, b.U_s_MS, M_s, M_l)
+    return OneNetwork("MS", *medsam, b.X_w_MS, b.Y_w_MS, b.U_w_MS, b.U_s_MS, M_s, M_l)

@@ -12,10 +12,10 @@ from PIL import Image
 from scipy import ndimage
 
 from synfoc.errors import UserError
-from synfoc.images.anatomy import Condition, Heart, draw_patient
-from synfoc.images.phantom import write_phantom
-from synfoc.images.render import render
-from synfoc.images.scanner import SCANNERS
+from synfoc.phantom.anatomy import Condition, Heart, draw_patient
+from synfoc.phantom.data_set import write_phantom
+from synfoc.phantom.render import render
+from synfoc.phantom.scanner import SCANNERS
 
 A = SCANNERS[0]
 

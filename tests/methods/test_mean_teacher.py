@@ -1,7 +1,6 @@
 """One branch alone, by hand; its equality with the whole step is in test_twin."""
 
 from dataclasses import replace
-from functools import partial
 
 import pytest
 import torch
@@ -9,8 +8,8 @@ import torch
 from helpers import baselines as base
 from helpers.baselines import LN2, sure, undecided
 from synfoc.batches.batch import Batch
-from synfoc.methods.models import Models
-from synfoc.methods.single import single_step
+from synfoc.methods.interface import Models
+from synfoc.methods.mean_teacher import mean_teacher_step
 
 
 @pytest.fixture
@@ -25,8 +24,8 @@ def test_teacher_and_paste_make_the_copy_paste_label(batch: Batch) -> None:
     L_x = ln 2 + 1 - mean(2(.5)(16) / (.25(16) + 16), 0)                         = ln 2 + 3/5
     """
     steps = {
-        "UT": single_step(Models(UT=undecided, UT_hat=sure), batch, lam=0.5),
-        "MS": single_step(Models(MS=undecided, MS_hat=sure), batch, lam=0.5),
+        "UT": mean_teacher_step(Models(UT=undecided, UT_hat=sure), batch, lam=0.5),
+        "MS": mean_teacher_step(Models(MS=undecided, MS_hat=sure), batch, lam=0.5),
     }
     for branch, step in steps.items():
         assert float(getattr(step, f"L_x_{branch}")) == pytest.approx(LN2 + 3 / 5, abs=1e-5)
@@ -42,8 +41,8 @@ def test_a_teacher_that_is_not_sure_teaches_the_pasted_pixels_only(batch: Batch)
     Dice, all labels 0 (the first of two equals): 1 - mean(2(.5)(16) / (.25(16) + 16), 0) = 3/5.
     """
     for step in (
-        single_step(Models(UT=undecided, UT_hat=undecided), batch, lam=1.0),
-        single_step(Models(MS=undecided, MS_hat=undecided), batch, lam=1.0),
+        mean_teacher_step(Models(UT=undecided, UT_hat=undecided), batch, lam=1.0),
+        mean_teacher_step(Models(MS=undecided, MS_hat=undecided), batch, lam=1.0),
     ):
         L_u = step.L_u_UT if step.L_u_MS is None else step.L_u_MS
         assert L_u is not None
@@ -59,7 +58,7 @@ def test_a_probability_equal_to_tau_is_not_trusted(batch: Batch, tau: float, tru
         Models(UT=undecided, UT_hat=undecided),
         Models(MS=undecided, MS_hat=undecided),
     ):
-        step = single_step(f, batch, lam=1.0, tau=tau)
+        step = mean_teacher_step(f, batch, lam=1.0, tau=tau)
         L_u = step.L_u_UT if step.L_u_MS is None else step.L_u_MS
         assert L_u is not None
         assert float(L_u) == pytest.approx(LN2 * trusted / 16 + 3 / 5, abs=1e-5)
@@ -71,7 +70,7 @@ def test_the_other_branch_is_never_asked(batch: Batch) -> None:
     """Its images may have any side, its networks may be absent."""
     small = torch.zeros(1, 1, 2, 2)
     other = replace(batch, X_w_MS=small, U_w_MS=small, U_s_MS=small, Y_w_MS=small[0].long())
-    step = single_step(Models(UT=undecided, UT_hat=sure), other, lam=1.0)
+    step = mean_teacher_step(Models(UT=undecided, UT_hat=sure), other, lam=1.0)
     assert step.L_x_MS is None
     assert step.L_c is None
     assert step.alpha is None
@@ -79,9 +78,11 @@ def test_the_other_branch_is_never_asked(batch: Batch) -> None:
 
 def test_teachers_get_no_gradient(batch: Batch) -> None:
     """Pseudo-labels are constants: only the student's bias has a slope."""
-    base.assert_only_the_student_learns(lambda f: single_step(f, batch, lam=1.0))
+    base.assert_only_the_student_learns(lambda f: mean_teacher_step(f, batch, lam=1.0))
 
 
-def test_the_labeled_loss_is_released_first(batch: Batch) -> None:
+def test_the_labeled_loss_goes_backward_first(batch: Batch) -> None:
     f = Models(UT=undecided, UT_hat=sure)
-    base.assert_the_labeled_loss_is_released_first(partial(single_step, f, batch, lam=0.5))
+    base.assert_the_labeled_loss_goes_backward_first(
+        lambda f: mean_teacher_step(f, batch, lam=0.5), f
+    )

@@ -18,8 +18,8 @@ Boxed: TypeAlias = Callable[[Tensor, Tensor], Tensor]
 what is in each box, (B, n, L, L); above 0 is inside."""
 
 
-def absent(images: Tensor, *more: Tensor) -> Tensor:
-    """Stand in for a network that this run does not train: calling it is a mistake of ours.
+def missing_network(images: Tensor, *more: Tensor) -> Tensor:
+    """Stand in for a network that this run does not have; calling it is our mistake.
 
     Raises:
         RuntimeError: always.
@@ -27,38 +27,38 @@ def absent(images: Tensor, *more: Tensor) -> Tensor:
     raise RuntimeError(f"no such network in this run (asked about {tuple(images.shape)})")
 
 
+EarlyBackward: TypeAlias = Callable[[Tensor], Tensor]
+"""Run backward on a part of the loss whose graph nothing else needs, which frees that graph; return
+the value to add to the total."""
+
+
+def no_early_backward(loss: Tensor) -> Tensor:
+    """Return the loss with its graph: the caller runs one backward at the end."""
+    return loss
+
+
 @dataclass(frozen=True)
 class Models:
-    """Students UT (U-Net) and MS (MedSAM), their teachers, SAM; `absent` where there is none.
+    """Students UT and MS, their teachers, the prompted SAM; `missing_network` where there is none.
 
     `memory` is what a page carries from step to step: tensors by name, which it replaces in place.
     Checkpoints keep it. A page without memory leaves it empty.
     """
 
-    UT: Network = absent
-    MS: Network = absent
-    UT_hat: Network = absent
-    MS_hat: Network = absent
-    UT_drop: Dropping = absent
-    MS_drop: Dropping = absent
-    SAM: Boxed = absent
+    UT: Network = missing_network
+    MS: Network = missing_network
+    UT_hat: Network = missing_network
+    MS_hat: Network = missing_network
+    UT_drop: Dropping = missing_network
+    MS_drop: Dropping = missing_network
+    SAM: Boxed = missing_network
     memory: dict[str, Tensor] = field(default_factory=dict)
-
-
-Release: TypeAlias = Callable[[Tensor], Tensor]
-"""Called with a loss whose graph nothing else needs; returns what takes its place in the sum.
-The engine runs backward at once, which frees the graph before the next one is built, and returns
-the detached value."""
-
-
-def keep(loss: Tensor) -> Tensor:
-    """The `Release` that releases nothing: one backward, at the end, is the caller's."""
-    return loss
+    early_backward: EarlyBackward = no_early_backward
 
 
 @dataclass(frozen=True)
 class Step:
-    """The loss that is left to differentiate, and its parts for the log.
+    """The loss to differentiate, and its parts for the log.
 
     All are tensors, so that nothing waits for the device; `loss` has the value of the whole sum.
     """

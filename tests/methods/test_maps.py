@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from jaxtyping import TypeCheckError
 
-from synfoc.methods.mixing import bilinear, nearest, paste
+from synfoc.methods.maps import bilinear, nearest, paste
 
 
 def test_paste_takes_x_inside_the_region_and_u_outside() -> None:

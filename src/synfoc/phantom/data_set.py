@@ -20,8 +20,8 @@ from PIL import Image
 
 from synfoc.errors import UserError
 from synfoc.images.csv_table import COLUMNS, write_csv
-from synfoc.images.render import render
-from synfoc.images.scanner import SCANNERS, Scanner
+from synfoc.phantom.render import render
+from synfoc.phantom.scanner import SCANNERS, Scanner
 from synfoc.storage import AnyPath, new_folder, refuse_used
 
 Format: TypeAlias = Literal["png", "nifti"]

@@ -14,8 +14,8 @@ from enum import IntEnum
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.images import scanner as tissue
-from synfoc.images.plane import Codes, Picture, Plane, box, ellipse, turned
+from synfoc.phantom import scanner as tissue
+from synfoc.phantom.plane import Codes, Picture, Plane, box, ellipse, turned
 
 CAVITY, WALL = 1, 2
 """Class indices."""

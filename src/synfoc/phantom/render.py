@@ -8,9 +8,9 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.images import anatomy
-from synfoc.images.acquire import acquire, coil_shading, store
-from synfoc.images.scanner import FAT, Scanner
+from synfoc.phantom import anatomy
+from synfoc.phantom.acquire import acquire, coil_shading, store
+from synfoc.phantom.scanner import FAT, Scanner
 
 Seed: TypeAlias = int | tuple[int, ...]
 Floats: TypeAlias = NDArray[np.float64]

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from synfoc.images.scanner import (
+from synfoc.phantom.scanner import (
     BLOOD,
     FAT,
     MYOCARDIUM,

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft
 
-from synfoc.images.scanner import Scanner
+from synfoc.phantom.scanner import Scanner
 
 Values: TypeAlias = NDArray[np.float64]
 Picture: TypeAlias = NDArray[np.float32]

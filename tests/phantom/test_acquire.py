@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from synfoc.images.acquire import acquire, coil_shading, store, tukey
-from synfoc.images.scanner import SCANNERS
+from synfoc.phantom.acquire import acquire, coil_shading, store, tukey
+from synfoc.phantom.scanner import SCANNERS
 
 PLAIN = replace(
     SCANNERS[0],
