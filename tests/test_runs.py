@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import zipfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -140,8 +141,19 @@ def test_a_torn_example_is_named(tmp_path: Path) -> None:
     run.example("A", "best").write_bytes(b"PK torn")
     found, (error,) = run.read_examples()
     assert found == []
-    assert "A__best.npz" in error.what and "archive" in error.found
+    assert "A__best.npz" in error.what and "BadZipFile" in error.found
     assert error.fix == f"synfoc evaluate {run.path}"
+
+
+def test_an_array_whose_header_does_not_end_is_named(tmp_path: Path) -> None:
+    """numpy raises what Python's tokenizer does."""
+    text = b"{'descr': '|u1', 'shape': (((\n"
+    header = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("label.npy", header + bytes(16))
+    with pytest.raises(UserError) as error:
+        load_example(tmp_path / "a.npz")
+    assert error.value.found.startswith("damaged, or of another program")
 
 
 def test_domains_of_like_names_keep_their_own_pictures(tmp_path: Path) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import zipfile
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,11 +102,11 @@ def load_example(path: Path, *, fix: str = "evaluate the run again") -> Example:
         UserError: the file is torn or not an example.
     """
     try:
-        return _read(path)
-    except (OSError, ValueError, KeyError, EOFError, MemoryError) as error:
+        return _example(_arrays(path))
+    except (OSError, MemoryError) as error:
         found = obstacle(path) or str(error)
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError) as error:
-        found = f"a damaged archive ({error})"
+    except (ValueError, KeyError, RecursionError) as error:
+        found = obstacle(path) or f"damaged, or of another program ({error})"
     raise unreadable(path, found, expected="an .npz written by `synfoc evaluate`", fix=fix)
 
 
@@ -153,32 +152,47 @@ def _check_shapes(example: Example) -> None:
             raise ValueError(f"{name} of shape {array.shape}, a label of {label.shape}")
 
 
-def _read(path: Path) -> Example:
-    """Read an example.
+def _arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """All arrays of an archive.
 
     Raises:
-        Exception: of many kinds, see `load_example`.
+        ValueError: it is damaged, or would unpack to more than any picture has.
+        OSError, MemoryError: it cannot be read.
     """
     import numpy as np
 
-    with zipfile.ZipFile(path) as archive:
-        size = sum(entry.file_size for entry in archive.infolist())
-    if size > LARGEST:
-        raise ValueError(f"{size} bytes of arrays, more than any picture has")
-    with np.load(path, allow_pickle=False) as file:
-        info = parse_json(str(file["info"]).encode())
-        if wrong := fault(info, About):
-            raise ValueError("{} = {}, not {}".format(*wrong))
-        spacing = info.get("spacing")
-        example = Example(
-            case=info["case"],
-            domain=info["domain"],
-            kind=info["kind"],
-            image=file["image"],
-            label=file["label"],
-            masks={branch: file[branch] for branch in BRANCHES if branch in file},
-            dice=info.get("dice", {}),
-            spacing=(spacing[0], spacing[1]) if spacing else None,
-        )
+    try:
+        with zipfile.ZipFile(path) as archive:
+            size = sum(entry.file_size for entry in archive.infolist())
+        if size > LARGEST:
+            raise ValueError(f"{size} bytes of arrays, more than any picture has")
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except (OSError, MemoryError, ValueError):
+        raise
+    except Exception as error:  # decoders throw anything: BadZipFile, zlib.error, TokenError
+        raise ValueError(f"{type(error).__name__}: {error}") from None
+
+
+def _example(arrays: Mapping[str, NDArray[Any]]) -> Example:
+    """What the arrays of an example mean.
+
+    Raises:
+        ValueError, KeyError: they are not those that `save_example` writes.
+    """
+    info = parse_json(str(arrays["info"]).encode())
+    if wrong := fault(info, About):
+        raise ValueError("{} = {}, not {}".format(*wrong))
+    spacing = info.get("spacing")
+    example = Example(
+        case=info["case"],
+        domain=info["domain"],
+        kind=info["kind"],
+        image=arrays["image"],
+        label=arrays["label"],
+        masks={branch: arrays[branch] for branch in BRANCHES if branch in arrays},
+        dice=info.get("dice", {}),
+        spacing=(spacing[0], spacing[1]) if spacing else None,
+    )
     _check_shapes(example)
     return example
