@@ -69,7 +69,7 @@ def build(name: str, side: int) -> nn.Module:
     networks = build_networks(
         parse_config(settings), classes=2, channels=3, generator=torch.Generator().manual_seed(0)
     )
-    network = networks.unet if only == "unet" else networks.medsam
+    network = networks["unet"].student if only == "unet" else networks["medsam"].student
     assert network is not None
     return network
 

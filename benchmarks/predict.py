@@ -26,7 +26,6 @@ from settings import SETTINGS, Setting
 from synfoc.engine.inference import Branch, Segmenter
 from synfoc.engine.machine import choose_device, choose_precision, keep_freed_memory
 from synfoc.models.build import build_networks
-from synfoc.models.folding import for_inference
 from synfoc.phantom.data_set import write_phantom
 
 BRANCHES: tuple[Branch, ...] = ("unet", "medsam", "fused")
@@ -68,7 +67,7 @@ def rows(
         name: Segmenter(
             used, setting.classes - 1, channels=setting.channels, device=device, precision=precision
         )
-        for name, used in (("trained", networks), ("folded", for_inference(networks)))
+        for name, used in (("trained", networks), ("folded", networks.folded()))
     }
     shape = (images, setting.unet_side, setting.unet_side, setting.channels)
     many = np.random.default_rng(0).random(shape, np.float32)

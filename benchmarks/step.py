@@ -96,8 +96,7 @@ class Bench:
             channels=channels,
             generator=torch.Generator().manual_seed(0),
         ).to(self.device)
-        assert self.networks.medsam is not None
-        self.networks.medsam.recompute = bool(config.medsam.recompute)
+        self.networks["medsam"].student.recompute = bool(config.medsam.recompute)
         models, self.optimizers = set_up(
             self.networks, make_optimizers(self.networks, config), self.fabric
         )

@@ -7,14 +7,16 @@ from typing import Any, Literal, TypeAlias
 
 from synfoc.errors import UserError
 
-Branch: TypeAlias = Literal["unet", "medsam", "fused"]
+BranchName: TypeAlias = Literal["unet", "medsam", "fused"]
 Role: TypeAlias = Literal["student", "teacher"]
-Answer: TypeAlias = tuple[Branch, Role]
+Answer: TypeAlias = tuple[BranchName, Role]
 
-BRANCHES: tuple[Branch, ...] = ("unet", "medsam", "fused")
+BRANCHES: tuple[BranchName, ...] = ("unet", "medsam", "fused")
+NETWORKS: tuple[BranchName, ...] = ("unet", "medsam")
+"""The branches that are one network each."""
 ROLES: tuple[Role, ...] = ("student", "teacher")
 ANSWERS: tuple[Answer, ...] = tuple((branch, role) for branch in BRANCHES for role in ROLES)
-BRANCH_NAMES: dict[Branch, str] = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
+BRANCH_NAMES: dict[BranchName, str] = {"unet": "U-Net", "medsam": "MedSAM", "fused": "Fused"}
 """As people read them. Here `MedSAM` is whatever foundation model the run has."""
 
 
@@ -42,7 +44,7 @@ def answer_title(answer: Answer) -> str:
     return BRANCH_NAMES[branch] + ("" if role == "student" else f" ({role})")
 
 
-def deployed_by_paper(had: Collection[str]) -> Branch:
+def deployed_by_paper(had: Collection[str]) -> BranchName:
     """The branch whose student the paper deploys: MedSAM, or the only network there is.
 
     Args:

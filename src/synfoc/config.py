@@ -414,6 +414,10 @@ class Config(Section):
             )
         return self
 
+    def settings_of(self, branch: str) -> UNet | FoundationModel:
+        """Return the section of a branch."""
+        return self.unet if branch == "unet" else self.medsam
+
     def with_settings(self, **sections: dict[str, Any]) -> Config:
         """A copy in which some keys of some sections have other values, which are not checked."""
         return self.model_copy(

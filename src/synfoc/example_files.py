@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias
 
 from pydantic import Field
 
-from synfoc.answers import BRANCHES, Branch
+from synfoc.answers import BRANCHES, BranchName
 from synfoc.errors import UserError
 from synfoc.records import Fraction, Record, fault
 from synfoc.storage import obstacle, parse_json, plain, replacing, unreadable
@@ -43,9 +43,9 @@ class Example:
     """(h, w) or (h, w, 3), as shown to a person: 0..255."""
     label: NDArray[np.uint8]
     """(h, w), class indices 0..C."""
-    masks: Mapping[Branch, NDArray[np.uint8]]
+    masks: Mapping[BranchName, NDArray[np.uint8]]
     """Those of the branches that the run has: (h, w), class indices 0..C."""
-    dice: Mapping[Branch, float | None]
+    dice: Mapping[BranchName, float | None]
     """Of the whole case, mean over classes, in [0, 1]; None where it does not exist."""
     spacing: tuple[float, float] | None = None
     """mm between rows and between columns, so that pixels that are not square are shown true."""
@@ -57,7 +57,7 @@ class About(Record):
     case: str
     domain: str | None
     kind: Kind
-    dice: dict[Branch, Fraction | None] = Field(default_factory=dict)
+    dice: dict[BranchName, Fraction | None] = Field(default_factory=dict)
     spacing: Annotated[list[Millimeters], Field(min_length=2, max_length=2)] | None = None
 
 

@@ -13,7 +13,7 @@ from typing import Annotated, Any, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from synfoc.answers import Branch, Role
+from synfoc.answers import BranchName, Role
 from synfoc.config_errors import described
 from synfoc.storage import read_json, unreadable
 
@@ -62,10 +62,10 @@ class Summary(Record):
     seconds_per_step: Number = 0.0
     peak_memory_gib: Number | None = None
     skipped_steps: Count = 0
-    recommended: Branch | None = None
+    recommended: BranchName | None = None
     recommended_role: Role | None = None
     why: str = ""
-    calibration: dict[Branch, dict[Role, Calibrated]] = {}
+    calibration: dict[BranchName, dict[Role, Calibrated]] = {}
     device: str = ""
     precision: str = ""
 
@@ -97,7 +97,7 @@ class AnswerScores(Record):
     domains: dict[str, DomainScores]
 
 
-Answers: TypeAlias = dict[Branch, dict[Role, AnswerScores]]
+Answers: TypeAlias = dict[BranchName, dict[Role, AnswerScores]]
 
 
 class Estimate(Record):
@@ -127,7 +127,7 @@ class Metrics(Record):
     classes: list[str] = []
     cases: Count = 0
     unreadable: list[Unread] = []
-    recommended: Branch | None = None
+    recommended: BranchName | None = None
     recommended_role: Role | None = None
     estimate: Estimate | None = None
     branches: Answers = {}
@@ -189,7 +189,7 @@ class Line(Record):
     stability: Number | None = None
     test_dice: Number | None = None
     pseudo_dice: dict[str, Number | None] | None = None
-    test: dict[Branch, dict[Role, Number]] | None = None
+    test: dict[BranchName, dict[Role, Number]] | None = None
 
 
 def read_record(path: Path, kind: type[Record], what: str, *, fix: str) -> dict[str, Any]:

@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from helpers.fakes import Fake, networks_of
 from synfoc.batches.batch import Sides
 from synfoc.config import Augment
 from synfoc.engine import estimate as module
@@ -17,7 +18,6 @@ from synfoc.engine.estimate import (
 )
 from synfoc.engine.evidence import agreement, expected_dice, tally
 from synfoc.engine.inference import Segmenter
-from synfoc.models.build import Networks
 
 SIDE = 16
 STILL = Augment(brightness=(1, 1), contrast=(1, 1), blur=(0.1, 0.1))
@@ -137,7 +137,7 @@ def test_full_agreement_on_all_views_still_tells_what_none_would_be_worth() -> N
     assert found.estimate(tallies_of((0.01, 0))) < 0.05
 
 
-class Side(nn.Module):
+class Side(Fake):
     """Class 1 in the left part of the image, at a probability of 1 / (1 + e^-logit)."""
 
     def __init__(self, columns: int, logit: float) -> None:
@@ -150,13 +150,11 @@ class Side(nn.Module):
         return torch.cat([torch.zeros_like(z), z], 1)
 
 
-def two(**networks: nn.Module) -> Segmenter:
-    names = ("unet", "unet_teacher", "medsam", "medsam_teacher")
-    found = {name: networks.get(name) for name in names}
-    return Segmenter(Networks(**found, sides=Sides(SIDE, SIDE, SIDE)), classes=1)  # type: ignore[arg-type]
+def two(**fakes: Fake) -> Segmenter:
+    return Segmenter(networks_of(Sides(SIDE, SIDE, SIDE), **fakes), classes=1)
 
 
-class Upside(nn.Module):
+class Upside(Fake):
     """A network that finds the organ, the left half, in images whose top is bright."""
 
     def forward(self, x: Tensor) -> Tensor:

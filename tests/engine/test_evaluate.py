@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from helpers.fakes import Fake, networks_of
 from synfoc import runs
 from synfoc.batches.batch import Sides
 from synfoc.batches.split import Split, load_split, save_split
@@ -28,13 +29,12 @@ from synfoc.engine.inference import Segmenter
 from synfoc.engine.score_cases import evaluate_networks, score_cases
 from synfoc.errors import UserError
 from synfoc.images.cases import load_cases
-from synfoc.models.build import Networks
 from synfoc.runs import RunFolder
 
 UNET, MEDSAM = ("unet", "student"), ("medsam", "student")
 
 
-class Bright(nn.Module):
+class Bright(Fake):
     """Class 1 where the image is brighter than a threshold."""
 
     def __init__(self, threshold: float) -> None:
@@ -49,7 +49,9 @@ class Bright(nn.Module):
 def segmenter(side: int = 16) -> Segmenter:
     """A U-Net that sees all above 0.25 and a MedSAM that sees all above 0.75."""
     unet, medsam = Bright(0.25), Bright(0.75)
-    networks = Networks(unet, unet, medsam, medsam, Sides(side, side, side))  # type: ignore[arg-type]
+    networks = networks_of(
+        Sides(side, side, side), unet=unet, unet_teacher=unet, medsam=medsam, medsam_teacher=medsam
+    )
     return Segmenter(networks, classes=1)
 
 
@@ -98,7 +100,6 @@ def run(tmp_path: Path, data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         device=torch.device("cpu"), precision="fp32",
     )  # fmt: skip
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
-    monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
     return folder.path
 
 
@@ -165,7 +166,7 @@ def test_examples_are_the_best_median_and_worst_of_each_domain(run: Path) -> Non
 def test_branches_can_be_chosen_and_must_exist(run: Path) -> None:
     assert list(evaluate(run, branches=["medsam"])["branches"]) == ["medsam"]
     loaded = module.load_run(run)
-    loaded.networks = replace(loaded.networks, unet=None)
+    loaded.networks = replace(loaded.networks, branches=(loaded.networks["medsam"],))
     with pytest.raises(UserError, match="cannot answer as fused"):
         evaluate(run, branches=["fused"])
 

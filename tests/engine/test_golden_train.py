@@ -16,6 +16,7 @@ from synfoc.engine.optimize import forget_gradients, learn, make_optimizers
 from synfoc.methods.interface import Models
 from synfoc.methods.schedules import ramp_up
 from synfoc.methods.synfoc import synfoc_step
+from synfoc.models.branch import Branch
 from synfoc.models.build import Networks
 from synfoc.models.unet import UNet
 
@@ -50,8 +51,8 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
         Fabric(accelerator="cpu", plugins=[LightningEnvironment()]),
     )
     f = Models(
-        UT=networks.unet, MS=networks.medsam,
-        UT_hat=networks.unet_teacher, MS_hat=networks.medsam_teacher,
+        UT=networks["unet"].student, MS=networks["medsam"].student,
+        UT_hat=networks["unet"].teacher, MS_hat=networks["medsam"].teacher,
         early_backward=lambda loss: (fabric.backward(loss), loss.detach())[1],
     )  # fmt: skip
     losses, norms = [], []
@@ -65,12 +66,13 @@ def trained(stored: dict[str, Any]) -> tuple[Networks, list[dict[str, float]], l
         )
         learn(found.loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
         losses.append({name: getattr(found, name).item() for name in LOSSES})
-        gradients = original_names(networks.medsam, gradients=True)
+        gradients = original_names(networks["medsam"].student, gradients=True)
         norms.append(
             {
                 "SAM_model": {name: g.norm().item() for name, g in gradients.items()},
                 "unet_model": {
-                    name: p.grad.norm().item() for name, p in networks.unet.named_parameters()
+                    name: p.grad.norm().item()
+                    for name, p in networks["unet"].student.named_parameters()
                 },
             }
         )
@@ -91,7 +93,11 @@ def networks_of(state: dict[str, Any], *, classes: int, side: int, unet_side: in
     teacher.load_trained_state(sam("ema_SAM_model").trained_state())
     sides = Sides(side, student.logits_side, unet_side)
     ema = unet("ema_unet_model").requires_grad_(False)
-    return Networks(unet("unet_model"), ema, student.train(), teacher.train(), sides)
+    branches = (
+        Branch("unet", unet("unet_model"), ema),
+        Branch("medsam", student.train(), teacher.train()),
+    )
+    return Networks(branches, sides)
 
 
 def batch_of(data: dict[str, Any], step: dict[str, Any]) -> Batch:
@@ -131,14 +137,14 @@ def test_gradient_norms_of_three_steps(stored: dict[str, Any], trained: Any) -> 
 def test_students_and_teachers_after_three_steps(stored: dict[str, Any], trained: Any) -> None:
     networks, final = trained[0], stored["final"]
     for network, key in (
-        (networks.unet, "unet_model"),
-        (networks.unet_teacher, "ema_unet_model"),
+        (networks["unet"].student, "unet_model"),
+        (networks["unet"].teacher, "ema_unet_model"),
     ):
         for name, tensor in network.state_dict().items():
             torch.testing.assert_close(tensor, final[key][name], atol=1e-4, rtol=1e-4)
     for network, key in (
-        (networks.medsam, "SAM_model"),
-        (networks.medsam_teacher, "ema_SAM_model"),
+        (networks["medsam"].student, "SAM_model"),
+        (networks["medsam"].teacher, "ema_SAM_model"),
     ):
         for name, tensor in original_names(network).items():
             if "k_proj.bias" in name or name not in final[key]:

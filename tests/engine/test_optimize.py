@@ -52,16 +52,17 @@ def learned(networks: Networks, config: Config, factors: list[float]) -> list[to
 
 
 def losses(networks: Networks, factors: list[float]) -> Iterator[torch.Tensor]:
-    assert networks.unet is not None
-    assert networks.medsam is not None
     generator = torch.Generator().manual_seed(1)
     for factor in factors:
         x, y = (torch.rand(2, 1, side, side, generator=generator) for side in (32, 48))
-        yield factor * (networks.unet(x).square().mean() + networks.medsam(y).square().mean())
+        yield factor * (
+            networks["unet"].student(x).square().mean()
+            + networks["medsam"].student(y).square().mean()
+        )
 
 
 def trained(networks: Networks) -> list[torch.Tensor]:
-    students = (networks.unet, networks.medsam)
+    students = (networks["unet"].student, networks["medsam"].student)
     return [p for n in students if n is not None for p in n.parameters() if p.requires_grad]
 
 
@@ -69,9 +70,8 @@ def test_fused_steps_equal_plain_ones(config: Config) -> None:
     """Three steps; the U-Net lies in memory channels last, so its momentum must, too."""
     networks = networks_of(config)
     plain, factors = copy.deepcopy(networks), [1.0, 2.0, -1.0]
-    assert plain.unet is not None
     u, m, students = config.unet, config.medsam, trained(plain)
-    own = {id(p) for p in plain.unet.parameters()}
+    own = {id(p) for p in plain["unet"].student.parameters()}
     unet = [p for p in students if id(p) in own]
     medsam = [p for p in students if id(p) not in own]
     sgd = torch.optim.SGD(
@@ -146,16 +146,17 @@ def test_teachers_follow_by_the_decay_of_the_step(config: Config, k: int, decay:
     networks = networks_of(config)
     optimizers = make_optimizers(networks, config)
     fabric = Fabric(accelerator="cpu", plugins=[LightningEnvironment()])
-    unet, medsam = networks.unet_teacher, networks.medsam_teacher
+    unet, medsam = networks["unet"].teacher, networks["medsam"].teacher
     assert unet is not None
     assert medsam is not None
     teachers = [*unet.parameters(), *medsam.mask_decoder.transformer.parameters()]
     before = [p.clone() for p in teachers]
     (loss,) = losses(networks, [1.0])
     learn(loss, k, networks=networks, optimizers=optimizers, config=config, fabric=fabric)
-    assert networks.unet is not None
-    assert networks.medsam is not None
-    moved = [*networks.unet.parameters(), *networks.medsam.mask_decoder.transformer.parameters()]
+    moved = [
+        *networks["unet"].student.parameters(),
+        *networks["medsam"].student.mask_decoder.transformer.parameters(),
+    ]
     for old, new, student in zip(before, teachers, moved, strict=True):
         torch.testing.assert_close(new, decay * old + (1 - decay) * student)
     assert any(not torch.equal(old, student) for old, student in zip(before, moved, strict=True))

@@ -108,16 +108,15 @@ def test_the_estimate_counts_what_backward_needs() -> None:
     networks = build_networks(
         config, classes=1, channels=1, generator=torch.Generator().manual_seed(0)
     )
-    assert networks.unet is not None
-    before = {k: v.clone() for k, v in networks.unet.state_dict().items()}
+    before = {k: v.clone() for k, v in networks["unet"].student.state_dict().items()}
     cpu = torch.device("cpu")
     one = estimate_step(networks, config, cpu, "fp32")
     wide = config.model_copy(update={"method": config.method.model_copy(update={"batch": 200})})
     other = estimate_step(networks, wide, cpu, "fp32")
     assert other.memory_gib > one.memory_gib
-    after = networks.unet.state_dict()
+    after = networks["unet"].student.state_dict()
     assert all(torch.equal(before[k], after[k]) for k in before)
-    assert all(p.grad is None for p in networks.unet.parameters())
+    assert all(p.grad is None for p in networks["unet"].student.parameters())
 
 
 def test_weights_in_low_precision_are_counted_once_and_activations_per_image() -> None:

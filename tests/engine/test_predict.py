@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
+from helpers.fakes import Fake, networks_of
 from synfoc.batches.batch import Sides
 from synfoc.engine import predict as module
 from synfoc.engine.estimate import Calibration
@@ -24,10 +25,9 @@ from synfoc.engine.overlay import COLORS, draw_overlay
 from synfoc.engine.predict import deployed_answer, predict
 from synfoc.engine.prediction_table import Prediction, urgency
 from synfoc.errors import UserError
-from synfoc.models.build import Networks
 
 
-class Bright(nn.Module):
+class Bright(Fake):
     """Class 1 where the image is brighter than a threshold."""
 
     def __init__(self, threshold: float) -> None:
@@ -43,7 +43,9 @@ class Bright(nn.Module):
 def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A run whose U-Net sees all above 0.25 and whose MedSAM all above 0.75."""
     unet, medsam = Bright(0.25), Bright(0.75)
-    networks = Networks(unet, unet, medsam, medsam, Sides(16, 16, 16))  # type: ignore[arg-type]
+    networks = networks_of(
+        Sides(16, 16, 16), unet=unet, unet_teacher=unet, medsam=medsam, medsam_teacher=medsam
+    )
     loaded = SimpleNamespace(
         networks=networks,
         config=SimpleNamespace(data=SimpleNamespace(nested=False, slice_axis=None)),
@@ -54,7 +56,6 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         step=7,
     )
     monkeypatch.setattr(module, "load_run", lambda run, **_: loaded)
-    monkeypatch.setattr("synfoc.engine.inference.for_inference", lambda networks: networks)
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / "summary.json").write_text('{"recommended": "unet"}')
@@ -83,7 +84,8 @@ def test_what_training_recommends_is_asked(run: Path) -> None:
     assert asked(recommended="unet") == ("unet", "student")
     assert asked(recommended="medsam", recommended_role="teacher") == ("medsam", "teacher")
     assert asked() == ("medsam", "student"), "of a run that has not ended: the paper's choice"
-    alone = replace(segmenter, networks=replace(segmenter.networks, medsam=None))
+    only = replace(segmenter.networks, branches=(segmenter.networks["unet"],))
+    alone = replace(segmenter, networks=only)
     assert deployed_answer({}, alone) == ("unet", "student"), "the only network there is"
     with pytest.raises(UserError, match="recommends no branch"):
         asked(recommended="both")

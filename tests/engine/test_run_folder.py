@@ -84,7 +84,10 @@ def test_python_may_name_a_checkpoint_and_a_role(run: Path, tmp_path: Path) -> N
     here = tmp_path / "run"
     shutil.copytree(run, here)
     loaded = load_run(here, device="cpu")
-    for unet, certain in ((loaded.networks.unet, 2), (loaded.networks.unet_teacher, 1)):
+    for unet, certain in (
+        (loaded.networks["unet"].student, 2),
+        (loaded.networks["unet"].teacher, 1),
+    ):
         assert unet is not None
         torch.nn.init.zeros_(unet.outc.conv.weight)
         unet.outc.conv.bias.data = 9.0 * torch.eye(3)[certain]

@@ -5,25 +5,24 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from helpers.fakes import KEYS, Fake, networks_of
 from synfoc.batches.batch import Sides
 from synfoc.batches.resize import resize_labels
 from synfoc.config import Augment, Data
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.select import Judge, Probe, _dice, assess, load_probe, recommend
 from synfoc.images.cases import Case, CaseTable, load_cases
-from synfoc.models.build import Networks
 
 SIDE = 16
 
 
-class Threshold(nn.Module):
+class Threshold(Fake):
     """Class 1 where the image is brighter than a level."""
 
     def __init__(self, level: float) -> None:
@@ -35,10 +34,8 @@ class Threshold(nn.Module):
         return torch.cat([-z, z], 1)
 
 
-def segmenter(**networks: nn.Module) -> Segmenter:
-    none = dict.fromkeys(("unet", "unet_teacher", "medsam", "medsam_teacher"))
-    found: dict[str, Any] = none | networks
-    return Segmenter(Networks(**found, sides=Sides(SIDE, SIDE, SIDE)), classes=1)
+def segmenter(**fakes: Fake) -> Segmenter:
+    return Segmenter(networks_of(Sides(SIDE, SIDE, SIDE), **fakes), classes=1)
 
 
 @pytest.fixture
@@ -50,9 +47,8 @@ def probe() -> Probe:
     return Probe(labeled=image, labels=label, unlabeled=image[:, ::-1].copy(), monitor=label)
 
 
-def all_four(level: float) -> dict[str, nn.Module]:
-    names = ("unet", "unet_teacher", "medsam", "medsam_teacher")
-    return {name: Threshold(level) for name in names}
+def all_four(level: float) -> dict[str, Fake]:
+    return {name: Threshold(level) for name in KEYS}
 
 
 def test_networks_that_are_right_and_agree_score_one(probe: Probe) -> None:

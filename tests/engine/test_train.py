@@ -438,7 +438,7 @@ def test_activations_are_computed_again_where_memory_would_not_do_unseen(
 
     monkeypatch.setattr(module, "estimate_step", costly)
     train(settings("train.steps=1"), tmp_path / "unseen")
-    assert seen[-1].medsam is not None and seen[-1].medsam.recompute
+    assert seen[-1]["medsam"].student is not None and seen[-1]["medsam"].student.recompute
     seen.clear()
     train(settings("train.steps=1", "medsam.recompute=false"), tmp_path / "decided")
     assert seen == []
@@ -598,7 +598,7 @@ def test_the_networks_of_the_best_step_are_the_ones_that_are_recommended(
     recommend = module.Judge.recommend
 
     def remember(judge: module.Judge, progress: object) -> object:
-        unet = judge.segmenter.networks.unet
+        unet = judge.segmenter.networks["unet"].student
         assert unet is not None
         seen.append({f"unet.student/{k}": v.clone() for k, v in unet.state_dict().items()})
         return recommend(judge, progress)
@@ -649,5 +649,5 @@ def test_activations_are_computed_again_where_that_is_set(
     )
     changes = ("method.name=supervised", "method.branches=medsam", "train.steps=1")
     train(settings(*changes, f"medsam.recompute={str(wanted).lower()}"), tmp_path / "run")
-    assert built[0].medsam is not None
-    assert built[0].medsam.recompute is wanted
+    assert built[0]["medsam"].student is not None
+    assert built[0]["medsam"].student.recompute is wanted

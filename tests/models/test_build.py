@@ -33,13 +33,13 @@ def networks(
 
 def test_students_and_teachers_start_equal_over_one_encoder() -> None:
     n = networks()
-    assert n.unet and n.unet_teacher and n.medsam and n.medsam_teacher
+    assert n["unet"].student and n["unet"].teacher and n["medsam"].student and n["medsam"].teacher
     x = torch.rand(2, 1, 64, 64)
-    assert n.medsam.encoder is n.medsam_teacher.encoder
-    torch.testing.assert_close(n.medsam(x), n.medsam_teacher(x))
-    assert torch.equal(n.unet(x[..., :32, :32]), n.unet_teacher(x[..., :32, :32]))
-    assert not any(p.requires_grad for p in n.unet_teacher.parameters())
-    assert all(p.requires_grad for p in n.unet.parameters())
+    assert n["medsam"].student.encoder is n["medsam"].teacher.encoder
+    torch.testing.assert_close(n["medsam"].student(x), n["medsam"].teacher(x))
+    assert torch.equal(n["unet"].student(x[..., :32, :32]), n["unet"].teacher(x[..., :32, :32]))
+    assert not any(p.requires_grad for p in n["unet"].teacher.parameters())
+    assert all(p.requires_grad for p in n["unet"].student.parameters())
 
 
 def test_the_sides_are_S_over_4_for_a_vit_and_S_for_litemedsam() -> None:
@@ -47,11 +47,11 @@ def test_the_sides_are_S_over_4_for_a_vit_and_S_for_litemedsam() -> None:
     vit, tiny = networks(), networks(config(weights="random:litemedsam"))
     assert (vit.sides.medsam, vit.sides.logits, vit.sides.unet) == (64, 16, 32)
     assert (tiny.sides.medsam, tiny.sides.logits, tiny.sides.unet) == (64, 64, 32)
-    assert tiny.medsam
-    logits = tiny.medsam(torch.rand(1, 1, 64, 64))
+    assert tiny["medsam"].student
+    logits = tiny["medsam"].student(torch.rand(1, 1, 64, 64))
     assert logits.shape == (1, 3, 64, 64)
     logits.square().mean().backward()
-    assert all(B.grad is not None and B.grad.abs().sum() > 0 for B in tiny.medsam.lora.B)
+    assert all(B.grad is not None and B.grad.abs().sum() > 0 for B in tiny["medsam"].student.lora.B)
 
 
 def test_one_seed_makes_one_network_and_leaves_the_global_generator_alone() -> None:
@@ -59,8 +59,8 @@ def test_one_seed_makes_one_network_and_leaves_the_global_generator_alone() -> N
     first, again, other = networks(seed=1), networks(seed=1), networks(seed=2)
     assert torch.equal(before, torch.get_rng_state())
     for a, b, c in (
-        (first.medsam, again.medsam, other.medsam),
-        (first.unet, again.unet, other.unet),
+        (first["medsam"].student, again["medsam"].student, other["medsam"].student),
+        (first["unet"].student, again["unet"].student, other["unet"].student),
     ):
         assert a and b and c
         states = [torch.cat([p.flatten() for p in m.parameters()]) for m in (a, b, c)]
@@ -71,11 +71,11 @@ def test_one_seed_makes_one_network_and_leaves_the_global_generator_alone() -> N
 def test_a_branch_alone_has_no_other_network() -> None:
     alone = parse_config(config().model_dump(), ("method.branches=unet",))
     n = networks(alone)
-    assert n.medsam is n.medsam_teacher is None
+    assert n.find("medsam", "student") is n.find("medsam", "teacher") is None
     assert (n.sides.medsam, n.sides.logits, n.sides.unet) == (32, 32, 32)
     alone = parse_config(config().model_dump(), ("method.branches=medsam",))
     n = networks(alone)
-    assert n.unet is n.unet_teacher is None
+    assert n.find("unet", "student") is n.find("unet", "teacher") is None
     assert n.sides.logits == 16
 
 
@@ -84,7 +84,7 @@ def test_a_branch_alone_has_no_other_network() -> None:
 def test_a_method_that_asks_no_teacher_keeps_none(name: str, branches: str) -> None:
     changes = (f"method.name={name}", f"method.branches={branches}")
     n = networks(parse_config(config().model_dump(), changes))
-    assert set(n.present()) == {f"{branches}.student"}
+    assert set(n.by_name()) == {f"{branches}.student"}
 
 
 @pytest.mark.parametrize("weights", ["random:vit-tiny", "random:litemedsam"])
@@ -94,11 +94,11 @@ def test_a_run_folder_needs_no_weights_but_its_own(tmp_path: Path, weights: str)
     trained = networks(settings, seed=1)
     save_base(trained, tmp_path / "base.safetensors")
     again = networks(config(weights="no longer there"), seed=2, base=tmp_path / "base.safetensors")
-    assert trained.medsam and again.medsam
-    assert all(k.startswith(("prompt", "mask")) for k in again.medsam.loaded.fresh)
-    again.medsam.load_trained_state(trained.medsam.trained_state())
+    assert trained["medsam"].student and again["medsam"].student
+    assert all(k.startswith(("prompt", "mask")) for k in again["medsam"].student.loaded.fresh)
+    again["medsam"].student.load_trained_state(trained["medsam"].student.trained_state())
     x = torch.rand(1, 1, 64, 64)
-    assert torch.equal(again.medsam(x), trained.medsam(x))
+    assert torch.equal(again["medsam"].student(x), trained["medsam"].student(x))
     assert [p.name for p in tmp_path.iterdir()] == ["base.safetensors"]
 
 
@@ -115,8 +115,7 @@ def test_an_unknown_random_network_is_told() -> None:
 
 def published(n: Networks) -> dict[str, torch.Tensor]:
     """The student as the authors' code saves it: q, v of block 0, then q, v of block 1."""
-    assert n.medsam
-    named = original_names(n.medsam)
+    named = original_names(n["medsam"].student)
     tensors = {}
     for i, (block, part) in enumerate([(0, "q"), (0, "v"), (1, "q"), (1, "v")]):
         layer = f"sam.image_encoder.blocks.{block}.attn.qkv.linear"
@@ -131,18 +130,23 @@ def test_a_published_checkpoint_loads_into_students_and_teachers(tmp_path: Path)
     source, target = networks(seed=1), networks(seed=2)
     save_base(source, tmp_path / "base.safetensors")
     target = networks(seed=2, base=tmp_path / "base.safetensors")
-    assert source.unet and source.medsam and target.unet_teacher and target.medsam_teacher
+    assert (
+        source["unet"].student
+        and source["medsam"].student
+        and target["unet"].teacher
+        and target["medsam"].teacher
+    )
     with torch.no_grad():
-        for B in source.medsam.lora.B:
+        for B in source["medsam"].student.lora.B:
             B.normal_()
     folder = tmp_path / "published"
     folder.mkdir()
     torch.save(published(source), folder / "SAM_best.pth")
-    torch.save(source.unet.state_dict(), folder / "unet_best.pth")
+    torch.save(source["unet"].student.state_dict(), folder / "unet_best.pth")
     assert load_published(str(folder), target) == ("medsam", "unet")
     x = torch.rand(1, 1, 64, 64)
-    torch.testing.assert_close(target.medsam_teacher(x), source.medsam(x))
-    assert torch.equal(target.unet_teacher(x), source.unet(x))
+    torch.testing.assert_close(target["medsam"].teacher(x), source["medsam"].student(x))
+    assert torch.equal(target["unet"].teacher(x), source["unet"].student(x))
 
 
 def test_the_authors_checkpoint_has_exactly_the_keys_that_load(golden: Path) -> None:
@@ -154,9 +158,10 @@ def test_the_authors_checkpoint_has_exactly_the_keys_that_load(golden: Path) -> 
 
 def test_a_published_checkpoint_of_another_width_or_of_nothing_is_told(tmp_path: Path) -> None:
     n = networks()
-    assert n.unet
     wide = {
-        k: torch.zeros(2 * len(v), *v.shape[1:]) for k, v in n.unet.state_dict().items() if v.ndim
+        k: torch.zeros(2 * len(v), *v.shape[1:])
+        for k, v in n["unet"].student.state_dict().items()
+        if v.ndim
     }
     torch.save(wide, tmp_path / "wide.pth")
     with pytest.raises(UserError, match="another one"):
@@ -170,13 +175,12 @@ def test_a_published_checkpoint_of_another_width_or_of_nothing_is_told(tmp_path:
 def test_litemedsam_loads_with_only_the_tensors_of_the_classes_fresh() -> None:
     """K = 3: mask tokens, IoU weight and bias are fresh; 9.8 M parameters in all."""
     n = networks(config(weights="litemedsam"))
-    assert n.medsam
-    assert n.medsam.loaded.fresh == (
+    assert n["medsam"].student.loaded.fresh == (
         "mask_decoder.mask_tokens.weight",
         "mask_decoder.iou_prediction_head.layers.2.weight",
         "mask_decoder.iou_prediction_head.layers.2.bias",
     )
-    assert n.medsam.loaded.resized == ()
-    assert len(n.medsam.loaded.unused) == 6  # of the fourth mask MLP
-    count = sum(p.numel() for p in n.medsam.parameters())
+    assert n["medsam"].student.loaded.resized == ()
+    assert len(n["medsam"].student.loaded.unused) == 6  # of the fourth mask MLP
+    count = sum(p.numel() for p in n["medsam"].student.parameters())
     assert count == pytest.approx(9.8e6, rel=0.03)

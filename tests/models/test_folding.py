@@ -6,7 +6,6 @@ from torch import nn
 
 from synfoc.config import parse_config
 from synfoc.models.build import Networks, build_networks
-from synfoc.models.folding import fold_unet, for_inference, merge_lora
 from synfoc.models.unet import UNet
 
 
@@ -21,7 +20,7 @@ def trained(weights: str = "random:vit-tiny", side: int = 48) -> Networks:
     )
     generator = torch.Generator().manual_seed(0)
     networks = build_networks(config, classes=2, channels=1, generator=generator)
-    for network in (networks.unet, networks.unet_teacher):
+    for network in (networks["unet"].student, networks["unet"].teacher):
         assert network is not None
         for module in network.modules():
             if isinstance(module, nn.BatchNorm2d):
@@ -30,7 +29,7 @@ def trained(weights: str = "random:vit-tiny", side: int = 48) -> Networks:
                     tensor.data.normal_(generator=generator)
                 assert module.running_var is not None
                 module.running_var.uniform_(0.5, 2, generator=generator)
-    for medsam in (networks.medsam, networks.medsam_teacher):
+    for medsam in (networks["medsam"].student, networks["medsam"].teacher):
         assert medsam is not None
         for B in medsam.lora.B:
             B.data.normal_(0, 0.1, generator=generator)
@@ -40,12 +39,12 @@ def trained(weights: str = "random:vit-tiny", side: int = 48) -> Networks:
 @pytest.mark.parametrize(("weights", "side"), [("vit-tiny", 48), ("litemedsam", 64)])
 def test_folded_networks_answer_the_same(weights: str, side: int) -> None:
     networks = trained(f"random:{weights}", side)
-    folded = for_inference(networks)
-    for name in ("unet", "unet_teacher", "medsam", "medsam_teacher"):
-        image = torch.rand(2, 1, *[side if "medsam" in name else 48] * 2)
+    folded = networks.folded()
+    for name, network in networks.by_name().items():
+        image = torch.rand(2, 1, network.side, network.side)
         with torch.no_grad():
-            expected = getattr(networks, name).eval()(image)
-            got = getattr(folded, name)(image)
+            expected = network.eval()(image)
+            got = folded.by_name()[name](image)
         torch.testing.assert_close(got, expected, rtol=1e-4, atol=1e-4 * expected.abs().max())
         assert expected.std() > 1e-3, "a constant answer proves nothing"
 
@@ -58,8 +57,7 @@ def test_one_norm_by_hand() -> None:
     convolution.weight.data[0, 0, 1, 1] = 2
     norm.running_mean.fill_(1), norm.running_var.fill_(4)
     norm.weight.data.fill_(3), norm.bias.data.fill_(5)
-    folded = fold_unet(unet)
-    assert folded is not None
+    folded = unet.folded()
     assert folded.inc.double_conv[0].weight[0, 0, 1, 1].item() == pytest.approx(3, abs=1e-4)
     assert folded.inc.double_conv[0].bias.item() == pytest.approx(3.5, abs=1e-4)
     assert not any(isinstance(m, nn.BatchNorm2d) for m in folded.modules())
@@ -67,10 +65,9 @@ def test_one_norm_by_hand() -> None:
 
 def test_all_but_the_qkv_weights_is_shared_and_the_originals_stay() -> None:
     networks = trained()
-    before = {k: v.clone() for k, v in networks.medsam.state_dict().items()}  # type: ignore[union-attr]
-    merged, original = merge_lora(networks.medsam), networks.medsam
-    assert merged is not None
-    assert original is not None
+    before = {k: v.clone() for k, v in networks["medsam"].student.state_dict().items()}  # type: ignore[union-attr]
+    original = networks["medsam"].student
+    merged = original.folded()
     theirs = dict(original.encoder.named_parameters())
     own = [n for n, p in merged.encoder.named_parameters() if p is not theirs[n]]
     assert len(own) == len(original.encoder.adapted_layers())
@@ -80,13 +77,13 @@ def test_all_but_the_qkv_weights_is_shared_and_the_originals_stay() -> None:
 
 
 def test_folded_networks_take_no_gradient() -> None:
-    folded = for_inference(trained())
-    for network in (folded.unet, folded.unet_teacher, folded.medsam, folded.medsam_teacher):
+    folded = trained().folded()
+    for network in (
+        folded["unet"].student,
+        folded["unet"].teacher,
+        folded["medsam"].student,
+        folded["medsam"].teacher,
+    ):
         assert network is not None
         assert not any(p.requires_grad for p in network.parameters())
         assert not network.training
-
-
-def test_a_missing_branch_stays_missing() -> None:
-    assert fold_unet(None) is None
-    assert merge_lora(None) is None

@@ -58,7 +58,7 @@ def test_a_guide_has_no_gradient_and_no_place_in_a_checkpoint() -> None:
     assert n.guide is not None
     assert not any(p.requires_grad for p in n.guide.parameters())
     assert not n.guide(torch.rand(2, 1, 64, 64), BOXES).requires_grad
-    assert set(n.present()) == {"unet.student", "unet.teacher"}
+    assert set(n.by_name()) == {"unet.student", "unet.teacher"}
     # S is the guide's, so that the batch has images for it; nothing is learned at L.
     assert (n.sides.medsam, n.sides.logits, n.sides.unet) == (64, 32, 32)
 
@@ -69,9 +69,9 @@ def test_without_the_guide_all_else_is_the_same() -> None:
     other = networks("method.name=uamt")
     assert without.guide is other.guide is None
     assert without.sides == whole.sides
-    assert whole.unet and without.unet and other.unet
-    for unet in (without.unet, other.unet):
-        pairs = zip(whole.unet.parameters(), unet.parameters(), strict=True)
+    assert whole["unet"].student and without["unet"].student and other["unet"].student
+    for unet in (without["unet"].student, other["unet"].student):
+        pairs = zip(whole["unet"].student.parameters(), unet.parameters(), strict=True)
         assert all(torch.equal(a, b) for a, b in pairs)
 
 

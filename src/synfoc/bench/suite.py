@@ -62,7 +62,7 @@ class MethodRow(Section):
     """Whose scores are shown. `recommended`: the run's own choice under `honest`; under `paper`
     the foundation model, as in the paper, or the only network there is."""
     published: dict[Answering, str] = Field(default_factory=dict)
-    """Branch -> name of this method in the paper's tables."""
+    """BranchName -> name of this method in the paper's tables."""
 
 
 class Suite(Section):

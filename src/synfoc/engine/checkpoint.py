@@ -21,6 +21,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
+from synfoc.answers import NETWORKS
 from synfoc.config import Config
 from synfoc.engine.checkpoint_files import (
     check_finite,
@@ -41,7 +42,6 @@ from synfoc.engine.machine import (
 from synfoc.errors import UserError
 from synfoc.headers import FORMAT, header_config, header_json, read_header
 from synfoc.models.build import Networks, build_networks
-from synfoc.models.sam import PromptFreeSam
 from synfoc.records import Count, Number, Record, fault
 from synfoc.runs import RunFolder
 from synfoc.storage import AnyPath, replacing, unreadable
@@ -62,7 +62,7 @@ class Progress:
     test_step: int = 0
     """Where the run watches the test set: when the network that the paper deploys was best."""
     test_scores: dict[str, float] = field(default_factory=dict)
-    """Branch -> best Dice of its student on the test set, at `on_test(branch)`."""
+    """BranchName -> best Dice of its student on the test set, at `on_test(branch)`."""
     seconds: float = 0.0
     """Time spent in training so far."""
     extra: dict[str, Any] = field(default_factory=dict)
@@ -85,11 +85,8 @@ class LoadedRun:
 def network_state(networks: Networks) -> dict[str, Tensor]:
     """Every tensor that training changes, named `unet.student/...`, `medsam.teacher/...`."""
     state: dict[str, Tensor] = {}
-    for name, network in networks.present().items():
-        own = (
-            network.trained_state() if isinstance(network, PromptFreeSam) else network.state_dict()
-        )
-        state |= {f"{name}/{k}": v for k, v in own.items()}
+    for name, network in networks.by_name().items():
+        state |= {f"{name}/{k}": v for k, v in network.trained_state().items()}
     return state
 
 
@@ -143,19 +140,15 @@ def load_checkpoint(
     header, state = _read(path)
     own = network_state(networks)
     # Earlier versions kept a teacher of every student; one that is not asked stays in the file.
-    unasked = {"unet.teacher", "medsam.teacher"} - networks.present().keys()
+    unasked = {f"{name}.teacher" for name in NETWORKS} - networks.by_name().keys()
     found = {
         k: v
         for k, v in state.items()
         if not k.startswith(("optimizer.", MEMORY)) and k.partition("/")[0] not in unasked
     }
     _check_fit(path, own, found)
-    for name, network in networks.present().items():
-        own = _part(state, f"{name}/")
-        if isinstance(network, PromptFreeSam):
-            network.load_trained_state(own)
-        else:
-            network.load_state_dict(own)
+    for name, network in networks.by_name().items():
+        network.load_trained_state(_part(state, f"{name}/"))
     for name, optimizer in (optimizers or {}).items():
         _restore_optimizer(path, optimizer, _part(state, f"optimizer.{name}/"))
     if memory is not None:

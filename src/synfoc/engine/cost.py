@@ -53,15 +53,10 @@ def estimate_step(
     # Read before trying: what is tried and let go is used again by the step.
     started = 0.0 if device.type == "cuda" else psutil.Process().memory_info().rss
     memory = seconds = 0.0
-    for network, side in (
-        (networks.unet, networks.sides.unet),
-        (networks.medsam, networks.sides.medsam),
-    ):
-        if network is None:
-            continue
-        about = config.method.about
-        passes = about.passes
-        if networks.unet is not None and network is networks.medsam:
+    about = config.method.about
+    for branch in networks.branches:
+        network, side, passes = branch.student, branch.student.side, about.passes
+        if branch.name == "medsam" and len(networks.branches) > 1:
             passes = about.beside_unet or passes
         found = _measure(network, batch, channels, side, device, precision)
         seconds += batch * (passes.learning * found.both + passes.looking * found.forward)

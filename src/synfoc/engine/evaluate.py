@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from synfoc.answers import BRANCHES, Branch, recommended_answer
+from synfoc.answers import BRANCHES, BranchName, recommended_answer
 from synfoc.config import check_word, listed
 from synfoc.engine.cases_to_score import cases_to_score
 from synfoc.engine.checkpoint import load_run
@@ -40,7 +40,7 @@ def evaluate(
     *,
     data: AnyPath | None = None,
     changes: str | Sequence[str] = (),
-    branches: Branch | Sequence[Branch] | None = None,
+    branches: BranchName | Sequence[BranchName] | None = None,
     protocol: Protocol | None = None,
     checkpoint: str = "best",
     device: str = "auto",
@@ -95,7 +95,7 @@ def score_run(
     *,
     data: AnyPath | None = None,
     changes: str | Sequence[str] = (),
-    branches: Branch | Sequence[Branch] | None = None,
+    branches: BranchName | Sequence[BranchName] | None = None,
     protocol: Protocol | None = None,
     checkpoint: str = "best",
     device: str = "auto",
@@ -165,8 +165,8 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
 
 
 def _check_words(
-    branches: Branch | Sequence[Branch] | None, protocol: Protocol | None
-) -> Sequence[Branch] | None:
+    branches: BranchName | Sequence[BranchName] | None, protocol: Protocol | None
+) -> Sequence[BranchName] | None:
     """The branches that are named, one or several.
 
     Raises:
@@ -176,7 +176,7 @@ def _check_words(
         check_word("protocol", protocol, tuple(EMPTY_POLICY))
     if branches is None:
         return None
-    named: Sequence[Branch] = [branches] if isinstance(branches, str) else branches
+    named: Sequence[BranchName] = [branches] if isinstance(branches, str) else branches
     unknown = [str(branch) for branch in named if branch not in BRANCHES]
     if unknown or not named:
         raise UserError(

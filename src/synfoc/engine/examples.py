@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from synfoc.answers import Answer, Branch
+from synfoc.answers import Answer, BranchName
 from synfoc.engine.inference import Segmenter
 from synfoc.engine.scores import CaseScore
 from synfoc.example_files import Example, Kind
@@ -77,9 +77,9 @@ def _shown(answers: Sequence[Answer], recommended: Answer | None) -> list[Answer
 
 def _mean_dice(
     rows: Sequence[CaseScore], shown: Sequence[Answer]
-) -> dict[str, dict[Branch, float]]:
+) -> dict[str, dict[BranchName, float]]:
     """File id -> branch -> mean Dice over classes (and slices)."""
-    found: dict[str, dict[Branch, list[float]]] = {}
+    found: dict[str, dict[BranchName, list[float]]] = {}
     for row in rows:
         if row.answer in shown:
             found.setdefault(row.file, {}).setdefault(row.answer[0], []).append(row.scores.dice)
@@ -92,7 +92,7 @@ def _example(
     table: CaseTable,
     case: Case,
     kind: Kind,
-    dice: Mapping[Branch, float],
+    dice: Mapping[BranchName, float],
     *,
     slice_axis: SliceAxis,
 ) -> Example:

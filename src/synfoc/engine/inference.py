@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from synfoc.answers import ANSWERS, ROLES, Answer, Branch, Role
+from synfoc.answers import ANSWERS, ROLES, Answer, Role
 from synfoc.batches.resize import (
     resize_images,
     resize_labels,
@@ -33,7 +33,6 @@ from synfoc.errors import UserError
 from synfoc.methods.confidence import dice_agreement, mutual_confidence, self_confidence
 from synfoc.methods.maps import argmax_classes
 from synfoc.methods.synfoc import fuse
-from synfoc.models.folding import for_inference
 
 if TYPE_CHECKING:
     from synfoc.engine.checkpoint import LoadedRun
@@ -128,7 +127,7 @@ class Segmenter:
     def of_run(cls, run: LoadedRun) -> Segmenter:
         """The networks of a run that was opened with `load_run`, folded."""
         return cls(
-            networks=for_inference(run.networks),
+            networks=run.networks.folded(),
             classes=len(run.classes),
             nested=run.config.data.nested,
             channels=run.channels,
@@ -253,7 +252,7 @@ class Segmenter:
 
     def _probabilities(self, squares: Tensor, wanted: Sequence[Answer]) -> dict[Answer, Tensor]:
         needed = {part for answer in wanted for part in _needs(answer)}
-        sides = {"unet": self.networks.sides.unet, "medsam": self.networks.sides.medsam}
+        sides = {branch.name: branch.student.side for branch in self.networks.branches}
         # Not inference_mode: what a module caches in it could not be trained on later.
         with torch.no_grad(), _evaluation_mode([self._network(a) for a in needed]):
             squares = squares.to(self.device)
@@ -298,14 +297,17 @@ class Segmenter:
 
     def _pair(self, role: Role) -> tuple[Answer, Answer] | None:
         """Which two answers are compared: the branches, or the roles of the only branch."""
-        both: tuple[Answer, Answer] = ("unet", role), ("medsam", role)
-        if all(map(self._can, both)):
-            return both
-        branches: tuple[Branch, ...] = ("unet", "medsam")
-        for branch in branches:
-            roles: tuple[Answer, Answer] = (branch, "student"), (branch, "teacher")
-            if all(map(self._can, roles)):
-                return roles
+        branches = self.networks.branches
+        if len(branches) > 1:
+            pair: tuple[Answer, Answer] = (branches[0].name, role), (branches[1].name, role)
+            return pair if all(map(self._can, pair)) else self._two_roles()
+        return self._two_roles()
+
+    def _two_roles(self) -> tuple[Answer, Answer] | None:
+        """Student and teacher of the first branch that has both."""
+        for branch in self.networks.branches:
+            if branch.teacher is not None:
+                return (branch.name, "student"), (branch.name, "teacher")
         return None
 
     def _can(self, answer: Answer) -> bool:

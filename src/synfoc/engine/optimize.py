@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from lightning_fabric.plugins import MixedPrecision
-from torch import Tensor
+from torch import Tensor, nn
 
-from synfoc.config import Config
+from synfoc.config import Config, FoundationModel, UNet
 from synfoc.methods.ema import ema_update
 from synfoc.methods.schedules import ema_decay, learning_rate_factor
 
@@ -68,32 +68,39 @@ class Skips:
 
 
 def make_optimizers(networks: Networks, config: Config) -> dict[str, Optimizer]:
-    """SGD for the U-Net, AdamW for what is trained of the foundation model. [paper, Sec. 4.2]"""
-    found: dict[str, Optimizer] = {}
-    if networks.unet is not None:
-        u = config.unet
-        found["unet"] = torch.optim.SGD(
-            networks.unet.parameters(),
-            lr=u.lr,
-            momentum=u.momentum,
-            weight_decay=u.weight_decay,
-            fused=True,
-        )
-        for p in networks.unet.parameters():
-            # torch leaves them unset in a first step that `found_inf` skips.
-            found["unet"].state[p]["momentum_buffer"] = torch.zeros_like(p)
-    if networks.medsam is not None:
-        m = config.medsam
-        trained = [p for p in networks.medsam.parameters() if p.requires_grad]
-        found["medsam"] = torch.optim.AdamW(
-            trained, lr=m.lr, betas=m.betas, weight_decay=m.weight_decay, fused=True
-        )
-    for optimizer in found.values():
+    """Make the optimizer of each branch: SGD or AdamW, as its settings say. [paper, Sec. 4.2]"""
+    optimizers: dict[str, Optimizer] = {}
+    for branch in networks.branches:
+        optimizer = _optimizer(branch.trained_parameters(), config.settings_of(branch.name))
         for group in optimizer.param_groups:
             group["initial_lr"] = group["lr"]
         # Fused optimizers read on the device whether to leave a step out. [torch.amp.GradScaler]
-        optimizer.found_inf = torch.zeros((), device=group["params"][0].device)  # type: ignore[attr-defined]
-    return found
+        device = optimizer.param_groups[0]["params"][0].device
+        optimizer.found_inf = torch.zeros((), device=device)  # type: ignore[attr-defined]
+        optimizers[branch.name] = optimizer
+    return optimizers
+
+
+def _optimizer(trained: list[nn.Parameter], settings: UNet | FoundationModel) -> Optimizer:
+    if isinstance(settings, FoundationModel):
+        return torch.optim.AdamW(
+            trained,
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            fused=True,
+        )
+    optimizer = torch.optim.SGD(
+        trained,
+        lr=settings.lr,
+        momentum=settings.momentum,
+        weight_decay=settings.weight_decay,
+        fused=True,
+    )
+    for p in trained:
+        # torch leaves them unset in a first step that `found_inf` skips.
+        optimizer.state[p]["momentum_buffer"] = torch.zeros_like(p)
+    return optimizer
 
 
 def forget_gradients(optimizers: dict[str, Optimizer]) -> None:
@@ -140,9 +147,9 @@ def learn(
         optimizer.step()
     if isinstance(precision, SharedScaler):
         precision.update()
-    n, decay = networks, ema_decay(k, config.method.ema_decay)
-    if n.unet is not None and n.unet_teacher is not None:
-        ema_update(n.unet_teacher.parameters(), n.unet.parameters(), decay)
-    if n.medsam is not None and n.medsam_teacher is not None:
-        ema_update(n.medsam_teacher.averaged_parameters(), n.medsam.averaged_parameters(), decay)
+    decay = ema_decay(k, config.method.ema_decay)
+    for branch in networks.branches:
+        if branch.teacher is not None:
+            student = branch.student.averaged_parameters()
+            ema_update(branch.teacher.averaged_parameters(), student, decay)
     return finite

@@ -31,6 +31,7 @@ from torch import Tensor, nn
 from torch.distributed.nn.functional import all_reduce
 from torch.optim import Optimizer
 
+from synfoc.answers import BranchName
 from synfoc.config import Config
 from synfoc.engine.machine import FABRIC_PRECISION, choose_precision
 from synfoc.engine.optimize import SharedScaler
@@ -42,6 +43,8 @@ PATIENCE = timedelta(hours=6)
 """For which processes wait for each other. The first one evaluates and reads the hashes of files
 alone, which may take longer than the half hour that is the default; one that was killed is waited
 for as long, so it is not days."""
+SYMBOLS: Mapping[BranchName, str] = {"unet": "UT", "medsam": "MS"}
+"""What the pages of methods call a branch, after the paper."""
 PARENT = "SYNFOC_PARENT"
 """Tells a process which one started it for the same run."""
 
@@ -270,19 +273,15 @@ def set_up(
     code].
     """
     if fabric.world_size > 1:
-        for unet in (networks.unet, networks.unet_teacher):
-            if unet is not None:
-                share_batch_norm(unet)
-    students = {"UT": networks.unet, "MS": networks.medsam}
-    teachers = {"UT_hat": networks.unet_teacher, "MS_hat": networks.medsam_teacher}
+        for network in networks.by_name().values():
+            share_batch_norm(network)
     calls: dict[str, Sharded] = {}
-    for name, network in (students | teachers).items():
-        if network is not None:
-            network.train()
-            module = fabric.setup_module(network) if name in students else network
-            calls[name] = Sharded(module, fabric)
-            if name in students:
-                calls[f"{name}_drop"] = calls[name]
+    for branch in networks.branches:
+        symbol, teacher = SYMBOLS[branch.name], branch.teacher
+        student = fabric.setup_module(branch.student.train())
+        calls[symbol] = calls[f"{symbol}_drop"] = Sharded(student, fabric)
+        if teacher is not None:
+            calls[f"{symbol}_hat"] = Sharded(teacher.train(), fabric)
     if networks.guide is not None:
         calls["SAM"] = Sharded(networks.guide, fabric)
     ready = fabric.setup_optimizers(*optimizers.values())

@@ -23,7 +23,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from synfoc.answers import Answer, Branch, Role, deployed_by_paper, recommended_answer
+from synfoc.answers import Answer, BranchName, Role, deployed_by_paper, recommended_answer
 from synfoc.engine.checkpoint import load_run
 from synfoc.engine.estimate import Calibration, read_calibration
 from synfoc.engine.inference import Segmentation, Segmenter
@@ -61,7 +61,7 @@ def predict(
     images: AnyPath | Sequence[AnyPath],
     *,
     out: AnyPath,
-    branch: Branch | Literal["recommended"] = "recommended",
+    branch: BranchName | Literal["recommended"] = "recommended",
     role: Role | None = None,
     probabilities: bool = False,
     overlay: bool = False,
@@ -235,7 +235,7 @@ def deployed_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:
         UserError: the summary is damaged.
     """
     return recommended_answer(summary) or (
-        deployed_by_paper(segmenter.networks.branches),
+        deployed_by_paper(segmenter.networks.names),
         "student",
     )
 

@@ -95,7 +95,7 @@ class Judge:
         found = assess(self.segmenter, self.probe)
         if self.rule == "paper" or self.prepared.config.train.watch_test:
             found["test"] = self._test_dice()
-            found["test_dice"] = found["test"][deployed_by_paper(self.segmenter.networks.branches)][
+            found["test_dice"] = found["test"][deployed_by_paper(self.segmenter.networks.names)][
                 "student"
             ]
         score = {"honest": found["score"], "last": math.inf, "paper": found.get("test_dice")}
@@ -215,7 +215,7 @@ def assess(segmenter: Segmenter, probe: Probe) -> dict[str, Any]:
         for one branch), stability (mean over branches of student against teacher); of unlabeled
         images; and pseudo_dice {branch: Dice of the pseudo-labels} where monitored.
     """
-    branches = segmenter.networks.branches
+    branches = segmenter.networks.names
     answers = segmenter.answers()
     known = _predict(segmenter, probe.labeled, [(b, "student") for b in branches])
     labeled_dice = fmean(_dice(segmenter, Q, probe.labels) for Q in known.values())

@@ -25,7 +25,7 @@ from torch import Tensor
 from synfoc.answers import deployed_by_paper
 from synfoc.batches.batch import Batch
 from synfoc.batches.stream import Stream
-from synfoc.config import Config
+from synfoc.config import Config, FoundationModel
 from synfoc.engine.checkpoint import (
     Progress,
     load_checkpoint,
@@ -190,8 +190,10 @@ class Trainer:
             generator=torch.Generator().manual_seed(config.train.seed),
             base=self._base(),
         ).to(fabric.device)
-        if self.networks.medsam is not None:
-            self.networks.medsam.recompute = bool(config.medsam.recompute)
+        for branch in self.networks.branches:
+            settings = config.settings_of(branch.name)
+            if isinstance(settings, FoundationModel):
+                branch.student.recompute = bool(settings.recompute)
         self.optimizers = make_optimizers(self.networks, config)
         self.method = method_of(config)
         self.stream = Stream(
@@ -278,7 +280,7 @@ class Trainer:
 
     def _estimate(self, display: Display) -> None:
         """Say what a step costs; where memory would not do, keep fewer activations."""
-        student, device = self.networks.medsam, self.fabric.device
+        student, device = self.networks.find("medsam", "student"), self.fabric.device
         undecided = student is not None and self.config.medsam.recompute is None
         if not (display.shown or undecided):
             return
@@ -339,7 +341,7 @@ class Trainer:
             best = load_checkpoint(find_checkpoint(self.folder, "best"), self.networks)
             self.progress.best_step = best.step
             if self.progress.test_step:
-                watched = on_test(deployed_by_paper(self.networks.branches))
+                watched = on_test(deployed_by_paper(self.networks.names))
                 self.progress.test_step = read_progress(find_checkpoint(self.folder, watched)).step
             self.journal.end(
                 self.progress,
@@ -423,7 +425,7 @@ class Trainer:
         for branch, roles in found["test"].items():
             if roles["student"] >= progress.test_scores.get(branch, -math.inf):
                 progress.test_scores[branch] = roles["student"]
-                if branch == deployed_by_paper(self.networks.branches):
+                if branch == deployed_by_paper(self.networks.names):
                     progress.test_step = progress.step
                 self.journal.save(on_test(branch), progress)
 

@@ -7,9 +7,8 @@ student SAM       teacher SAM: its own LoRA, prompt encoder, mask decoder over t
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -17,10 +16,11 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from synfoc.answers import Branch, Role
+from synfoc.answers import BranchName, Role
 from synfoc.batches.batch import Sides
 from synfoc.config import Config, FoundationModel
 from synfoc.errors import UserError
+from synfoc.models.branch import Branch
 from synfoc.models.checkpoints import (
     Decoder,
     Source,
@@ -33,6 +33,7 @@ from synfoc.models.checkpoints import (
     to_transformers,
 )
 from synfoc.models.fitting import AROUND_ENCODER, EVERYTHING, sam_from_source
+from synfoc.models.network import SegmentationNetwork
 from synfoc.models.prompted import BoxSam
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.tokens import TOKENS
@@ -57,43 +58,57 @@ MASK_TOKENS = 4
 
 @dataclass(frozen=True)
 class Networks:
-    """Students and teachers; None for a branch that is not trained, a teacher that is not asked."""
+    """All networks of a run."""
 
-    unet: UNet | None
-    unet_teacher: UNet | None
-    medsam: PromptFreeSam | None
-    medsam_teacher: PromptFreeSam | None
+    branches: tuple[Branch, ...]
+    """Those that are trained, the conventional one first."""
     sides: Sides
     guide: BoxSam | None = None
     """Only where the method asks one; it is the same in every checkpoint, so in none."""
 
     @property
-    def branches(self) -> list[Branch]:
-        """Those that are trained: unet, medsam or both."""
-        found: dict[Branch, object] = {"unet": self.unet, "medsam": self.medsam}
-        return [branch for branch, student in found.items() if student is not None]
+    def names(self) -> list[BranchName]:
+        """Names of the branches."""
+        return [branch.name for branch in self.branches]
 
-    def find(self, branch: Branch, role: Role) -> UNet | PromptFreeSam | None:
-        """The network of a branch in a role; None where there is none."""
-        return self._named().get(f"{branch}.{role}")
+    def branch(self, name: str) -> Branch | None:
+        """Return the branch of a name; None where it is not trained."""
+        return next((branch for branch in self.branches if branch.name == name), None)
 
-    def present(self) -> dict[str, UNet | PromptFreeSam]:
-        """Those that there are, by name: unet.student, unet.teacher, medsam.student, ..."""
-        return {name: network for name, network in self._named().items() if network is not None}
+    def __getitem__(self, name: str) -> Branch:
+        """Return the branch of a name.
 
-    def _named(self) -> dict[str, UNet | PromptFreeSam | None]:
+        Raises:
+            KeyError: it is not trained.
+        """
+        branch = self.branch(name)
+        if branch is None:
+            raise KeyError(name)
+        return branch
+
+    def find(self, name: str, role: Role) -> SegmentationNetwork | None:
+        """Return the network of a branch in a role; None where there is none."""
+        branch = self.branch(name)
+        return branch.find(role) if branch else None
+
+    def by_name(self) -> dict[str, SegmentationNetwork]:
+        """Return the networks by name: unet.student, unet.teacher, medsam.student, ..."""
         return {
-            "unet.student": self.unet,
-            "unet.teacher": self.unet_teacher,
-            "medsam.student": self.medsam,
-            "medsam.teacher": self.medsam_teacher,
+            f"{branch.name}.{role}": network
+            for branch in self.branches
+            for role, network in branch.networks()
         }
 
+    def folded(self) -> Networks:
+        """Return the networks for inference: the same answers with less arithmetic."""
+        return replace(self, branches=tuple(branch.folded() for branch in self.branches))
+
     def to(self, device: torch.device) -> Networks:
-        """The same networks, moved in place."""
-        for network in (*self.present().values(), self.guide):
-            if network is not None:
-                network.to(device)
+        """Move the networks in place, and return them."""
+        for branch in self.branches:
+            branch.to(device)
+        if self.guide is not None:
+            self.guide.to(device)
         return self
 
 
@@ -120,30 +135,38 @@ def build_networks(
     Raises:
         UserError: no weights, or weights that do not fit.
     """
-    branches = config.method.branches
-    unet = medsam = None
-    if branches != "unet":
+    trained, taught = config.method.branches, config.method.has_teacher
+    P = config.unet.side
+    sides, branches = Sides(P, P, P), list[Branch]()
+    if trained != "unet":
         medsam = _foundation_model(config.medsam, classes + 1, generator, base)
-    if branches != "medsam":
-        with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-            unet = UNet(channels, classes + 1, config.unet.width)
-        # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
-        unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    P, taught = config.unet.side, config.method.has_teacher
-    # Without a foundation model its sides are the U-Net's, so that nothing is resampled for it.
-    sides = Sides(medsam.side, medsam.logits_side, P) if medsam else Sides(P, P, P)
+        # Without a foundation model its sides are the U-Net's: nothing is resampled for it.
+        sides = Sides(medsam.side, medsam.logits_side, P)
+        branches.append(_branch("medsam", medsam, taught=taught))
+    if trained != "medsam":
+        unet = _unet(config, classes + 1, channels, generator)
+        branches.insert(0, _branch("unet", unet, taught=taught))
     guided = config.method.has_guide
     if guided:
         sides = Sides(config.medsam.side, P, P)
     return Networks(
-        unet=unet,
-        unet_teacher=copy.deepcopy(unet).requires_grad_(False) if unet and taught else None,
-        medsam=medsam,
-        medsam_teacher=medsam.make_teacher() if medsam and taught else None,
-        sides=sides,
+        tuple(branches),
+        sides,
         guide=_guide(config.medsam, generator, base) if guided and guide else None,
     )
+
+
+def _branch(name: BranchName, student: SegmentationNetwork, *, taught: bool) -> Branch:
+    return Branch(name, student, student.make_teacher() if taught else None)
+
+
+def _unet(config: Config, out_channels: int, channels: int, generator: torch.Generator) -> UNet:
+    settings = config.unet
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
+        unet = UNet(channels, out_channels, settings.width, side=settings.side)
+    # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
+    return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def save_base(networks: Networks, path: Path) -> None:
@@ -155,13 +178,14 @@ def save_base(networks: Networks, path: Path) -> None:
     Raises:
         UserError: the disk is full, or the folder cannot be written.
     """
-    sam = networks.guide.sam if networks.guide else networks.medsam
-    if sam is None:
+    student = networks.find("medsam", "student")
+    network = networks.guide.sam if networks.guide else student
+    if network is None:
         return
-    frozen = sam.frozen()
+    frozen = network.frozen()
     tensors = dict(frozen.tensors)
     if networks.guide:
-        tensors |= {to_original(name): tensor for name, tensor in sam.trained_state().items()}
+        tensors |= {to_original(name): tensor for name, tensor in network.trained_state().items()}
     plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     with replacing(path) as part:
         save_file(plain, part, dict(frozen.metadata))
@@ -186,16 +210,14 @@ def load_published(path: AnyPath, networks: Networks) -> tuple[str, ...]:
     loaded = []
     for file in files:
         tensors = read_tensors(file)
-        if "w_a_000" in tensors and networks.medsam:
+        if "w_a_000" in tensors and (branch := networks.branch("medsam")):
             state = _published_state(tensors)
-            networks.medsam.load_trained_state(state)
-            if networks.medsam_teacher:
-                networks.medsam_teacher.load_trained_state(state)
+            for _, network in branch.networks():
+                network.load_trained_state(state)
             loaded.append("medsam")
-        elif "inc.double_conv.0.weight" in tensors and networks.unet:
-            _load_unet(networks.unet, tensors, file)
-            if networks.unet_teacher:
-                networks.unet_teacher.load_state_dict(networks.unet.state_dict())
+        elif "inc.double_conv.0.weight" in tensors and (branch := networks.branch("unet")):
+            for _, network in branch.networks():
+                _load_unet(network, tensors, file)
             loaded.append("unet")
     if not loaded:
         raise UserError(
@@ -296,7 +318,7 @@ def _published_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return state
 
 
-def _load_unet(unet: UNet, tensors: Mapping[str, Tensor], file: Path) -> None:
+def _load_unet(unet: SegmentationNetwork, tensors: Mapping[str, Tensor], file: Path) -> None:
     try:
         unet.load_state_dict(dict(tensors))
     except RuntimeError as error:

@@ -10,27 +10,37 @@ The parameter names are those of published SynFoC checkpoints, so these load as 
 Nothing here depends on the memory format or the precision: channels_last and autocast work.
 """
 
+from __future__ import annotations
+
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from synfoc.errors import UserError
 from synfoc.models.dropping import drop_channels
+from synfoc.models.folding import fold_batch_norms
+from synfoc.models.network import SegmentationNetwork
 
 
-class UNet(nn.Module):
+class UNet(SegmentationNetwork):
     """Images to logits at the same side; 31,036,546 parameters for 1 channel, K = 2, width 64.
 
     Args:
         in_channels: c, of an image; 1 gray or 3 color.
         out_channels: K, foreground classes + 1; class 0 is background.
         width: channels of the first level; 64 in the paper, 16 for small runs.
+        side: P, of its images in pixels.
 
     Source: the paper's Sec. 4.2 and the authors' code.
     """
 
-    def __init__(self, in_channels: int, out_channels: int, width: int = 64) -> None:
+    title = "U-Net"
+
+    def __init__(
+        self, in_channels: int, out_channels: int, width: int = 64, *, side: int = 256
+    ) -> None:
         super().__init__()
+        self.side = side
         self.inc = _DoubleConv(in_channels, width)
         self.down1 = _Down(width)
         self.down2 = _Down(width * 2)
@@ -75,6 +85,10 @@ class UNet(nn.Module):
         x = self.up4(x, skip1)
         logits: Tensor = self.outc(x)
         return logits
+
+    def folded(self) -> UNet:
+        """Copy the network for inference, with its batch norms in the convolutions."""
+        return fold_batch_norms(super().folded())
 
 
 class _DoubleConv(nn.Module):

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy.ndimage import binary_fill_holes
 
-from synfoc.answers import BRANCH_NAMES, BRANCHES, Branch
+from synfoc.answers import BRANCH_NAMES, BRANCHES, BranchName
 from synfoc.example_files import Example
 from synfoc.runs import RunFolder
 from synfoc.storage import replacing
@@ -38,7 +38,7 @@ SIDE = 384
 PNG_BYTES = 60_000
 
 
-def example_html(example: Example, key: str, branches: Sequence[Branch]) -> str:
+def example_html(example: Example, key: str, branches: Sequence[BranchName]) -> str:
     """One case as a row of panels: the plain image, then one panel per branch.
 
     Args:
@@ -213,7 +213,7 @@ def _write_png(path: Path, examples: Sequence[Example]) -> Path:
     return path
 
 
-def _draw(axes: Axes, example: Example, branch: Branch | None) -> None:
+def _draw(axes: Axes, example: Example, branch: BranchName | None) -> None:
     h, w = example.label.shape
     axes.imshow(example.image, cmap="gray", vmin=0, vmax=255, extent=(0, w, h, 0))
     axes.set_aspect(_pixel_height(example))

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from synfoc.answers import Answer, Branch, Role, answer_name, answer_title
+from synfoc.answers import Answer, BranchName, Role, answer_name, answer_title
 from synfoc.report.view import LABELED, RunView
 
 MEASURES = {"dice": "Dice", "jaccard": "Jaccard", "hd95": "HD95", "asd": "ASD"}
@@ -111,7 +111,7 @@ def estimate_table(views: Sequence[RunView]) -> ScoreTable:
     return _table(estimated, found, ESTIMATE)
 
 
-def _answers(view: RunView, branches: Sequence[Branch], role: Role) -> list[Answer]:
+def _answers(view: RunView, branches: Sequence[BranchName], role: Role) -> list[Answer]:
     """The rows of a run: its branches in one role, and a teacher that it recommends."""
     shown: list[Answer] = []
     for branch in branches:
@@ -158,7 +158,7 @@ def _table(
     return ScoreTable(measure, unit, columns, marks, tuple(ranked))
 
 
-def class_table(view: RunView, branch: Branch) -> list[list[str]]:
+def class_table(view: RunView, branch: BranchName) -> list[list[str]]:
     """Header and rows domain x class with all four measures, for one student of one run."""
     unit = _unit([view])
     units = {m: "%" if m in PERCENT else unit for m in MEASURES}

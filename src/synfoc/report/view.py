@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from synfoc.answers import BRANCHES, Answer, Branch, Role, recommended_answer
+from synfoc.answers import BRANCHES, Answer, BranchName, Role, recommended_answer
 from synfoc.config import PRACTICAL, Config
 from synfoc.errors import UserError
 from synfoc.example_files import Example
@@ -97,7 +97,7 @@ class RunView:
     """labeled, unlabeled, test -> domain ("" where unknown) -> images."""
 
     @property
-    def branches(self) -> list[Branch]:
+    def branches(self) -> list[BranchName]:
         """Branches with scores, in the order unet, medsam, fused."""
         return [b for b in BRANCHES if b in self.metrics.get("branches", {})]
 
@@ -112,12 +112,12 @@ class RunView:
         """What to deploy, as evaluation or training named it."""
         return recommended_answer(self.metrics) or recommended_answer(self.summary)
 
-    def scores(self, branch: Branch, role: Role = "student") -> dict[str, Any]:
+    def scores(self, branch: BranchName, role: Role = "student") -> dict[str, Any]:
         """`{mean_over_domains, domains}` of one branch; {} where there are none."""
         found: dict[str, Any] = self.metrics.get("branches", {}).get(branch, {}).get(role, {})
         return found
 
-    def estimates(self, branch: Branch, role: Role = "student") -> dict[str, Any]:
+    def estimates(self, branch: BranchName, role: Role = "student") -> dict[str, Any]:
         """As `scores`, of estimated Dice alone."""
         estimate = self.metrics.get("estimate") or {}
         found: dict[str, Any] = estimate.get("branches", {}).get(branch, {}).get(role, {})
@@ -129,7 +129,7 @@ class RunView:
         return estimate_errors(self.metrics, self.recommended) if self.recommended else {}
 
     @property
-    def estimated(self) -> list[Branch]:
+    def estimated(self) -> list[BranchName]:
         """Branches whose Dice was estimated, in the order unet, medsam, fused."""
         return [b for b in BRANCHES if self.estimates(b)]
 
