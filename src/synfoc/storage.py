@@ -317,6 +317,21 @@ def truncate_lines(path: Path, step: int) -> int:
     return len(damaged) + len(lines) - len(stepped)
 
 
+def refuse_folder(path: Path) -> None:
+    """Stop where a folder has the name of a file that is to be written.
+
+    Raises:
+        UserError: it has.
+    """
+    if path.is_dir():
+        raise UserError(
+            f"cannot write {path}",
+            found="a folder of this name",
+            expected="a file, or nothing",
+            fix="move that folder away, then the same command again",
+        )
+
+
 @contextmanager
 def told(path: Path) -> Iterator[None]:
     """Turn a full disk or a forbidden folder into a `UserError`; other errors pass."""
@@ -332,13 +347,8 @@ def told(path: Path) -> Iterator[None]:
                 expected="room on the disk; the old file is untouched",
                 fix="free some space, then the same command again (a run goes on with --resume)",
             ) from error
-        if number == errno.EISDIR and path.is_dir():
-            raise UserError(
-                f"cannot write {path}",
-                found="a folder of this name",
-                expected="a file, or nothing",
-                fix="move that folder away, then the same command again",
-            ) from error
+        if number == errno.EISDIR:
+            refuse_folder(path)
         if number in REFUSED:
             raise UserError(
                 f"cannot write {path}",

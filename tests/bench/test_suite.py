@@ -146,6 +146,15 @@ def test_a_wrong_setting_of_one_cell_is_told_before_anything_runs(suite_file: Su
         cells_of(load_suite(suite_file(methods=methods)), Path())
 
 
+def test_a_section_that_is_no_mapping_is_told_and_not_replaced_by_defaults(
+    suite_file: SuiteFile,
+) -> None:
+    """`train: 3` would else train 30,000 steps."""
+    suite = load_suite(suite_file(base={"train": 3}))
+    with pytest.raises(UserError, match="train cannot be used"):
+        cells_of(suite, Path("/data"))
+
+
 def test_no_suite_and_no_yaml(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="no suite at"):
         load_suite(tmp_path / "none.yaml")

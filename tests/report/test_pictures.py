@@ -6,9 +6,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
+from synfoc.errors import UserError
 from synfoc.example_files import Example
+from synfoc.report.page import report
 from synfoc.report.pictures import contours, example_html, write_pictures
 from synfoc.runs import RunFolder
 
@@ -84,3 +87,14 @@ def test_a_run_without_examples_makes_no_picture(make_run: Callable[..., Path]) 
     run = RunFolder(make_run(evaluated=False))
     assert run.read_examples() == ([], [])
     assert write_pictures(run, []) == []
+
+
+def test_a_folder_in_the_way_of_a_picture_stops_a_report_before_it_writes(
+    make_run: Callable[..., Path],
+) -> None:
+    run = make_run()
+    (run / "pictures" / "overview.png").mkdir(parents=True)
+    before = sorted(run.rglob("*"))
+    with pytest.raises(UserError, match=r"cannot write .*overview\.png"):
+        report([run])
+    assert sorted(run.rglob("*")) == before

@@ -248,7 +248,10 @@ def _config(suite: Suite, root: Path, key: str, labeled: Labeled, method: str, s
         tree = _merged(tree, settings)
     for change in suite.changes:
         tree = changed(tree, change)
-    return parse_config(_merged(tree, own), source=f"suite {suite.name}: {key}, {method}")
+    source = f"suite {suite.name}: {key}, {method}"
+    if flat := {k: value for k, value in tree.items() if not isinstance(value, dict)}:
+        parse_config({**own, **flat}, source=source)  # merged, `own` would take its place
+    return parse_config(_merged(tree, own), source=source)
 
 
 def _merged(tree: Tree, other: Tree) -> Tree:

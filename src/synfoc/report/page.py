@@ -89,9 +89,11 @@ def report(runs: Sequence[Path], out: Path | None = None) -> Reported:
     first = views[0].scored
     if out is None:
         _check_writable(runs)
-    page = _write_page(out or runs[0] / "report.html", views, None)
+    page = out or runs[0] / "report.html"
+    _check_page(page)
     if page.resolve().parent == first.path:
         write_pictures(first, views[0].examples)
+    _write_page(page, views, None)
     return Reported(page, tuple(error for view in views for error in view.damaged))
 
 

@@ -30,7 +30,7 @@ from scipy.ndimage import binary_fill_holes
 from synfoc.answers import BRANCH_NAMES, BRANCHES, BranchName
 from synfoc.example_files import Example
 from synfoc.runs import RunFolder
-from synfoc.storage import replacing
+from synfoc.storage import refuse_folder, replacing
 
 LABEL_COLOR, PREDICTION_COLOR = "#56C8FF", "#FFA31A"
 DASHES = ((), (4, 2), (1.5, 1.5), (6, 2, 1.5, 2))
@@ -105,11 +105,13 @@ def write_pictures(run: RunFolder, examples: Sequence[Example]) -> list[Path]:
         return []
     domains = list(dict.fromkeys(e.domain for e in examples))
     medians = [e for e in examples if e.kind == "median"] or list(examples[:1])
-    made = [_write_png(run.pictures / "overview.png", medians)]
+    files = {run.pictures / "overview.png": medians}
     for domain in domains:
         path = run.pictures / run.example(domain, "cases").with_suffix(".png").name
-        made.append(_write_png(path, [e for e in examples if e.domain == domain]))
-    return made
+        files[path] = [e for e in examples if e.domain == domain]
+    for path in files:
+        refuse_folder(path)  # before the first is written
+    return [_write_png(path, shown) for path, shown in files.items()]
 
 
 def contours(label: NDArray[np.uint8]) -> Iterator[tuple[int, NDArray[np.float64]]]:
