@@ -252,6 +252,16 @@ def test_names_cannot_command_the_terminal(run: Run) -> None:
     assert ended.err.startswith("synfoc: a\\u001b[2J\\u202eb is not a run folder")
 
 
+@pytest.mark.parametrize(
+    "words", [("weights", "list", "a\u202eb"), ("train", "-\u202e"), ("\u202e",)]
+)
+def test_an_argument_that_is_refused_cannot_turn_the_line(run: Run, words: tuple[str, ...]) -> None:
+    ended = run(*words)
+    assert ended.status == 2
+    assert "\\u202e" in ended.err
+    assert "\u202e" not in ended.err
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="names of other systems are text")
 def test_a_run_whose_name_is_not_utf8_is_refused(run: Run, tmp_path: Path) -> None:
     path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/r\xffn"))

@@ -151,6 +151,7 @@ def test_an_array_whose_header_does_not_end_is_named(tmp_path: Path) -> None:
     header = b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
     with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
         archive.writestr("label.npy", header + bytes(16))
+        archive.writestr("info.txt", "{}")
     with pytest.raises(UserError) as error:
         load_example(tmp_path / "a.npz")
     assert error.value.found.startswith("damaged, or of another program")

@@ -14,13 +14,15 @@ import os
 import shlex
 import sys
 import warnings
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 from typer import Argument, Option
+from typer.core import TyperGroup
 
 from synfoc.errors import Interrupted, UserError, visible
 
@@ -39,7 +41,31 @@ KEPT = "\n\t"
 LONGEST = 200
 """Characters of a path that an error shows."""
 
+
+class _Commands(TyperGroup):
+    """The commands; an argument that is refused does nothing to the terminal, either."""
+
+    def make_context(self, *args: Any, **more: Any) -> Any:
+        with _shown():
+            return super().make_context(*args, **more)
+
+    def invoke(self, ctx: Any) -> Any:
+        with _shown():
+            return super().invoke(ctx)
+
+
+@contextmanager
+def _shown() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:
+        if hasattr(error, "format_message"):  # of click, wherever Typer keeps it
+            error.message = visible(error.message)  # type: ignore[attr-defined]
+        raise
+
+
 app = typer.Typer(
+    cls=_Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

@@ -167,11 +167,14 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
         if size > LARGEST:
             raise ValueError(f"{size} bytes of arrays, more than any picture has")
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+            arrays = dict(file)
     except (OSError, MemoryError, ValueError):
         raise
     except Exception as error:  # decoders throw anything: BadZipFile, zlib.error, TokenError
         raise ValueError(f"{type(error).__name__}: {error}") from None
+    if bare := [name for name, array in arrays.items() if not isinstance(array, np.ndarray)]:
+        raise ValueError(f"{bare[0]} is no array")
+    return arrays
 
 
 def _example(arrays: Mapping[str, NDArray[Any]]) -> Example:
