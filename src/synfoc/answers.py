@@ -45,7 +45,7 @@ def answer_title(answer: Answer) -> str:
 
 
 def deployed_by_paper(had: Collection[str]) -> BranchName:
-    """The branch whose student the paper deploys: MedSAM, or the only network there is.
+    """Return the branch whose student the paper deploys: MedSAM, or the only network there is.
 
     Args:
         had: the branches there are.
@@ -54,7 +54,9 @@ def deployed_by_paper(had: Collection[str]) -> BranchName:
 
 
 def recommended_answer(record: Mapping[str, Any]) -> Answer | None:
-    """What a run recommends, as its summary.json or metrics.json says; None where it says nothing.
+    """Return what a run recommends, as its summary.json or metrics.json says.
+
+    None where it says nothing.
 
     Raises:
         UserError: it names no branch or role that there is.

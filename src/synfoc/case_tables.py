@@ -45,7 +45,7 @@ def read_cases(path: Path, *, fix: str) -> list[dict[str, str]]:
 
 
 def _odd_table(columns: Sequence[str], rows: Sequence[Mapping[Any, Any]]) -> str:
-    """What is wrong with the rows of cases.csv; "" where nothing is."""
+    """Return what is wrong with the rows of cases.csv; "" where nothing is."""
     lacking = [name for name in CASE_COLUMNS if name not in columns and name != "empty"]
     if lacking:
         return f"no column {', '.join(lacking)}"

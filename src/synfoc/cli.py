@@ -574,7 +574,10 @@ def main() -> NoReturn:
 
 
 def _flushed(status: Any) -> Any:
-    """The status of a command once its output is out: a full disk may tell itself this late."""
+    """Return the status of a command once its output is out.
+
+    A full disk may tell itself this late.
+    """
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -587,7 +590,7 @@ def _flushed(status: Any) -> Any:
 
 
 def _machine_error(error: OSError | MemoryError) -> UserError:
-    """What a disk, a network drive or the memory refuses, where nothing else tells it."""
+    """Return what a disk, a network drive or the memory refuses, where nothing else tells it."""
     if isinstance(error, MemoryError):
         return UserError(
             "the memory of this machine does not suffice",
@@ -666,7 +669,7 @@ def _free_folder(parent: Path, name: str) -> Path:
 
 
 def _with_flags(changes: list[str], flags: dict[str, object]) -> list[str]:
-    """Settings of `--set` with those of flags of the section `train`."""
+    """Return settings of `--set` with those of flags of the section `train`."""
     for name, value in flags.items():
         key = f"train.{name}"
         twice = [change for change in changes if change.partition("=")[0].strip() == key]

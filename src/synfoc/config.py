@@ -44,7 +44,7 @@ def _within(low: float, high: float) -> AfterValidator:
 
 
 def path_of_a_disk(path: Path) -> Path:
-    """The path, if a disk may have it.
+    """Return the path, if a disk may have it.
 
     Raises:
         ValueError: it has a character that no name of a file has.
@@ -307,7 +307,7 @@ class UNet(Section):
 
     side: Side = 256
     """Side P of its images in pixels; a multiple of 16."""
-    width: Annotated[int, Field(ge=1, le=4096)] = 64
+    width: Annotated[int, Field(ge=1, le=1024)] = 64
     """Channels of the first level; 64 in the paper, 16 for small runs."""
     lr: float = Field(0.03, gt=0)
     """Learning rate of SGD, before `train.schedule`."""
@@ -419,7 +419,7 @@ class Config(Section):
         return self.unet if branch == "unet" else self.medsam
 
     def with_settings(self, **sections: dict[str, Any]) -> Config:
-        """A copy in which some keys of some sections have other values, which are not checked."""
+        """Copy the config with other values of some keys, which are not checked."""
         return self.model_copy(
             update={
                 name: getattr(self, name).model_copy(update=keys) for name, keys in sections.items()
@@ -427,7 +427,7 @@ class Config(Section):
         )
 
     def to_yaml(self) -> str:
-        """The whole config as YAML that `load_config` reads back to an equal one.
+        """Return the whole config as YAML that `load_config` reads back to an equal one.
 
         It ends in a line of three dots, YAML's own mark of an end: a file without it was cut.
         """
@@ -502,7 +502,7 @@ def read_tree(path: Path, what: str, *, example: str, expected: str) -> dict[str
 
 
 def _yaml_fault(error: Exception) -> str:
-    """What is wrong with a text, in one line."""
+    """Return what is wrong with a text, in one line."""
     if isinstance(error, RecursionError):
         return "brackets nested too deeply"
     text = " ".join(str(error).split())
@@ -579,7 +579,7 @@ def check_word(what: str, word: object, known: Sequence[str]) -> None:
 
 
 def changed(tree: dict[str, Any], change: str) -> dict[str, Any]:
-    """A copy of nested settings after one `key.sub=value`, whose value is YAML.
+    """Return a copy of nested settings after one `key.sub=value`, whose value is YAML.
 
     Raises:
         UserError: there is no key or no sign in it.

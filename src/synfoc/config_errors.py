@@ -44,7 +44,7 @@ EXPECTED = {
 
 
 def config_error(error: ErrorDetails, source: str, known: Sequence[str]) -> UserError:
-    """The first thing that is wrong in a file.
+    """Return the first thing that is wrong in a file.
 
     Args:
         error: from a `ValidationError`.
@@ -76,14 +76,14 @@ def config_error(error: ErrorDetails, source: str, known: Sequence[str]) -> User
 
 
 def described(error: ErrorDetails) -> tuple[str, str, str]:
-    """The key, what it holds, and what it should hold."""
+    """Return the key, what it holds, and what it should hold."""
     key = ".".join(str(part) for part in error["loc"] if part != "[key]")
     found = "nothing" if error["type"] == "missing" else brief(error.get("input"))
     return key, found, _expected(error)
 
 
 def brief(value: object) -> str:
-    """A value as Python writes it, cut where it is long or deep."""
+    """Return a value as Python writes it, cut where it is long or deep."""
     # What aliases of YAML repeat again and again would fill the memory as text.
     text = repr(value) if isinstance(value, str | int | float | None) else reprlib.repr(value)
     return text if len(text) <= 80 else text[:80] + " ..."
@@ -96,7 +96,7 @@ def _expected(error: ErrorDetails) -> str:
 
 
 def _change(key: str, value: object, expected: str) -> str:
-    """A word that is nearly one of those quoted in `expected` was meant to be that one."""
+    """Return the word quoted in `expected` that a mistyped one was meant to be."""
     meant = _nearest(str(value), re.findall("'(.+?)'", expected), cutoff=0.75)
     return f"did you mean {key} = {meant}?" if meant else f"change {key}"
 

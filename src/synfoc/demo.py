@@ -78,7 +78,7 @@ def run_demo(out: Path, *, device: str = "auto", seed: int = 1, console: Console
 
 
 def seconds_per_step(config: Config) -> float:
-    """What a step of this run will take on this machine, tried out on its networks."""
+    """Return what a step of this run will take on this machine, tried out on its networks."""
     device = choose_device(config.train.device)
     assert config.data.classes is not None
     networks = build_networks(
@@ -100,7 +100,10 @@ def steps_within(budget: float, seconds: float) -> int:
 def settings_of(
     data_path: Path, *, device: str, seed: int, steps: int = STEPS
 ) -> dict[str, dict[str, Any]]:
-    """Settings of the two runs by name; configs/demo.yaml is the first. `steps` are SynFoC's."""
+    """Return settings of the two runs by name.
+
+    The first is configs/demo.yaml. `steps` are SynFoC's.
+    """
     shared: dict[str, Any] = {
         "unet": {"side": SIDE, "width": 16},
         "medsam": {"weights": "litemedsam", "side": SIDE, "lr": 5e-4},

@@ -28,7 +28,9 @@ PACKAGES = (
 
 
 def environment() -> dict[str, Any]:
-    """What a reader needs to know about this machine to repeat a run; the device is added later.
+    """Return what a reader needs to know about this machine to repeat a run.
+
+    The device is added later.
 
     Returns:
         versions (package -> version or None), python, platform, cpus, memory_gib, commit of the

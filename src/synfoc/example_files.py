@@ -178,7 +178,7 @@ def _arrays(path: Path) -> dict[str, NDArray[Any]]:
 
 
 def _example(arrays: Mapping[str, NDArray[Any]]) -> Example:
-    """What the arrays of an example mean.
+    """Return what the arrays of an example mean.
 
     Raises:
         ValueError, KeyError: they are not those that `save_example` writes.

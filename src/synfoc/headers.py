@@ -23,7 +23,7 @@ FORMAT = "synfoc checkpoint 2"
 
 
 def read_header(path: Path, *, fix: str) -> dict[str, str]:
-    """What stands in the header of a checkpoint.
+    """Return what stands in the header of a checkpoint.
 
     Raises:
         UserError: no such file, damaged, or no checkpoint of this version.
@@ -64,7 +64,7 @@ def header_json(header: dict[str, str], key: str, path: Path, *, fix: str) -> di
 
 
 def header_config(path: Path, *, fix: str) -> Config:
-    """The config that a checkpoint was made with.
+    """Return the config that a checkpoint was made with.
 
     Raises:
         UserError: no such file, damaged, or no checkpoint.

@@ -20,7 +20,7 @@ Named = dict[str, int | str]
 
 
 def color_number(text: str) -> int | None:
-    """The color 0xrrggbb of "#rrggbb" or "#rgb"; None where the text is none."""
+    """Return the color 0xrrggbb of "#rrggbb" or "#rgb"; None where the text is none."""
     if not re.fullmatch(r"#([0-9a-fA-F]{3}){1,2}", text):
         return None
     digits = text[1:] if len(text) == 7 else "".join(digit * 2 for digit in text[1:])
@@ -28,12 +28,12 @@ def color_number(text: str) -> int | None:
 
 
 def color_text(color: int) -> str:
-    """The color 0xrrggbb as "#rrggbb"."""
+    """Return the color 0xrrggbb as "#rrggbb"."""
     return f"#{color:06x}"
 
 
 def color_to_class(told: object) -> Named | None:
-    """The setting `data.colors`, written either way, as color -> class.
+    """Return the setting `data.colors`, written either way, as color -> class.
 
     Raises:
         ValueError: no colors, a color of two classes, an index that no label can hold.
@@ -78,7 +78,7 @@ def _class(told: object) -> int | str:
 
 
 def class_names(colors: Mapping[str, int | str] | None) -> tuple[str, ...] | None:
-    """The classes that the colors name, in order; None where they do not name all."""
+    """Return the classes that the colors name, in order; None where they do not name all."""
     meant = [one for one in (colors or {}).values() if not _background(one)]
     if not meant or not all(isinstance(one, str) for one in meant):
         return None

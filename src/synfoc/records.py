@@ -215,7 +215,10 @@ def read_record(path: Path, kind: type[Record], what: str, *, fix: str) -> dict[
 
 
 def fault(value: Mapping[str, Any], kind: type[Record]) -> tuple[str, str, str] | None:
-    """The first key that cannot be, what it holds and what it should hold; None where all can."""
+    """Return the first key that cannot be, what it holds and what it should hold.
+
+    None where all can.
+    """
     try:
         kind.model_validate(value)
     except ValidationError as error:
@@ -236,7 +239,7 @@ def read_split(path: Path, *, fix: str) -> dict[str, Any]:
 
 
 def _contradiction(split: Mapping[str, Any]) -> str:
-    """What an edited split says of a case that cannot be; "" where nothing is wrong."""
+    """Return what an edited split says of a case that cannot be; "" where nothing is wrong."""
     places: dict[str, str] = {}
     for part in ("labeled", "unlabeled", "test"):
         for case in split[part]:

@@ -228,7 +228,9 @@ class RunFolder:
         )
 
     def scored_run(self) -> Path | None:
-        """The run of which this folder, from `evaluate --out`, holds the scores; None for a run.
+        """Return the run of which this folder, from `evaluate --out`, holds the scores.
+
+        None for a run.
 
         Raises:
             UserError: it holds no config.yaml, and its metrics.json is damaged.
@@ -279,7 +281,7 @@ class RunFolder:
         )
 
     def read_config(self) -> tuple[Config, UserError | None]:
-        """The resolved config, and the error of config.yaml where a checkpoint had to tell.
+        """Return the resolved config, and the error of config.yaml where a checkpoint had to tell.
 
         Raises:
             UserError: neither config.yaml nor a checkpoint can be read.
@@ -386,7 +388,7 @@ class RunFolder:
 
 
 def _refuse_odd_name(path: Path) -> None:
-    """The writer of checkpoints takes no other names.
+    """Stop at a name that the writer of checkpoints does not take.
 
     Raises:
         UserError: the name of a run is not UTF-8.
@@ -403,7 +405,7 @@ def _refuse_odd_name(path: Path) -> None:
 
 
 def _listing(path: Path) -> str:
-    """The first names in a folder, in words."""
+    """Return the first names in a folder, in words."""
     if not path.is_dir():
         return "a file" if path.is_file() else "no such folder"
     names = sorted(p.name for p in path.iterdir())
@@ -411,7 +413,7 @@ def _listing(path: Path) -> str:
 
 
 def log_fault(lines: Sequence[Mapping[str, Any]], lost: int, summary: Mapping[str, Any]) -> str:
-    """What is wrong with the log of a run; "" where nothing is.
+    """Return what is wrong with the log of a run; "" where nothing is.
 
     Args:
         lines: those that can be read, in the order of their steps.
@@ -425,7 +427,7 @@ def log_fault(lines: Sequence[Mapping[str, Any]], lost: int, summary: Mapping[st
 
 
 def one_line(error: UserError) -> str:
-    """An error within a sentence."""
+    """Return an error within a sentence."""
     return f"{error.what}: {error.found}"
 
 

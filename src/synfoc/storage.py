@@ -179,7 +179,7 @@ def read_json(
 
 
 def parse_json(text: bytes) -> Any:
-    """What UTF-8 text of JSON holds.
+    """Return what UTF-8 text of JSON holds.
 
     Raises:
         ValueError: it is no JSON, holds NaN or infinity, or the same key twice in one object.
@@ -204,7 +204,7 @@ def refuse_endless(path: Path) -> None:
 
 
 def obstacle(path: Path) -> str:
-    """What keeps a file from being read whatever it should hold; "" where nothing does."""
+    """Return what keeps a file from being read whatever it should hold; "" where nothing does."""
     try:
         refuse_endless(path)
         with path.open("rb") as file:
@@ -218,7 +218,7 @@ def obstacle(path: Path) -> str:
 
 
 def unreadable(path: Path, found: str, *, expected: str, fix: str) -> UserError:
-    """The error of a file that cannot be used; one that is not damaged needs another fix."""
+    """Return the error of a file that cannot be used; one that is not damaged needs another fix."""
     if "Git LFS" in found:
         fix = "git lfs pull, in the clone that holds the file"
     if found == os.strerror(errno.EACCES):
@@ -227,7 +227,7 @@ def unreadable(path: Path, found: str, *, expected: str, fix: str) -> UserError:
 
 
 def _closed(path: Path) -> Path:
-    """What may not be opened on the way to a file: a folder above it, or the file."""
+    """Return what may not be opened on the way to a file: a folder above it, or the file."""
     for folder in reversed(path.absolute().parents):
         if not os.access(folder, os.X_OK):
             return folder
@@ -257,7 +257,7 @@ def read_lines(path: Path) -> list[dict[str, Any]]:
 
 
 def sound_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
-    """The lines of a .jsonl file that are JSON objects, and the numbers of those that are not.
+    """Read the JSON objects of a .jsonl file, and the numbers of the lines that are none.
 
     A torn last line is in neither; of a missing file both are empty.
 
@@ -285,7 +285,7 @@ def sound_lines(path: Path) -> tuple[list[dict[str, Any]], list[int]]:
 
 
 def last_line(path: Path) -> dict[str, Any] | None:
-    """The last whole line of a .jsonl file; None where there is none. Reads the end alone.
+    """Return the last whole line of a .jsonl file; None where there is none. Reads the end alone.
 
     Raises:
         UserError: it is not JSON.
@@ -360,7 +360,7 @@ def told(path: Path) -> Iterator[None]:
 
 
 def _line(text: bytes) -> dict[str, Any] | None:
-    """The JSON object of a line; None where it is none."""
+    """Return the JSON object of a line; None where it is none."""
     try:
         line = parse_json(text)
     except (ValueError, RecursionError):
@@ -394,7 +394,7 @@ def _finite(text: str) -> float:
 
 
 def _brief(error: Exception) -> str:
-    """The first line of an error, cut where it is long."""
+    """Return the first line of an error, cut where it is long."""
     if isinstance(error, RecursionError):
         return "nested too deeply"
     text = str(error).partition("\n")[0]
@@ -402,7 +402,10 @@ def _brief(error: Exception) -> str:
 
 
 def plain(value: Any) -> Any:
-    """The value as JSON can hold it: numpy scalars as numbers, paths as text, NaN as null."""
+    """Return the value as JSON can hold it.
+
+    Numpy scalars become numbers, paths text, NaN null.
+    """
     if isinstance(value, Mapping):
         return {str(key): plain(inner) for key, inner in value.items()}
     if isinstance(value, list | tuple):

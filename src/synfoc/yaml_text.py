@@ -14,7 +14,7 @@ MOST_CHARACTERS = 2_000_000
 
 
 def parse_yaml(text: str) -> Any:
-    """What a text holds: mappings, lists, text, numbers, true, false, null.
+    """Return what a text holds: mappings, lists, text, numbers, true, false, null.
 
     Raises:
         ValueError: it is too long, is no YAML, has a tag of Python or another language, a key

@@ -40,7 +40,9 @@ class Batch:
 
 
 def to_device(x: Tensor, device: torch.device) -> Tensor:
-    """What was made on the CPU, on the device; a GPU copies it in its turn, and nothing waits.
+    """Return what was made on the CPU, on the device.
+
+    A GPU copies it in its turn, and nothing waits.
 
     From memory that the system may move, a copy waits until the GPU has done all that it was given
     before.

@@ -34,7 +34,7 @@ class Kept(Generic[Key]):
         self._lock = threading.Lock()
 
     def get_or_make(self, key: Key, make: Callable[[], Tensor]) -> Tensor:
-        """The kept tensor, or what `make` gives, which is kept if it fits at all."""
+        """Return the kept tensor, or what `make` gives, which is kept if it fits at all."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

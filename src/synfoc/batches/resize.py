@@ -69,7 +69,7 @@ def resize_labels(labels: Shaped[Tensor, "*n h w"], side: int) -> Shaped[Tensor,
 def working_images(
     pixels: Float32[NDArray[np.float32], "n h w c"], side: int, channels: int
 ) -> Float[Tensor, "n C side side"]:
-    """Decoded slices in [0, 1] at the working side, with the run's number of channels.
+    """Return decoded slices in [0, 1] at the working side, with the run's number of channels.
 
     A gray slice of a color run stays gray (it is repeated when a batch is made), so that it is
     stored and resized once and not three times.

@@ -49,7 +49,7 @@ class Order:
         self._permutation = permutation
 
     def take(self, start: int, length: int) -> list[int]:
-        """The things at positions start, ..., start + length - 1."""
+        """Return the things at positions start, ..., start + length - 1."""
         return [
             int(self._permutation(p // self.count)[p % self.count])
             for p in range(start, start + length)
@@ -190,7 +190,7 @@ class Stream:
 
 
 def draws_of_step(seed: int, k: int) -> torch.Generator:
-    """What a method draws for itself in step k (noise, a box), on the CPU.
+    """Return what a method draws for itself in step k (noise, a box), on the CPU.
 
     Like the batch it depends on the seed and k alone, and it leaves the batch as it is.
     """
@@ -203,7 +203,7 @@ def _generator(seed: int, purpose: int, k: int) -> torch.Generator:
 
 
 def _nothing_unlabeled(labeled: dict[str, Tensor]) -> dict[str, Tensor]:
-    """An unlabeled half of 0 images, on the device and of the sides of the labeled one."""
+    """Return an unlabeled half of 0 images, on the device and of the sides of the labeled one."""
     X_w_MS, X_w_UT = labeled["X_w_MS"][:0], labeled["X_w_UT"][:0]
     M = labeled["Y_w_UT"][:0].bool()
     return {"U_w_MS": X_w_MS, "U_w_UT": X_w_UT, "U_s_MS": X_w_MS, "U_s_UT": X_w_UT, "M": M}

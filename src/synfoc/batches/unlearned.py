@@ -117,7 +117,7 @@ class _Run:
         return run
 
     def known(self, image: Path) -> _Image:
-        """What the image was; nothing where the run does not know it."""
+        """Return what the image was; nothing where the run does not know it."""
         here = self.by_path.get(image.resolve())
         if here is None and image.stat().st_size in self.sizes:
             here = self.by_content.get(sha256(image))

@@ -205,7 +205,7 @@ def _word(cell: CellFolder) -> Path:
 
 
 def _launch() -> str:
-    """The same for all processes of one launch, another for a job that was requeued."""
+    """Return the same for all processes of one launch, another for a job that was requeued."""
     return ".".join(os.environ.get(f"SLURM_{key}", "0") for key in ("JOB_ID", "RESTART_COUNT"))
 
 

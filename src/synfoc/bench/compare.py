@@ -235,7 +235,7 @@ def compare(
     columns: Sequence[str],
     reference: Row,
 ) -> tuple[Compared, ...]:
-    """The rows of one table.
+    """Return the rows of one table.
 
     Args:
         seen: (row, column, seed) -> what is there.

@@ -79,7 +79,7 @@ def data_table(results: Results, comparison: Comparison, published: Published) -
 
 
 def class_table(results: Results, comparison: Comparison, published: Published) -> Table | None:
-    """The paper's form: Dice of each class per labeled choice, then means over classes, too.
+    """Return the paper's form: Dice of each class per labeled choice, then means over classes, too.
 
     None where fewer than two classes were scored.
     """
@@ -177,7 +177,7 @@ def states_table(results: Results) -> Table:
 
 
 def regret_table(results: Results) -> Table | None:
-    """What choosing without test labels cost; None where no run watched its test set."""
+    """Return what choosing without test labels cost; None where no run watched its test set."""
     found = results.regrets
     if not found:
         return None
@@ -262,7 +262,7 @@ def reading(results: Results, rows: Sequence[Row]) -> tuple[str, ...]:
 
 
 def _chosen(results: Results) -> str:
-    """What `recommended` is, where a row has it."""
+    """Return what `recommended` is, where a row has it."""
     if not any("recommended" in method.branches for method in results.suite.methods.values()):
         return ""
     return (

@@ -126,7 +126,7 @@ def mean_curve(method: str, seeds: Sequence[Sequence[Mapping[str, Any]]], key: s
 def _lines_by_method(
     results: Results, data: str, labeled: str
 ) -> dict[str, list[list[dict[str, Any]]]]:
-    """Method -> evaluations of each run that is done."""
+    """Return method -> evaluations of each run that is done."""
     found: dict[str, list[list[dict[str, Any]]]] = {}
     for cell in results.folder.cells:
         here = (cell.data, cell.labeled) == (data, labeled)
@@ -137,7 +137,7 @@ def _lines_by_method(
 
 
 def _log(cell: CellFolder) -> list[dict[str, Any]]:
-    """What was logged, as far as it can be read."""
+    """Return what was logged, as far as it can be read."""
     with suppress(UserError):
         return cell.run.read_log()[0]
     return []

@@ -58,7 +58,7 @@ class CellFolder:
         return self.run.path / "bench" / f"{protocol}.csv"
 
     def metrics(self, protocol: Protocol) -> Path:
-        """The same as means, as in metrics.json."""
+        """Return the same as means, as in metrics.json."""
         return self.run.path / "bench" / f"{protocol}.json"
 
     @property
@@ -72,7 +72,7 @@ class CellFolder:
         return "begun" if self.run.config.is_file() else "open"
 
     def step(self) -> int:
-        """Steps that are known to be done; 0 where its log cannot be read."""
+        """Return steps that are known to be done; 0 where its log cannot be read."""
         with suppress(UserError):
             step = (last_line(self.run.log) or {}).get("step")
             return step if isinstance(step, int) else 0
@@ -93,14 +93,14 @@ class CellFolder:
         return False
 
     def why_failed(self) -> str:
-        """The error that is noted of a cell that failed."""
+        """Return the error that is noted of a cell that failed."""
         try:
             return str(read_record(self.failure, Failure, "error of a cell", fix="")["error"])
         except UserError as error:
             return f"it failed, and why cannot be read: {one_line(error)}"
 
     def read_done(self) -> tuple[Config, float]:
-        """The settings that a cell was run with, and the seconds that it took.
+        """Return the settings that a cell was run with, and the seconds that it took.
 
         A cell of an earlier version is taken to have had the defaults of settings that are newer.
 
@@ -114,7 +114,7 @@ class CellFolder:
         return parse_config(both, source=str(self.done)), float(record["seconds"])
 
     def read_metrics(self, protocol: Protocol) -> dict[str, Any]:
-        """The means of a cell under a protocol.
+        """Return the means of a cell under a protocol.
 
         Raises:
             UserError: the file is damaged.
@@ -188,7 +188,7 @@ class SuiteFolder:
 
     @classmethod
     def matching(cls, path: Path, suite: Suite, root: Path) -> SuiteFolder:
-        """A suite in a folder, new or begun; only looks.
+        """Return a suite in a folder, new or begun; only looks.
 
         Data sets, methods and seeds may be added, and protocol honest to paper.
 
@@ -229,7 +229,7 @@ class SuiteFolder:
 
     @classmethod
     def open(cls, path: Path) -> SuiteFolder:
-        """A suite that was begun.
+        """Return a suite that was begun.
 
         Raises:
             UserError: the folder is not that of a suite.
@@ -240,7 +240,7 @@ class SuiteFolder:
         return cls(path, suite, Path(place["root"]))
 
     def find(self, name: str) -> CellFolder:
-        """The cell of this name.
+        """Return the cell of this name.
 
         Raises:
             UserError: the suite has none.
@@ -256,7 +256,7 @@ class SuiteFolder:
         )
 
     def without(self, names: Container[str]) -> SuiteFolder:
-        """The same suite without the cells of these names."""
+        """Return the same suite without the cells of these names."""
         other = copy(self)
         other.cells = [cell for cell in self.cells if cell.name not in names]
         return other
@@ -283,7 +283,7 @@ def write_failure(
 
 
 def damage(cell: CellFolder, error: Exception) -> str:
-    """What is told of a cell that is done, but whose scores cannot be read.
+    """Return what is told of a cell that is done, but whose scores cannot be read.
 
     Args:
         cell: named in the fix.
@@ -300,7 +300,7 @@ def damage(cell: CellFolder, error: Exception) -> str:
 
 
 def doubt(cell: CellFolder, error: Exception) -> str:
-    """What is told of a cell whose scores stand, while another file of its run is damaged.
+    """Return what is told of a cell whose scores stand, while another file of its run is damaged.
 
     Args:
         cell: named in the fix, where nothing but training brings the file back.
@@ -322,6 +322,6 @@ def doubt(cell: CellFolder, error: Exception) -> str:
 
 
 def unfinished(cells: Sequence[CellFolder]) -> list[CellFolder]:
-    """What is left to do; cells that failed are tried again, last."""
+    """Return what is left to do; cells that failed are tried again, last."""
     left = [cell for cell in cells if cell.state != "done"]
     return sorted(left, key=lambda cell: cell.state == "failed")

@@ -133,12 +133,12 @@ def gather(folder: SuiteFolder) -> Results:
 
 
 def rows_of(suite: Suite) -> list[Row]:
-    """(method, branch) of every row of a table."""
+    """Return (method, branch) of every row of a table."""
     return [(key, branch) for key, method in suite.methods.items() for branch in method.branches]
 
 
 def reference_of(suite: Suite) -> Row:
-    """The row that the others are tested against: the first of its method."""
+    """Return the row that the others are tested against: the first of its method."""
     return suite.against, suite.methods[suite.against].branches[0]
 
 

@@ -24,7 +24,7 @@ from synfoc.runs import RunFolder
 
 
 def page(results: Results, tables: Sequence[Table]) -> str:
-    """The page.
+    """Return the page.
 
     Args:
         results: what the suite has shown so far.
@@ -183,7 +183,7 @@ def _checks(results: Results) -> list[str]:
 
 
 def _unlike(results: Results) -> list[str]:
-    """What keeps the runs from being compared like with like."""
+    """Return what keeps the runs from being compared like with like."""
     runs = [c.run for c in results.folder.cells if results.states[c.name] == "done"]
     found = []
     for key in ("commit", "device", "precision"):
@@ -194,7 +194,7 @@ def _unlike(results: Results) -> list[str]:
 
 
 def _environment(run: RunFolder) -> dict[str, Any]:
-    """What a run ran on; nothing is known where its file is damaged."""
+    """Return what a run ran on; nothing is known where its file is damaged."""
     with suppress(UserError):
         return run.read_environment()
     return {}

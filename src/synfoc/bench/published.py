@@ -87,14 +87,17 @@ class Published:
         return _mean(known) if metric == "dice" and len(known) == len(columns) else None
 
     def _domains(self, data: str, labels: int) -> set[str]:
-        """The labeled domains of the paper's table; some of its rows are printed as a mean only."""
+        """Return the labeled domains of the paper's table.
+
+        Some of its rows are printed as a mean only.
+        """
         tables = (t for (d, n, _), t in self.tables.items() if (d, n) == (data, labels))
         return {domain for table in tables for domain, _ in table} - {MEAN}
 
     def _table(
         self, data: DataSet, labels: int, method: MethodRow, branch: Answering
     ) -> dict[tuple[str, str], dict[str, float]]:
-        """What is printed for one row; {} where the paper has no such row.
+        """Return what is printed for one row; {} where the paper has no such row.
 
         `recommended` stands beside what the paper deploys.
         """

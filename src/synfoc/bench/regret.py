@@ -97,7 +97,7 @@ def run_regret(cell: CellFolder) -> RunRegret | None:
 
 
 def kind_of(cell: CellFolder) -> Kind:
-    """What a run can compare without labels."""
+    """Return what a run can compare without labels."""
     # As it was run: without unlabeled images a run is supervised, whatever the suite says.
     method = cell.run.read_config()[0].method
     if not method.has_teacher:

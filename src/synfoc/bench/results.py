@@ -49,7 +49,7 @@ def write_results(folder: SuiteFolder) -> list[Path]:
 
 
 def write_gathered(results: Results) -> list[Path]:
-    """The same of a suite that was read already."""
+    """Return the same of a suite that was read already."""
     folder = results.folder
     tables = all_tables(results)
     written = []
@@ -80,7 +80,7 @@ def all_tables(results: Results) -> list[Table]:
 
 
 def numbers(results: Results) -> dict[str, Any]:
-    """What results.json holds."""
+    """Return what results.json holds."""
     reference = reference_of(results.suite)
     return {
         "suite": results.suite.name,

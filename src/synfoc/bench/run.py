@@ -94,7 +94,7 @@ def run_suite(
 def _refuse_idle_flags(
     engine: Literal["local", "slurm"], workers: int, slurm: Sequence[str], *, tables_only: bool
 ) -> None:
-    """A flag that would change nothing is an error."""
+    """Stop at a flag that would change nothing."""
     if slurm and engine != "slurm":
         raise UserError(
             "--slurm is for jobs of a cluster",
@@ -119,7 +119,7 @@ def _refuse_idle_flags(
 
 
 def _gpus(device: str) -> list[str]:
-    """The GPUs of this process, as CUDA_VISIBLE_DEVICES names them."""
+    """Return the GPUs of this process, as CUDA_VISIBLE_DEVICES names them."""
     if device == "cpu":
         return []
     import torch

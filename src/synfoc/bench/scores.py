@@ -57,7 +57,7 @@ class CaseScores:
         return list(dict.fromkeys(domain for domain, _ in self.cases))
 
     def fewest(self) -> tuple[str, int]:
-        """The domain with the fewest patients, and how many it has."""
+        """Return the domain with the fewest patients, and how many it has."""
         pairs = {(domain, p) for (domain, _), p in zip(self.cases, self.patients, strict=True)}
         counts = Counter(domain for domain, _ in sorted(pairs))
         return min(counts.items(), key=lambda item: item[1])
@@ -122,7 +122,9 @@ def read_cell(path: Path) -> dict[Answer, CaseScores]:
 def answering(
     branch: Answering, recommended: Answer | None, had: Mapping[Answer, object]
 ) -> Answer:
-    """The answer shown in a row: the student of the branch, or for `recommended` the run's choice.
+    """Return the answer shown in a row.
+
+    It is the student of the branch, or for `recommended` the run's choice.
 
     Args:
         branch: what the suite shows.
@@ -199,7 +201,7 @@ def _sorted(
 
 
 def _check_count(path: Path, had: Mapping[Answer, CaseScores], metrics: Mapping[str, Any]) -> None:
-    """A file that was cut between two lines reads well, but lacks cases."""
+    """Stop at a file that was cut between two lines: it reads well, but lacks cases."""
     counts = {len({case for _, case in scores.cases}) for scores in had.values()} or {0}
     told = metrics.get("cases", max(counts))
     if counts != {told} or not told:

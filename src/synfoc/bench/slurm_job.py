@@ -50,7 +50,7 @@ class CellJob:
             raise RuntimeError(f"cell {self.name} failed; {self.name}.failed.json says why")
 
     def checkpoint(self) -> Any:
-        """What submitit queues again: the same cell, which goes on from its folder."""
+        """Return what submitit queues again: the same cell, which goes on from its folder."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self)

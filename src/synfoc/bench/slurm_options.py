@@ -51,7 +51,9 @@ def parse_slurm_options(given: Sequence[str]) -> dict[str, Any]:
 
 
 def parameters_of(options: Mapping[str, Any], devices: int, device: str) -> dict[str, Any]:
-    """What submitit is told for cells of so many processes (`train.devices`): a task for each.
+    """Return what submitit is told for cells of so many processes (`train.devices`).
+
+    Each process is a task.
 
     Raises:
         UserError: the processes cannot be divided among the nodes, or would not see each other's

@@ -26,7 +26,7 @@ class Queued:
 
 
 def queued() -> dict[tuple[str, int], Queued]:
-    """This user's jobs by name of their array and place in it.
+    """Return this user's jobs by name of their array and place in it.
 
     Raises:
         UserError: Slurm does not answer.

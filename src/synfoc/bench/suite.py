@@ -192,7 +192,7 @@ def cells_of(suite: Suite, root: Path) -> list[Cell]:
 
 
 def _refuse_own(change: str) -> None:
-    """A change of every cell cannot say what differs from cell to cell."""
+    """Stop at a change of every cell that says what differs from cell to cell."""
     key = change.partition("=")[0].strip()
     if key.startswith(OWN):
         raise UserError(
@@ -204,7 +204,7 @@ def _refuse_own(change: str) -> None:
 
 
 def _with_config(data: DataSet, beside: Path) -> DataSet:
-    """The data set with the settings of its config file written out."""
+    """Return the data set with the settings of its config file written out."""
     if data.config is None:
         return data
     tree = read_tree(
@@ -218,7 +218,7 @@ def _with_config(data: DataSet, beside: Path) -> DataSet:
 
 
 def _without_own(tree: Tree) -> Tree:
-    """Settings without those that a suite gives to each cell."""
+    """Return settings without those that a suite gives to each cell."""
     return {
         section: {key: value for key, value in keys.items() if f"{section}.{key}" not in OWN}
         if isinstance(keys, dict)

@@ -103,7 +103,7 @@ class Table:
         return tuple(name for name, _ in self.groups) or self.columns
 
     def joined(self, row: Row) -> list[tuple[Number, ...]]:
-        """The numbers of each column in text."""
+        """Return the numbers of each column in text."""
         sizes = [size for _, size in self.groups] or [1] * len(self.columns)
         cells = iter(row.cells)
         return [tuple(islice(cells, size)) for size in sizes]
@@ -145,7 +145,9 @@ def markdown(table: Table) -> str:
 
 
 def latex(table: Table) -> str:
-    r"""A `table` (`\usepackage{booktabs,graphicx}`), never wider than a line; text is escaped.
+    r"""Return a `table` (`\usepackage{booktabs,graphicx}`), never wider than a line.
+
+    Text is escaped.
 
     Letters of other scripts need XeLaTeX or LuaLaTeX.
     """
@@ -199,7 +201,7 @@ def as_csv(table: Table) -> str:
 
 
 def html(table: Table) -> str:
-    """The table and its caption without `reading`, for a page with report/page.css."""
+    """Return the table and its caption without `reading`, for a page with report/page.css."""
     names = (*table.heads, *table.shown)
     head = "".join(f'<th scope="col">{escape(name)}</th>' for name in names)
     rows, before = [], ""
@@ -231,7 +233,7 @@ def _signed(value: float) -> str:
 
 
 def _beside(cells: Sequence[Number]) -> list[str]:
-    """What stands beside the numbers of one column in text; what they share is said once."""
+    """Return what stands beside the numbers of one column in text; what they share is said once."""
     if len(cells) == 1:
         return cells[0].beside
     found = [words for cell in cells for words in replace(cell, paper=None).beside]

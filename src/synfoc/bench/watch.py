@@ -80,7 +80,7 @@ class Watch:
             self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def ended(self, cell: CellFolder) -> None:
-        """A cell is done, failed, or was stopped."""
+        """Count a cell that is done, failed, or was stopped."""
         name = cell.name
         self._states[name] = state = cell.state
         seconds = time.monotonic() - self._began.pop(name, time.monotonic())

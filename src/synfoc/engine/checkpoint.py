@@ -162,7 +162,7 @@ def on_test(branch: str) -> str:
 
 
 def checkpoint_config(path: Path) -> Config:
-    """The config that a checkpoint was made with.
+    """Return the config that a checkpoint was made with.
 
     Raises:
         UserError: no such file, damaged, or no checkpoint.
@@ -232,7 +232,7 @@ def load_run(
 
 
 def _at_home(config: Config, device: torch.device) -> str:
-    """The precision of a run, unless its arithmetic is not that of this device."""
+    """Return the precision of a run, unless its arithmetic is not that of this device."""
     wanted = config.train.precision
     if wanted == "fp16":
         return "auto" if device.type == "cpu" else wanted
@@ -253,7 +253,7 @@ class Standing(Record):
 
 
 def _progress(path: Path, header: dict[str, str]) -> Progress:
-    """What a header tells; earlier versions wrote down more."""
+    """Return what a header tells; earlier versions wrote down more."""
     fix = other_fix(path)
     found = header_json(header, "progress", path, fix=fix)
     if wrong := fault(found, Standing):

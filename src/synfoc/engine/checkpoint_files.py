@@ -61,7 +61,7 @@ def find_checkpoint(folder: RunFolder, name: str) -> Path:
 
 
 def other_fix(path: Path) -> str:
-    """What to do without a checkpoint: name those beside it, or how to train anew."""
+    """Return what to do without a checkpoint: name those beside it, or how to train anew."""
     folder, others = RunFolder(path.parent.parent), []
     with suppress(UserError):
         others = [name for name in folder.checkpoint_names() if name != path.stem]
@@ -78,7 +78,7 @@ def _train_again(folder: RunFolder) -> str:
 
 
 def config_of_networks(folder: RunFolder, path: Path) -> Config:
-    """The config of a run, which must be the one that a checkpoint was made with.
+    """Return the config of a run, which must be the one that a checkpoint was made with.
 
     Where config.yaml cannot be read, a note says so, and that of the checkpoint counts.
 
@@ -108,7 +108,7 @@ def config_of_networks(folder: RunFolder, path: Path) -> Config:
 
 
 def find_base(folder: RunFolder, path: Path) -> Path:
-    """The file of what is frozen, as it was when a checkpoint was made.
+    """Return the file of what is frozen, as it was when a checkpoint was made.
 
     Raises:
         UserError: it is missing, damaged, or that of another run.
@@ -146,7 +146,10 @@ def sum_of(tensors: Mapping[str, Tensor], header: Mapping[str, str] | None = Non
 
 
 def _doubt_of_base(base: Path, path: Path) -> str:
-    """What is wrong with the frozen tensors beside a checkpoint; "" where nothing is known."""
+    """Return what is wrong with the frozen tensors beside a checkpoint.
+
+    "" where nothing is known.
+    """
     with safe_open(base, framework="pt") as file:
         described((file.metadata() or {})["shape"])
     header = read_header(path, fix=other_fix(path))
@@ -159,7 +162,7 @@ def _doubt_of_base(base: Path, path: Path) -> str:
 
 
 def sums_of(path: Path, header: Mapping[str, str]) -> dict[str, Any]:
-    """What the header of a checkpoint says of tensors: {networks, base?}."""
+    """Return what the header of a checkpoint says of tensors: {networks, base?}."""
     if "sums" not in header:
         return {}  # of an earlier version
     return header_json(dict(header), "sums", path, fix=other_fix(path))

@@ -144,7 +144,7 @@ def fit(tallies: NDArray[np.float64], dice: NDArray[np.floating]) -> Calibration
 
 
 def _weakened(augment: Augment, strength: float) -> Augment:
-    """The strong view brought nearer to the image as it is."""
+    """Draw a strong view that is nearer to the image as it is."""
 
     def toward(interval: Interval, still: float) -> Interval:
         low, high = (still + strength * (end - still) for end in interval)
@@ -160,7 +160,7 @@ def _weakened(augment: Augment, strength: float) -> Augment:
 
 
 def read_calibration(summary: Mapping[str, Any], step: int) -> dict[Answer, Calibration]:
-    """The calibrations in summary.json of the networks as they were at a step.
+    """Return the calibrations in summary.json of the networks as they were at a step.
 
     None for a run that wrote none, nor for a step other than its best: those are other networks.
     """

@@ -152,7 +152,7 @@ def score_run(
 
 
 def _summary(folder: RunFolder) -> dict[str, Any]:
-    """What training has found; where it cannot be read a note says what is done without."""
+    """Return what training has found; where it cannot be read a note says what is done without."""
     try:
         return folder.read_summary()
     except UserError as error:
@@ -167,7 +167,7 @@ def _summary(folder: RunFolder) -> dict[str, Any]:
 def _check_words(
     branches: BranchName | Sequence[BranchName] | None, protocol: Protocol | None
 ) -> Sequence[BranchName] | None:
-    """The branches that are named, one or several.
+    """Return the branches that are named, one or several.
 
     Raises:
         UserError: there is no such branch or protocol, or no branch is named.

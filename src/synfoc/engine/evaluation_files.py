@@ -39,7 +39,7 @@ class Evaluation:
 
 
 def scores_folder(folder: RunFolder, out: Path | None, images: Sequence[Path]) -> RunFolder:
-    """The folder that takes the scores of a run, looked at before anything is scored.
+    """Return the folder that takes the scores of a run, looked at before anything is scored.
 
     Args:
         folder: the run.

@@ -29,7 +29,7 @@ def tally(
     *,
     nested: bool = False,
 ) -> Float[Tensor, "B C 5"]:
-    """Sums of which both numbers are made, per image and part.
+    """Return sums of which both numbers are made, per image and part.
 
     Args:
         P: probabilities.
@@ -60,7 +60,10 @@ def tally(
 
 
 def expected_dice(tallies: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Expected Dice of every part: (..., C, 5) from `tally` -> (..., C); NaN for empty masks."""
+    """Return expected Dice of every part: (..., C, 5) from `tally` -> (..., C).
+
+    NaN for empty masks.
+    """
     inside, mask, mass = np.moveaxis(tallies[..., :3], -1, 0)
     size = np.where(mask > 0, mask + mass, 1)
     return np.where(mask > 0, 2 * inside / size, np.nan)

@@ -125,7 +125,7 @@ class Segmenter:
 
     @classmethod
     def of_run(cls, run: LoadedRun) -> Segmenter:
-        """The networks of a run that was opened with `load_run`, folded."""
+        """Return the networks of a run that was opened with `load_run`, folded."""
         return cls(
             networks=run.networks.folded(),
             classes=len(run.classes),
@@ -233,7 +233,7 @@ class Segmenter:
         return self._probabilities(self._squares(images), wanted)
 
     def tally(self, P: dict[Answer, Tensor], answer: Answer) -> Tensor:
-        """What is known of an answer without a label, (n, C, 5): see `evidence.tally`.
+        """Return what is known of an answer without a label, (n, C, 5): see `evidence.tally`.
 
         It is compared in its own role: the two branches, or student and teacher of the only one.
 
@@ -271,7 +271,7 @@ class Segmenter:
         return logits.float().softmax(1)  # type: ignore[no-any-return]
 
     def _alpha(self, P: dict[Answer, Tensor]) -> Tensor:
-        """The U-Net's share per image by Eq. 4-6, whatever `method.fusion` was."""
+        """Return the U-Net's share per image by Eq. 4-6, whatever `method.fusion` was."""
         Q_UT, Q_UT_hat = argmax_classes(P["unet", "student"]), argmax_classes(P["unet", "teacher"])
         Q_MS_hat = argmax_classes(P["medsam", "teacher"])
         phi_self = self_confidence(Q_UT, Q_UT_hat, self.classes, nested=self.nested)
@@ -359,7 +359,10 @@ def _check_images(images: NDArray[np.float32]) -> None:
 
 
 def _needs(answer: Answer) -> tuple[Answer, ...]:
-    """The networks behind an answer. The weight of `fused` takes three, whatever its role."""
+    """Return the networks behind an answer.
+
+    The weight of `fused` takes three, whatever its role.
+    """
     branch, role = answer
     if branch != "fused":
         return (answer,)

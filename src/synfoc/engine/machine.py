@@ -25,7 +25,7 @@ FABRIC_PRECISION = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 
 
 def choose_device(wanted: str) -> torch.device:
-    """The device of a run: auto takes CUDA where it is there.
+    """Return the device of a run: auto takes CUDA where it is there.
 
     Which of several GPUs: CUDA_VISIBLE_DEVICES.
 
@@ -49,7 +49,7 @@ def choose_device(wanted: str) -> torch.device:
 
 
 def _check_kernels() -> None:
-    """A GPU that is older than torch's build is found, and fails at the first kernel."""
+    """Stop at a GPU that is older than torch's build, which fails at the first kernel."""
     # sm_86 runs what was made for sm_80; compute_90 is translated for whatever is newer.
     built = " ".join(torch.cuda.get_arch_list())
     found = re.findall(r"\b(sm|compute)_(\d+)(\d)\b", built)
@@ -72,7 +72,7 @@ def _check_kernels() -> None:
 
 
 def choose_precision(wanted: str, device: torch.device) -> Precision:
-    """The number format of the networks: auto takes bf16 where the hardware multiplies it.
+    """Return the number format of the networks: auto takes bf16 where the hardware multiplies it.
 
     Raises:
         UserError: fp16 on a CPU, which multiplies it no faster and overflows; no such format.
@@ -104,7 +104,10 @@ def _native_bf16(device: torch.device) -> bool:
 
 
 def emulated(precision: Precision, device: torch.device) -> tuple[str, ...]:
-    """What to tell a user whose machine has no arithmetic of this number format; else nothing."""
+    """Return what to tell a user whose machine has no arithmetic of this number format.
+
+    Return nothing where it has it.
+    """
     if precision != "bf16" or _native_bf16(device):
         return ()
     return (
@@ -114,7 +117,7 @@ def emulated(precision: Precision, device: torch.device) -> tuple[str, ...]:
 
 
 def autocast(device: torch.device, precision: Precision) -> torch.autocast:
-    """Forwards inside are in a precision; in fp32 nothing changes."""
+    """Return a context in which forwards are in a precision; in fp32 nothing changes."""
     return torch.autocast(device.type, dtype=DTYPES[precision], enabled=precision != "fp32")
 
 
@@ -212,7 +215,7 @@ def smallest_gpu_gib() -> float:
 
 
 def defaults_for(device: torch.device, *, size: int | None, labeled: int) -> dict[str, Any]:
-    """Settings for own data without a config, fitted to the machine; `synfoc train --data`.
+    """Return settings for own data without a config, fitted to the machine; `synfoc train --data`.
 
     Args:
         device: where the run will be.

@@ -79,7 +79,7 @@ def find_images(images: Sequence[Path], out: Path) -> Sources:
 
 
 def _named_itself(given: Path, found: Sources) -> list[Path]:
-    """The file, unless it is known not to be read."""
+    """Return the file, unless it is known not to be read."""
     if not given.exists() and not given.is_symlink():
         raise UserError(
             f"no image at {given}",
@@ -231,7 +231,7 @@ def _label_folders(listings: Sequence[Listing], given: Path) -> set[Path]:
 
 
 def _above(given: Path) -> Listing:
-    """The folder that a given one lies in, where it may be listed."""
+    """Return the folder that a given one lies in, where it may be listed."""
     try:
         return list_folder(given.parent)
     except (OSError, UserError):
@@ -251,7 +251,7 @@ def _fit(near: Sequence[Listing], labels: Listing | None) -> bool:
 
 
 def _names(folder: Path) -> set[str]:
-    """What a folder holds; nothing where there is none."""
+    """Return what a folder holds; nothing where there is none."""
     return {path.name for path in folder.iterdir()} if folder.is_dir() else set()
 
 

@@ -31,7 +31,7 @@ Page: TypeAlias = Callable[[Models, Batch, int], Step]
 
 
 def method_of(config: Config) -> Page:
-    """The page of the method that the config names."""
+    """Return the page of the method that the config names."""
     return partial(PAGES[config.method.name], config)
 
 
@@ -41,7 +41,7 @@ def lam_of(config: Config, k: int) -> float:
 
 
 def _draws(config: Config, k: int) -> torch.Generator:
-    """What a page draws beside its batch."""
+    """Return what a page draws beside its batch."""
     return draws_of_step(config.train.seed, k)
 
 
@@ -70,7 +70,7 @@ def _fixmatch(config: Config, f: Models, b: Batch, k: int) -> Step:
 
 
 def _unimatch(config: Config, f: Models, b: Batch, k: int) -> Step:
-    """A second strong view and a second region are drawn beside those of the batch."""
+    """Draw a second strong view and a second region beside those of the batch."""
     m, draws = config.method, _draws(config, k)
     U_w = b.U_w_UT if m.branches == "unet" else b.U_w_MS
     M_2 = draw_regions(len(b.M), b.M.shape[-1], m.paste_area, draws)

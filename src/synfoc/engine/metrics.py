@@ -74,7 +74,7 @@ def dice(prediction: Mask, label: Mask) -> float:
 
 
 def jaccard(prediction: Mask, label: Mask) -> float:
-    """|A & B| / |A | B| in [0, 1]; 1 where both are empty."""
+    """Return |A & B| / |A | B| in [0, 1]; 1 where both are empty."""
     union = np.count_nonzero(prediction | label)
     return float(np.count_nonzero(prediction & label) / union) if union else 1.0
 
@@ -208,7 +208,7 @@ def has_interval(patients: Iterable[Hashable]) -> bool:
 
 
 def interval95(means: NDArray[np.float64]) -> tuple[float, float]:
-    """The middle 95 % of bootstrap means."""
+    """Return the middle 95 % of bootstrap means."""
     low, high = np.percentile(means, [2.5, 97.5])
     return float(low), float(high)
 

@@ -37,7 +37,9 @@ class SharedScaler(MixedPrecision):  # type: ignore[misc]
         self.scaler.update()
 
     def scale(self) -> float:
-        """What losses are multiplied with now; halved by each step in which a gradient overflowed.
+        """Return what losses are multiplied with now.
+
+        Halved by each step in which a gradient overflowed.
 
         This waits for the device.
         """

@@ -26,7 +26,7 @@ def compose_config(
     size: int | None,
     changes: tuple[str, ...] = (),
 ) -> Composed:
-    """Settings of a run from a config file, from flags, or from both.
+    """Return settings of a run from a config file, from flags, or from both.
 
     Args:
         config: YAML file; None: defaults fitted to this machine.

@@ -265,7 +265,7 @@ def set_up(
     fabric: Fabric,
     memory: dict[str, Tensor] | None = None,
 ) -> tuple[Models, dict[str, Optimizer]]:
-    """The networks as the method calls them, and the students' optimizers, over all processes.
+    """Set up the networks as the method calls them, and the optimizers, over all processes.
 
     The method's memory is equal on all of them: it sees whole batches on each.
 

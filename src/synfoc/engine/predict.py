@@ -209,7 +209,7 @@ def _refuse_run(out: Path, run: Path) -> None:
 
 
 def _summary(folder: RunFolder, *, needed: bool) -> dict[str, Any]:
-    """What training has found.
+    """Return what training has found.
 
     Raises:
         UserError: it cannot be read, and is needed to know who answers.
@@ -229,7 +229,7 @@ def _summary(folder: RunFolder, *, needed: bool) -> dict[str, Any]:
 
 
 def deployed_answer(summary: Mapping[str, Any], segmenter: Segmenter) -> Answer:
-    """What training recommends in summary.json; before it has ended, what the paper keeps.
+    """Return what training recommends in summary.json; before it has ended, what the paper keeps.
 
     Raises:
         UserError: the summary is damaged.

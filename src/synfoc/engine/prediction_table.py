@@ -109,7 +109,7 @@ _COLUMNS = [field.name for field in fields(Prediction)]
 
 
 def _parsed(row: Mapping[str, str]) -> Prediction:
-    """The inverse of what `write_rows` does to a row."""
+    """Return the inverse of what `write_rows` does to a row."""
 
     def number(key: str) -> float | None:
         return float(row[key]) if row[key] else None

@@ -116,7 +116,7 @@ def _check_watched(config: Config, split: Split) -> None:
 
 
 def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
-    """What makes scores better than they are, or a class or a scanner impossible to learn."""
+    """List what makes scores too high, or a class or a scanner impossible to learn."""
     found: list[str] = []
     training = {case.group for case in (*split.labeled, *split.unlabeled)}
     both = sorted({c.patient for c in split.test if c.patient and c.group in training})
@@ -146,7 +146,7 @@ def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
 
 
 def _few(split: Split) -> tuple[Literal[1, 3], tuple[str, ...]]:
-    """What a few images show, of each folder the first and some more.
+    """Return what a few images show, of each folder the first and some more.
 
     Returns:
         3 if any of them is in color, else 1; remarks on how they were read.
@@ -165,7 +165,7 @@ def _few(split: Split) -> tuple[Literal[1, 3], tuple[str, ...]]:
 
 
 def stored_config(folder: RunFolder, config: Config | None) -> Config:
-    """The config that a run goes on with.
+    """Return the config that a run goes on with.
 
     Args:
         folder: a run.

@@ -85,7 +85,7 @@ class Display:
 
 
 def clock(seconds: float) -> str:
-    """A time span for a person: 4:05 or 1:04:05."""
+    """Return a time span for a person: 4:05 or 1:04:05."""
     hours, minutes = divmod(int(seconds) // 60, 60)
     rest = f"{int(seconds) % 60:02d}"
     return f"{hours}:{minutes:02d}:{rest}" if hours else f"{minutes}:{rest}"
@@ -93,7 +93,7 @@ def clock(seconds: float) -> str:
 
 @contextmanager
 def progress_callback(console: Console | None, what: str) -> Iterator[Callable[..., None]]:
-    """A function `(done, total, name)` that shows how far a task is, and is tidied up after it."""
+    """Yield a function `(done, total, name)` that shows how far a task is; tidy up after it."""
     with ExitStack() as stack:
         displays: list[Display] = []
 
@@ -106,7 +106,7 @@ def progress_callback(console: Console | None, what: str) -> Iterator[Callable[.
 
 
 def figures_of(line: Mapping[str, Any]) -> str:
-    """The losses, alpha and trusted share of one log line, short enough for one row."""
+    """Return the losses, alpha and trusted share of one log line, short enough for one row."""
     parts = {k: line[k] for k in ("loss", "L_x_UT", "L_x_MS", "L_u_UT", "L_u_MS") if k in line}
     shown = [f"{k} {v:.3f}" for k, v in parts.items() if v is not None]
     for key, name in (("alpha", "alpha"), ("trusted", "trusted")):

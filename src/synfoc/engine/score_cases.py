@@ -196,7 +196,7 @@ def _read(
     progress: Progress | None,
     refuse: Callable[[Case, UserError], None] | None,
 ) -> Iterator[tuple[Stack, tuple[Case, NDArray[np.uint8] | None]]]:
-    """The image of each case, with the case and its label, if it has one."""
+    """Yield the image of each case, with the case and its label, if it has one."""
     for done, case in enumerate(cases):
         if progress:
             progress(done, len(cases), case.id)

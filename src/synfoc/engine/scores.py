@@ -70,7 +70,7 @@ class CaseEstimate:
 
 
 def case_name(file: str, slice: int | None) -> str:
-    """What was scored: a file, or one slice of it."""
+    """Return what was scored: a file, or one slice of it."""
     return file if slice is None else f"{file}:{slice}"
 
 

@@ -102,7 +102,7 @@ class Judge:
         return found, float(score[self.rule])
 
     def recommend(self, progress: Callable[[int, int], None] | None = None) -> Verdict:
-        """The answer to deploy, and why; twice the images of an evaluation are asked.
+        """Return the answer to deploy, and why; twice the images of an evaluation are asked.
 
         `progress` is called with (done, total), in images, after each forward.
         """

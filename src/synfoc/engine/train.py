@@ -225,7 +225,7 @@ class Trainer:
         self.skips = Skips(fabric.device)
 
     def _base(self) -> Path | None:
-        """What is frozen, of a run that goes on; None for a new run, or where nothing is."""
+        """Return what is frozen, of a run that goes on; None for a new run, or where nothing is."""
         last, method = self.folder.checkpoint("last"), self.config.method
         if not last.is_file() or (method.branches == "unet" and not method.has_guide):
             return None
@@ -356,14 +356,16 @@ class Trainer:
         return loss.detach()
 
     def _batches(self) -> Iterator[Batch]:
-        """The batches that are left; beside a GPU the next one is made while it works."""
+        """Return the batches that are left; beside a GPU the next one is made while it works."""
         start, stop = self.progress.step, self.config.train.steps
         if self.fabric.device.type == "cuda":
             return self.stream.iterate(start, stop)
         return map(self.stream.batch, range(start, stop))
 
     def _due(self, interruption: Interruption) -> Due:
-        """What is to be done after this step; where that is anything, the device is waited for.
+        """Return what is to be done after this step.
+
+        Where anything is, the device is waited for.
 
         A GPU is some steps behind. What it still has to do is training time, so the clock is read
         after this.

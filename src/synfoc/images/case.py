@@ -13,7 +13,7 @@ CaseGroup: TypeAlias = tuple[str | None, str]
 
 
 def group_of(id: str, domain: str | None, patient: str | None) -> CaseGroup:
-    """The group of a case, in memory or in a split.json."""
+    """Return the group of a case, in memory or in a split.json."""
     return domain, patient or f"image {id}"
 
 

@@ -154,14 +154,14 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
 
 
 def _questions(cases: Sequence[Case], fraction: float) -> Iterator[str]:
-    """What names alone make doubtful about domains and patients."""
+    """Yield what names alone make doubtful about domains and patients."""
     yield from alike(cases)
     yield from domains_like_patients(cases) or untested(cases, fraction)
     yield from unknown_patients(cases, fraction)
 
 
 def load_image(case: Case, *, slice_axis: SliceAxis = None) -> Stack:
-    """The image of a case; a spacing stated in the CSV goes before the file's own.
+    """Return the image of a case; a spacing stated in the CSV goes before the file's own.
 
     Raises:
         UserError: as `read_image`; a volume of which nobody says how far its slices are apart.
@@ -172,7 +172,7 @@ def load_image(case: Case, *, slice_axis: SliceAxis = None) -> Stack:
 def load_label(
     case: Case, table: CaseTable, *, like: Stack | None = None, slice_axis: SliceAxis = None
 ) -> Stack:
-    """The label of a case as class indices, cut as its image is.
+    """Return the label of a case as class indices, cut as its image is.
 
     Args:
         case: with at least one label file; several are merged by the largest class index, or are
@@ -217,7 +217,7 @@ def load_label(
 
 
 def _of_class_files(case: Case, table: CaseTable, image: Geometry | None) -> Stack:
-    """The label of a case that has a file per class."""
+    """Return the label of a case that has a file per class."""
     names = table.classes or ()
     refuse_unnamed(case.parts, names)
     masks: dict[int, NDArray[np.bool_]] = {}
@@ -230,7 +230,7 @@ def _of_class_files(case: Case, table: CaseTable, image: Geometry | None) -> Sta
 
 
 def _refuse_codes(data: Data) -> None:
-    """A file of one class holds no codes that a setting could explain."""
+    """Stop at a setting of codes, which a file of one class does not hold."""
     key = "remap" if data.remap else "colors" if data.colors else ""
     if key:
         raise UserError(
@@ -243,7 +243,7 @@ def _refuse_codes(data: Data) -> None:
 
 
 def _spaced(stack: Stack, case: Case) -> Stack:
-    """The stack with the spacing that is stated for the case."""
+    """Return the stack with the spacing that is stated for the case."""
     if case.spacing is None:
         return stack
     slices, rows, columns = case.spacing
@@ -262,7 +262,9 @@ def _spaced(stack: Stack, case: Case) -> Stack:
 def name_classes(
     table: CaseTable, cases: tuple[Case, ...], *, slice_axis: SliceAxis = None
 ) -> CaseTable:
-    """The table with its classes named; where they are not yet, the labels of `cases` are read.
+    """Return the table with its classes named.
+
+    Where they are not yet, the labels of `cases` are read.
 
     Classes 1..C are called class1, class2, ... Every index up to the highest must occur, since
     a gap (0 and 255) is a code that nobody has explained.
@@ -293,7 +295,7 @@ def name_classes(
 
 
 def _recognized(path: Path) -> PaperSet | None:
-    """The published set that the folders are, if the codes of one label file agree."""
+    """Return the published set that the folders are, if the codes of one label file agree."""
     for known in PAPER_SETS:
         there = path.is_dir() and looks_like(path, known)
         if there and published_codes(find_paper_cases(path, known).cases, known):
@@ -355,7 +357,7 @@ def _check_classes(
 
 
 def _refuse_background(classes: tuple[str, ...]) -> None:
-    """It would take index 1, and every name the structure before its own."""
+    """Stop at a class of this name: every name would go to the structure before its own."""
     if any(name.strip().casefold() == "background" for name in classes):
         rest = [name for name in classes if name.strip().casefold() != "background"]
         raise UserError(

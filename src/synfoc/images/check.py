@@ -148,7 +148,10 @@ def _see(case: Case, table: CaseTable, slice_axis: SliceAxis) -> Seen:
 
 
 def _with_one_mapping(seen: list[Seen], table: CaseTable) -> list[Seen]:
-    """The same, with one fix for all labels in colors: a mapping of the colors of all of them."""
+    """Return the same, with one fix for all labels in colors.
+
+    It maps the colors of all of them.
+    """
     colored = [one for one in seen if one.colors and one.label_fault]
     lossy = any(one.label_fault and one.label_fault.fix == LOSSY for one in colored)
     if not colored or lossy:
@@ -167,7 +170,7 @@ def _with_one_mapping(seen: list[Seen], table: CaseTable) -> list[Seen]:
 
 
 def _odd_codes(case: Case, table: CaseTable) -> frozenset[int]:
-    """The bounds of a published set decode any code; others than the published ones are told."""
+    """Return codes that a published set does not have; its bounds decode any."""
     if table.paper is None or not table.decode.bounds:
         return frozenset()
     present = {int(code) for path in case.labels for code in np.unique(read_codes(path).pixels)}
@@ -283,7 +286,7 @@ def _problems(found: Findings, seen: list[Seen], table: CaseTable) -> Iterable[s
 
 
 def _list_faults(what: str, faults: tuple[Fault, ...]) -> str:
-    """The faults of each of the most frequent fixes."""
+    """Return the faults of each of the most frequent fixes."""
     by_fix: dict[str, list[Fault]] = defaultdict(list)
     for fault in faults:
         by_fix[fault.fix].append(fault)
@@ -352,7 +355,7 @@ def _label_notes(read: list[Seen], table: CaseTable) -> Iterable[str]:
 
 
 def _only_tested(labels: Sequence[tuple[Case, set[int]]], table: CaseTable) -> Iterable[str]:
-    """A note on classes that test labels hold and no label of training."""
+    """Yield a note on classes that test labels hold and no label of training."""
     tested: set[int] = set().union(*(found for case, found in labels if case.split == "test"))
     trained: set[int] = set().union(*(found for case, found in labels if case.split != "test"))
     for k in sorted(tested - trained - {0}) if trained else ():

@@ -24,7 +24,10 @@ PLAIN = "save labels as PNG of class indices, without lossy compression or smoot
 
 
 def outside(label: NDArray[Any]) -> int:
-    """The index that fills more than half of the border of the slices (n, h, w); 0 if none does."""
+    """Return the index that fills more than half of the border of the slices (n, h, w).
+
+    0 if none does.
+    """
     edges = (label[:, 0], label[:, -1], label[:, :, 0], label[:, :, -1])
     found, counts = np.unique(np.concatenate([edge.ravel() for edge in edges]), return_counts=True)
     most = int(counts.argmax())
@@ -34,7 +37,7 @@ def outside(label: NDArray[Any]) -> int:
 def class_gap(
     labels: Sequence[tuple[Path, set[int]]], rule: Decode, around: Sequence[int] = ()
 ) -> tuple[str, str] | None:
-    """What is wrong with class indices, and the fix; None where they are 0..C, C >= 1.
+    """Return what is wrong with class indices, and the fix; None where they are 0..C, C >= 1.
 
     A remap is suggested where a few odd codes lie in at least half of the labels, beside the
     others: what is in a few files only, or takes the place of other classes, is a mistake there.
@@ -73,13 +76,19 @@ def class_gap(
 
 
 def ignored_in(present: set[int], highest: int) -> set[int]:
-    """The codes of a label that look like "ignore": beside a class 1..highest, none else odd."""
+    """Return the codes of a label that look like "ignore".
+
+    They lie beside a class 1..highest, and none else is odd.
+    """
     odd = {index for index in present if not 0 <= index <= highest}
     return odd if odd <= IGNORED and present - odd - {0} else set()
 
 
 def ignored_fix(odd: set[int], present: set[int], rule: Decode, name: str) -> str:
-    """What can be done today about codes that look like "ignore"; `name`: and where they stay."""
+    """Return what can be done today about codes that look like "ignore".
+
+    `name`: and where they stay.
+    """
     to_background = dict(rule.remap) | dict.fromkeys(sorted(odd), 0)
     return (
         f"{some(odd)} looks like an ignore code (pixels that nobody decided); pixels cannot be "
@@ -90,7 +99,7 @@ def ignored_fix(odd: set[int], present: set[int], rule: Decode, name: str) -> st
 
 
 def _unless_inverted(fix: str, present: set[int], border: int, rule: Decode) -> str:
-    """The fix, unless the odd index `border` is the background and 0 a class."""
+    """Return the fix, unless the odd index `border` is the background and 0 a class."""
     if not border or rule.remap:
         return fix
     inside = sorted((present | {0}) - {border})
@@ -102,7 +111,7 @@ def _unless_inverted(fix: str, present: set[int], border: int, rule: Decode) -> 
 
 
 def remapping(present: set[int], highest: int, rule: Decode) -> str:
-    """The setting that makes class indices of these, quoted for a shell.
+    """Return the setting that makes class indices of these, quoted for a shell.
 
     In order; or, where there are more than `highest`, to background. What `data.remap` says now
     goes on to hold.
@@ -123,7 +132,7 @@ def remapping(present: set[int], highest: int, rule: Decode) -> str:
 
 
 def odd_fix(present: set[int], highest: int, rule: Decode, around: int = 0) -> str:
-    """What to do about one label that holds class indices outside 0..highest.
+    """Return what to do about one label that holds class indices outside 0..highest.
 
     `around` is what lies `outside` in it.
     """
@@ -144,7 +153,7 @@ def inferred_names(count: int) -> tuple[str, ...]:
 
 
 def told_inferred(count: int, labels: int) -> str:
-    """The notice that a class may be missing, since it is in none of the labels that were read."""
+    """Return the notice that a class may be missing, since no label that was read has it."""
     return (
         f"{count} class{'es' * (count > 1)}, from {labels} label{'s' * (labels > 1)}; "
         "name them in data.classes if there are more"
@@ -152,7 +161,7 @@ def told_inferred(count: int, labels: int) -> str:
 
 
 def missing_fix(present: set[int], classes: Sequence[str], otherwise: str) -> str:
-    """What to do about indices that follow the classes, where nobody has named those.
+    """Return what to do about indices that follow the classes, where nobody has named those.
 
     Then a class was in no label of the labeled images; a remap to background would hide it.
     """
@@ -169,7 +178,7 @@ def missing_fix(present: set[int], classes: Sequence[str], otherwise: str) -> st
 
 
 def published_fix(known: PaperSet) -> str:
-    """What to do about a CSV that lists the published files of a set, codes and all."""
+    """Return what to do about a CSV that lists the published files of a set, codes and all."""
     codes = sorted(known.codes)
     indices = known.decode(np.array([[codes]])).ravel().tolist()
     remap = dict(zip(codes, indices, strict=True))
@@ -177,14 +186,14 @@ def published_fix(known: PaperSet) -> str:
 
 
 def some(values: Iterable[int] | Iterable[str]) -> str:
-    """The values in order; of many the first ones, and how many there are."""
+    """Return the values in order; of many the first ones, and how many there are."""
     ordered: list[Any] = sorted(values)
     shown = ", ".join(map(str, ordered[:MOST]))
     return f"{shown}, ... ({len(ordered)} values)" if len(ordered) > MOST else shown
 
 
 def _first_files(labels: list[tuple[Path, set[int]]], odd: set[int]) -> str:
-    """The first odd codes by the first file that holds them."""
+    """Return the first odd codes by the first file that holds them."""
     by_file: dict[Path, list[int]] = {}
     for code in sorted(odd)[:NAMED]:
         by_file.setdefault(next(path for path, codes in labels if code in codes), []).append(code)

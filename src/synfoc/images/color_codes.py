@@ -52,7 +52,7 @@ class UnknownColors(UserError):  # noqa: N818 (as UserError's: what it is about)
         )
 
     def in_file(self, path: Path) -> UnknownColors:
-        """The same, with the file it was found in."""
+        """Return the same, with the file it was found in."""
         return UnknownColors(self.plain, self.counts, self.known, self.around, path)
 
 
@@ -107,7 +107,7 @@ def _told(counts: Mapping[int, int], known: Colors) -> str:
 
 
 def colors_fix(counts: Mapping[int, int], known: Colors, around: int) -> str:
-    """The setting that explains the colors, quoted for a shell, if they can be classes."""
+    """Return the setting that explains the colors, quoted for a shell, if they can be classes."""
     named = {0} | {color for color, _ in known}
     unknown = {color: many for color, many in counts.items() if color not in named}
     between = _in_between(unknown, counts)

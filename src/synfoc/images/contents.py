@@ -79,7 +79,7 @@ DO = {
 
 
 def first_bytes(path: Path) -> bytes:
-    """The beginning of a file as it is stored.
+    """Return the beginning of a file as it is stored.
 
     Raises:
         UserError: it cannot be read.
@@ -89,7 +89,7 @@ def first_bytes(path: Path) -> bytes:
 
 
 def contents(path: Path, start: bytes) -> str:
-    """What a file is by its first bytes; UNKNOWN where they tell nothing.
+    """Return what a file is by its first bytes; UNKNOWN where they tell nothing.
 
     Raises:
         UserError: it is packed by gzip, and damaged.
@@ -104,7 +104,7 @@ def contents(path: Path, start: bytes) -> str:
 
 
 def what_to_do(what: str) -> str:
-    """What makes a file of these contents usable."""
+    """Return what makes a file of these contents usable."""
     inside, packed, _ = what.partition(", packed by gzip")
     if packed:
         lost = inside in (PAGE, UNKNOWN, "text", "only zero bytes")
@@ -135,7 +135,7 @@ def _of(start: bytes) -> str:
 
 
 def _text(start: bytes) -> str:
-    """What a text is; "" where it is none."""
+    """Return what a text is; "" where it is none."""
     told = start.removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if told.startswith((b"<!doctype html", b"<html")):
         return PAGE

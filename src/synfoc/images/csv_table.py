@@ -145,7 +145,7 @@ def _check_columns(path: Path, header: list[str], names: list[str]) -> None:
 
 
 def _ignored(columns: list[str], row: Mapping[str, str]) -> str:
-    """The note about columns that are not read; a column that is missing may be meant."""
+    """Return the note about columns that are not read; a column that is missing may be meant."""
     free = [column for column in COLUMNS if column not in row]
     told = []
     for name in filter(None, columns):
@@ -187,7 +187,7 @@ def _label_files(row: dict[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def _id(image: Path, root: Path) -> str:
-    """The path without suffix and image folder: as `find_cases` would call the same file."""
+    """Return the path without suffix and image folder: as `find_cases` would call the same file."""
     inside = image.relative_to(root) if image.is_relative_to(root) else image
     folders = [part for part in inside.parent.parts if part.lower() not in IMAGE_FOLDERS]
     return "/".join([*folders, stem(image)])
@@ -258,7 +258,7 @@ def _names(folder: Path) -> set[str]:
 
 
 def _as_on_disk(cases: list[Case]) -> list[Case]:
-    """The cases with accents in their paths written as the disk has them."""
+    """Return the cases with accents in their paths written as the disk has them."""
     folders: dict[Path, tuple[Path, dict[str, str]]] = {}
 
     def stored(path: Path) -> Path:

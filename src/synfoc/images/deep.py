@@ -22,7 +22,7 @@ QUIET = threading.Lock()
 
 
 def unread(path: Path, form: Form) -> UserError:
-    """The error of a TIFF whose numbers no decoder here reads as they are."""
+    """Return the error of a TIFF whose numbers no decoder here reads as they are."""
     return refused(path, str(form), "save it as PNG of 8 or 16 bits, or as NPY")
 
 
@@ -47,7 +47,7 @@ def deep(form: Form) -> bool:
 
 
 def read_deep(path: Path, form: Form) -> NDArray[Any]:
-    """The stored numbers of a TIFF: (h, w) or (h, w, samples).
+    """Return the stored numbers of a TIFF: (h, w) or (h, w, samples).
 
     Raises:
         UserError: damaged, or numbers that SimpleITK cannot read either.
@@ -63,7 +63,7 @@ def read_deep(path: Path, form: Form) -> NDArray[Any]:
 
 
 def by_simpleitk(path: Path) -> NDArray[Any]:
-    """The pixels of a picture as SimpleITK reads them."""
+    """Return the pixels of a picture as SimpleITK reads them."""
     import SimpleITK as sitk  # noqa: N813
 
     with decoding(path):
@@ -74,7 +74,7 @@ def by_simpleitk(path: Path) -> NDArray[Any]:
 
 
 def read_gray_and_transparency(path: Path) -> NDArray[Any]:
-    """A 16-bit gray PNG with transparency as (h, w, 2), which SimpleITK cannot read.
+    """Return a 16-bit gray PNG with transparency as (h, w, 2), which SimpleITK cannot read.
 
     Two numbers of 16 bits are unpacked as the four bytes of an RGBA pixel.
     """

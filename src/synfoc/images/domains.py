@@ -9,7 +9,7 @@ from synfoc.images.codes import some
 
 
 def alike(cases: Sequence[Case]) -> list[str]:
-    """Notes on domains whose names differ only by case: one scanner, written in two ways?"""
+    """Return notes on domains whose names differ only by case: one scanner, written in two ways?"""
     names: dict[str, list[str]] = {}
     for domain in dict.fromkeys(case.domain for case in cases if case.domain):
         names.setdefault(domain.casefold(), []).append(domain)
@@ -22,7 +22,7 @@ def alike(cases: Sequence[Case]) -> list[str]:
 
 
 def untested(cases: Sequence[Case], fraction: float) -> list[str]:
-    """A note on domains of which a share of the labeled patients cannot be held out.
+    """Return a note on domains of which a share of the labeled patients cannot be held out.
 
     Args:
         cases: all of a data set; where one has a split, nothing is held out.

@@ -271,7 +271,10 @@ def nifti_bytes(data: NDArray[Any], like: Source, *, packed: bool) -> bytes:
 
 
 def _window(pixels: NDArray[Any]) -> tuple[float, float]:
-    """The percentiles PERCENTILES, exact for up to 16 bits; low to high of all where equal."""
+    """Return the percentiles PERCENTILES, exact for up to 16 bits.
+
+    Where they are equal: the lowest and the highest of all.
+    """
     least, most = float(pixels.min()), float(pixels.max())
     if pixels.dtype.kind in "iu" and most - least < 2**16:
         counts = _counts(pixels.ravel(), int(least), int(most))

@@ -64,13 +64,16 @@ class Findings:
         return asdict(self)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A table for people: the header, then one row per domain and side."""
+        """Return a table for people: the header, then one row per domain and side."""
         header = ("domain", "split", "cases", "labeled", "slices", "patients", "rows x columns",
                   "type", "spacing (mm)", "values")  # fmt: skip
         return [header, *(_row(group) for group in self.groups)]
 
     def class_rows(self) -> list[tuple[str, ...]]:
-        """A table for people: the header, then the class shares of each domain in percent."""
+        """Return a table for people.
+
+        It has a header, then the class shares of each domain in percent.
+        """
         names = list(dict.fromkeys(name for share in self.shares.values() for name in share))
         lines = [
             (domain, *(f"{100 * share.get(name, 0):.2f} %" for name in names))

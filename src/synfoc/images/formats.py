@@ -60,18 +60,24 @@ IMAGE_SUFFIXES = (*PICTURES, *VOLUMES)
 
 
 def suffix(path: Path) -> str:
-    """The suffix in lower case; ".nii.gz" counts as one, and "" stands for an unknown one."""
+    """Return the suffix in lower case.
+
+    ".nii.gz" counts as one, and "" stands for an unknown one.
+    """
     name = path.name.lower()
     return next((s for s in IMAGE_SUFFIXES if name.endswith(s)), "")
 
 
 def stem(path: Path) -> str:
-    """The name without its image suffix: "a.b" of "a.b.nii.gz"."""
+    """Return the name without its image suffix: "a.b" of "a.b.nii.gz"."""
     return path.name[: len(path.name) - len(suffix(path))]
 
 
 def path_fix(path: Path, otherwise: str) -> str:
-    """What to do about a path where no file is; `otherwise` where nothing is odd about it."""
+    """Return what to do about a path where no file is.
+
+    `otherwise` where nothing is odd about it.
+    """
     if "\\" in str(path):
         return "write paths with / instead of \\"
     if any(part.startswith("~") for part in path.parts):
@@ -90,7 +96,7 @@ def read_header(path: Path) -> Source:
 
 
 def read_array(path: Path, *, label: bool, by_color: bool = False) -> tuple[Source, NDArray[Any]]:
-    """The header and the numbers: shape `source.shape`, plus (3,) where `source.color`.
+    """Return the header and the numbers: shape `source.shape`, plus (3,) where `source.color`.
 
     Args:
         path: a file with one of IMAGE_SUFFIXES.
@@ -138,7 +144,7 @@ def _opened(path: Path, *, channels_first: bool = True) -> Iterator[tuple[Source
 
 
 def _look(path: Path) -> str:
-    """What the file is, which its name agrees with."""
+    """Return what the file is, which its name agrees with."""
     ending = suffix(path)
     if not ending:
         raise refused(path, f"the ending {path.suffix or '(none)'}", "export it as PNG or NIfTI")
@@ -190,7 +196,7 @@ def _check(path: Path, source: Source) -> None:
 
 
 def _numbers(path: Path, data: NDArray[Any]) -> NDArray[Any]:
-    """The data in native byte order; real, finite, at most 32 bits per float."""
+    """Return the data in native byte order; real, finite, at most 32 bits per float."""
     if data.dtype.kind not in "uif":
         raise refused(
             path, f"values of type {data.dtype}", "save it as integers or floats", "numbers"

@@ -132,7 +132,10 @@ def pair(images: Collection[str], labels: Collection[str]) -> Labels:
 
 
 def _bases(name: str) -> tuple[str, ...]:
-    """What remains without the words of a label, the longest first; nothing if it has none."""
+    """Return what remains without the words of a label, the longest first.
+
+    Return nothing if it has none.
+    """
     if not _HINT.search(name):
         return ()
     bases: list[str] = []
@@ -172,7 +175,7 @@ class _Alike:
 
 
 def _owner(bases: Iterable[str], images: Collection[str], alike: _Alike | None) -> str | None:
-    """The image of one of the names; else the only one that is called alike."""
+    """Return the image of one of the names; else the only one that is called alike."""
     bases = tuple(bases)
     exact = next((base for base in bases if base in images), None)
     if exact is not None or alike is None:

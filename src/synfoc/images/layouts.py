@@ -94,7 +94,7 @@ def _refuse_twins(root: Path, cases: list[Case]) -> None:
 
 
 def first_named(listing: Listing, *names: str) -> Path | None:
-    """The sub-folder of one of the names; the earlier name wins."""
+    """Return the sub-folder of one of the names; the earlier name wins."""
     return next(iter(listing.named(names)), None)
 
 
@@ -128,7 +128,7 @@ def _sides_within(images: Path, found: Found) -> list[Path]:
 
 
 def _walk_below(listing: Listing, domain: str | None, split: Side | None, found: Found) -> None:
-    """Splits and domains below a folder that is neither a set of images itself nor nnU-Net's."""
+    """Walk splits and domains below a folder that is no set of images itself, nor nnU-Net's."""
     before = len(found.cases)
     labels_of = _label_folders(listing) if domain is None else {}
     for path in _in_order(listing.folders):

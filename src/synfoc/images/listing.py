@@ -49,7 +49,7 @@ _MAGIC = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"II*\0": ".tif", b"MM\0*
 
 
 def composed(name: str) -> str:
-    """The name with each accent in its letter: macOS writes them as two characters."""
+    """Return the name with each accent in its letter: macOS writes them as two characters."""
     return unicodedata.normalize("NFC", name)
 
 
@@ -137,7 +137,7 @@ def list_folder(folder: Path) -> Listing:
 
 
 def walk(folder: Path) -> Iterator[Listing]:
-    """The listings of a folder and of all below it, each folder once, however links lead to it.
+    """Yield the listings of a folder and of all below it, each once, however links lead to it.
 
     What a link leads to comes last: under its own name, where it lies below the folder, too. A
     folder that may not be listed is `left` in a listing of its own.

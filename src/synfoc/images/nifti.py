@@ -31,7 +31,7 @@ THREE_SLICES = (
 
 
 def load_nifti(path: Path, *, packed: bool) -> Any:
-    """The nibabel image of a file; its numbers stay in the file.
+    """Return the nibabel image of a file; its numbers stay in the file.
 
     Args:
         path: the file.
@@ -77,7 +77,7 @@ def close_nifti(image: Any) -> None:
 
 
 def _refuse_others(path: Path, start: bytes) -> None:
-    """What has the header of a NIfTI file but is none that nibabel makes a volume of."""
+    """Stop at a file with the header of NIfTI of which nibabel makes no volume."""
     second = start[4:7] == b"n+2"
     order: Any = "little" if start[:1] != b"\0" else "big"
     at, size = (504, 4) if second else (68, 2)
@@ -90,7 +90,7 @@ def _refuse_others(path: Path, start: bytes) -> None:
 
 
 def nifti_axes(path: Path, image: Any) -> tuple[tuple[int, ...], str, bool]:
-    """The axes without that of colors, a remark, and whether it is in color.
+    """Return the axes without that of colors, a remark, and whether it is in color.
 
     Colors are numbers of type RGB24 or RGBA32, or 3 or 4 whole numbers on the fifth axis. Three
     8-bit slices may be channels that a tool put there: viewers show slices, and so do we.
@@ -119,7 +119,7 @@ def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def read_nifti(path: Path, source: Source, image: Any, *, label: bool) -> NDArray[Any]:
-    """The numbers of an opened file, scaled as its header says; colors on the last axis.
+    """Return the numbers of an opened file, scaled as its header says; colors on the last axis.
 
     Raises:
         UserError: damaged, cut short, far larger than its bytes; drawn in the transparency.

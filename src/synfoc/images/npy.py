@@ -53,7 +53,7 @@ def open_npy(path: Path, *, first: bool) -> tuple[Source, NDArray[Any]]:
 
 
 def read_npy(path: Path, source: Source, array: NDArray[Any], *, label: bool) -> NDArray[Any]:
-    """The numbers of an opened array.
+    """Return the numbers of an opened array.
 
     Raises:
         UserError: damaged; its transparency hides what is drawn; a label of one channel per class.
@@ -69,7 +69,7 @@ def read_npy(path: Path, source: Source, array: NDArray[Any], *, label: bool) ->
 
 
 def _refuse_one_hot(path: Path, data: NDArray[Any]) -> None:
-    """A pixel of a one-hot mask is 1 in exactly one channel, which differs from pixel to pixel.
+    """Stop at a one-hot mask: a pixel is 1 in exactly one channel, which differs between pixels.
 
     A slice that is all one class, between empty ones, is a volume.
     """

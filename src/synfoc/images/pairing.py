@@ -40,7 +40,7 @@ class Found:
     continued: list[Path] = field(default_factory=list)
 
     def listing(self, folder: Path) -> Listing:
-        """What a folder holds, with a note on what is not read in it."""
+        """Return what a folder holds, with a note on what is not read in it."""
         try:
             listing = list_folder(folder)
         except OSError as error:
@@ -86,7 +86,7 @@ class Found:
 
 
 def guess_patient(name: str) -> str | None:
-    """The patient that a file name begins with, in lower case; None where it names none."""
+    """Return the patient that a file name begins with, in lower case; None where it names none."""
     match = PATIENT.match(name)
     return match[0].lower() if match else None
 
@@ -166,7 +166,7 @@ def by_stem(paths: Iterable[Path]) -> dict[str, Path]:
 
 
 def _without_image(lonely: list[Path], images: Collection[str]) -> str:
-    """The notice on labels of a folder whose names are those of no image."""
+    """Return the notice on labels of a folder whose names are those of no image."""
     note = f"label files without an image of their name, not used: {len(lonely)}, e.g. {lonely[0]}"
     names = [re.split(r"[_\-. ]", stem(path)) for path in lonely]
     several = any("_".join(name[:-1]) in images for name in names)

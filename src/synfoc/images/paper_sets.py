@@ -200,5 +200,5 @@ PAPER_SETS = (PROSTATE, FUNDUS, MNMS, BUSI)
 
 
 def paper_set(name: Name) -> PaperSet:
-    """The set of that name."""
+    """Return the set of that name."""
     return {known.name: known for known in PAPER_SETS}[name]

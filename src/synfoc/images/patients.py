@@ -27,7 +27,10 @@ FEW, MOST = 3, 10
 
 
 def volume_of(name: str) -> str:
-    """What a name is a slice, a frame, a side or a copy of, as far as names tell; else itself."""
+    """Return what a name is a slice, a frame, a side or a copy of, as far as names tell.
+
+    Return the name itself where they tell nothing.
+    """
     rest = name
     for pattern in (_OF_PART, _OF_PART, _OF_SIDE):
         rest = pattern.sub("", rest) or rest
@@ -35,7 +38,7 @@ def volume_of(name: str) -> str:
 
 
 def unknown_patients(cases: Sequence[Case], fraction: float) -> list[str]:
-    """Notes on images whose patient is not known, where some are to be tested on.
+    """Return notes on images whose patient is not known, where some are to be tested on.
 
     Args:
         cases: all of a data set.
@@ -78,7 +81,7 @@ def _drawn(unknown: int, volumes: Iterable[list[Case]], several: Sequence[list[C
 
 
 def domains_like_patients(cases: Sequence[Case]) -> list[str]:
-    """A note on domains that look like a folder per patient, as KiTS and BraTS come."""
+    """Return a note on domains that look like a folder per patient, as KiTS and BraTS come."""
     images: dict[str, int] = defaultdict(int)
     for case in cases:
         images[case.domain or ""] += 1

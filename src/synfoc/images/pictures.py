@@ -102,7 +102,7 @@ def open_picture(path: Path, what: str) -> tuple[Source, Picture]:
 
 
 def read_picture(path: Path, picture: Picture, *, label: bool, by_color: bool) -> NDArray[Any]:
-    """The pixels of an opened picture: (h, w) or (h, w, 3).
+    """Return the pixels of an opened picture: (h, w) or (h, w, 3).
 
     Args:
         path: the file.
@@ -150,7 +150,7 @@ def _silence_pillow() -> None:
 
 
 def _opened(path: Path, form: Form | None) -> Image.Image | None:
-    """The picture in Pillow; None where SimpleITK has to read it, which is a TIFF then."""
+    """Return the picture in Pillow; None where SimpleITK has to read it, which is a TIFF then."""
     if form and too_deep(form):
         return None
     try:

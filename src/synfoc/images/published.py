@@ -84,7 +84,7 @@ def _busi_names(folder: Path) -> bool:
 
 
 def _with_paper_patient(case: Case, known: PaperSet) -> Case:
-    """The patient that a published name holds.
+    """Return the patient that a published name holds.
 
     Prostate slices are named `<volume>_<slice>`, counted from 00 anew in train and in test; those
     of M&Ms `<patient><slice>` in three digits each, patients counted through.

@@ -48,7 +48,7 @@ class Source:
 
 
 def refused(path: Path, found: str, fix: str, expected: str = READABLE) -> UnreadableError:
-    """The error of a file that cannot be read."""
+    """Return the error of a file that cannot be read."""
     return UnreadableError(f"cannot read image {path}", found=found, expected=expected, fix=fix)
 
 

@@ -112,7 +112,7 @@ def _first(tags: Tags, tag: int, otherwise: int) -> int:
 
 
 def _of_another(tags: Tags) -> bool:
-    """A thumbnail or a step of a pyramid (bit 0), or a mask (bit 2), of another page."""
+    """Return whether a page is of another: a smaller copy (bit 0) or a mask (bit 2)."""
     kind = _first(tags, SUBFILE, 0)
     mask = _first(tags, PHOTOMETRIC, 1) == 4
     return bool(kind & 0b101) or mask or _first(tags, OLD_SUBFILE, 1) == 2
@@ -134,7 +134,7 @@ def _walk(file: BinaryIO) -> list[Tags]:
 
 
 def _page(file: BinaryIO, order: str, *, big: bool) -> tuple[Tags, int]:
-    """The tags of READ of the page at the file's position, and where the next page is."""
+    """Return the tags of READ of the page at the file's position, and where the next page is."""
     counter, entry, wide = ("Q", "HHQ8s", "Q") if big else ("H", "HHI4s", "I")
     (count,) = struct.unpack(order + counter, file.read(struct.calcsize("=" + counter)))
     if count > MOST_TAGS:

@@ -52,7 +52,7 @@ class Unread:
         self.closed.append(str(folder))
 
     def told(self) -> list[str]:
-        """The notes, shortened to a handful."""
+        """Return the notes, shortened to a handful."""
         notes = list(self.notes.values())
         more = len(notes) - SHOWN
         if more <= 0:
@@ -66,13 +66,16 @@ class Unread:
 
 
 def by_reason(left: Iterable[Left]) -> list[tuple[str, list[Left]]]:
-    """What is left in a folder, put together by the reason."""
+    """Return what is left in a folder, put together by the reason."""
     ordered = sorted(left, key=lambda one: one.why)
     return [(why, list(same)) for why, same in groupby(ordered, key=lambda one: one.why)]
 
 
 def by_folder(listing: Listing) -> list[Left]:
-    """What a folder holds and is not read: a few files each, many of one reason as the folder."""
+    """Return what a folder holds and is not read.
+
+    A few files are named each, many of one reason as the folder.
+    """
     found: list[Left] = []
     for why, same in by_reason(listing.left):
         if len(same) > FEW:

@@ -80,7 +80,7 @@ def draw_box(
 
 
 def pseudo_labels(f_hat: Network, U: Float[Tensor, "half c s s"]) -> Int[Tensor, "half l l"]:
-    """The teacher's most probable class, and of each class the largest component alone.
+    """Return the teacher's most probable class, and of each class the largest component alone.
 
     Components are found on the CPU, so this waits for a GPU.
     """

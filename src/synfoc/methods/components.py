@@ -8,7 +8,7 @@ from scipy import ndimage
 
 
 def largest_component(part: Bool[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
-    """The largest connected component of a part; pixels touch also by their corners.
+    """Return the largest connected component of a part; pixels touch also by their corners.
 
     Of two components of one size the first from the top stays; of nothing nothing.
     """

@@ -24,7 +24,9 @@ def argmax_classes(P: Float[Tensor, "B K h w"]) -> Int[Tensor, "B h w"]:
 
 
 def nearest(maps: Shaped[Tensor, "B *c h w"], side: int) -> Shaped[Tensor, "B *c s s"]:
-    """Maps at another side by nearest sampling; kind (bool, int, float) and gradient are kept.
+    """Return maps at another side by nearest sampling.
+
+    Kind (bool, int, float) and gradient are kept.
 
     One rule for every kind, torch's: labels, regions and probabilities stay pixel on pixel.
     """

@@ -38,14 +38,14 @@ class OneNetwork:
     M_l: Bool[Tensor, "B l l"]
 
     def step(self, loss: Tensor, *, L_x: Tensor, L_u: Tensor, trusted: Tensor) -> Step:
-        """The numbers of a step, logged under this network's name."""
+        """Return the numbers of a step, logged under this network's name."""
         if self.name == "UT":
             return Step(loss=loss, L_x_UT=L_x, L_u_UT=L_u, trusted=trusted)
         return Step(loss=loss, L_x_MS=L_x, L_u_MS=L_u, trusted=trusted)
 
 
 def only_network(f: Models, b: Batch) -> OneNetwork:
-    """The network that is there, with its half of the batch.
+    """Return the network that is there, with its half of the batch.
 
     Raises:
         ValueError: both networks are there, or none.

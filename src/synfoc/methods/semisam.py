@@ -92,7 +92,9 @@ def drawn_by_sam(
 def boxes_around(
     Q: Int[Tensor, "B h w"], classes: int, side: int, *, nested: bool
 ) -> tuple[Float[Tensor, "B C 4"], Bool[Tensor, "B C"]]:
-    """The box around the largest component of each part, and whether there is one; on the CPU.
+    """Return the box around the largest component of each part, and whether there is one.
+
+    All are on the CPU.
 
     This waits for a GPU.
 

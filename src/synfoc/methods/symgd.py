@@ -71,7 +71,7 @@ def taught(
 ) -> tuple[
     Int[Tensor, "B l l"], Bool[Tensor, "B l l"], Int[Tensor, "B l l"], Bool[Tensor, "B l l"]
 ]:
-    """What the teacher says of U: as it is, and each part of it beside pixels of X.
+    """Return what the teacher says of U: as it is, and each part of it beside pixels of X.
 
     Returns:
         Q and W of U alone, Q_m merged from both mixtures, W_m where all of it is sure and the same.

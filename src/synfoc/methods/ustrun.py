@@ -43,7 +43,7 @@ class Labeled(NamedTuple):
     W: Bool[Tensor, "n l l"]
 
     def at(self, places: list[int]) -> Labeled:
-        """Some of them, copied."""
+        """Return some of them, copied."""
         return Labeled(*(x[places] for x in self))
 
 
@@ -113,7 +113,7 @@ def disagreement(
 
 
 def partners(given: Labeled, memory: dict[str, Tensor], draws: torch.Generator) -> Labeled:
-    """What U is mixed with: labeled images, up to half of them replaced by reliable ones."""
+    """Return what U is mixed with: labeled images, up to half of them replaced by reliable ones."""
     if "X" not in memory:
         return given
     count = min(len(given.X) // 2, len(memory["X"]))
@@ -131,7 +131,7 @@ def covered(
     M: Bool[Tensor, "1 l l"],
     draws: torch.Generator,
 ) -> Labeled | None:
-    """The unreliable image of the step before under a labeled one, None where there is none yet.
+    """Put the unreliable image of the last step under a labeled one; None where there is none yet.
 
     What covers it is the rectangle around the foreground of both, so that no pseudo-label but
     background is left; the region M where neither has any.
@@ -147,7 +147,7 @@ def covered(
 
 
 def rectangle(F: Bool[Tensor, "B l l"]) -> Bool[Tensor, "B l l"]:
-    """The smallest rectangle around all that is True in each map."""
+    """Return the smallest rectangle around all that is True in each map."""
 
     def between(line: Bool[Tensor, "B l"]) -> Bool[Tensor, "B l"]:
         return (line.cumsum(1) > 0) & (line.flip(1).cumsum(1).flip(1) > 0)

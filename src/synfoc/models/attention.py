@@ -80,7 +80,7 @@ def _join(parts: Sequence[Tensor], dim: int) -> Tensor:
 def _equal(
     qkv: Tensor, window: int, attend_within: Callable[[Tensor, Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """The same for a part of the grid that divides into windows of one size."""
+    """Return the same for a part of the grid that divides into windows of one size."""
     B, y, x, _, H, d = qkv.shape
     height, width = min(y, window), min(x, window)
     windows = qkv.reshape(B, y // height, height, x // width, width, 3, H, d)

@@ -246,7 +246,7 @@ def _foundation_model(
 
 
 def _guide(settings: FoundationModel, generator: torch.Generator, base: Path | None) -> BoxSam:
-    """The network of the checkpoint (or of a run's base) with all its mask tokens, unchanged."""
+    """Build the network of a checkpoint (or of a run's base) with all its mask tokens."""
     source, fresh = _source(settings, base)
     sam = sam_from_source(
         source,
@@ -306,7 +306,7 @@ def _read_base(path: Path, side: int) -> Source:
 
 
 def _published_state(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The trained tensors by the names of `trained_state`.
+    """Return the trained tensors by the names of `trained_state`.
 
     w_a and w_b count q, v of block 0, q, v of block 1, ...
     """

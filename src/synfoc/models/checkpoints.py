@@ -111,14 +111,14 @@ class Source:
 
 
 def to_transformers(name: str) -> str:
-    """The name that `transformers` gives to a tensor of that original name."""
+    """Return the name that `transformers` gives to a tensor of that original name."""
     for before, original, hub in RULES:
         name = _rename(name, before, original, hub)
     return name
 
 
 def to_original(name: str) -> str:
-    """The original name of a tensor that `transformers` calls so."""
+    """Return the original name of a tensor that `transformers` calls so."""
     for before, original, hub in reversed(RULES):
         name = _rename(name, before, hub, original)
     return name
@@ -230,7 +230,7 @@ def _read_tensors(path: Path) -> Tensors:
 
 
 def _damage(error: Exception) -> str:
-    """What a reader found, without its advice to run the code in a file that is trusted."""
+    """Return what a reader found, without its advice to run the code in a file that is trusted."""
     text = str(error)
     if called := re.search(r"GLOBAL ([\w.]+)", text):
         return f"a pickle that calls {called[1]}; code in a file is never run"
@@ -364,13 +364,13 @@ def _check_shape(folder: Path, vit: Vit, decoder: Decoder, tensors: Tensors) -> 
 
 
 def describe(encoder: Vit | Tiny, decoder: Decoder) -> str:
-    """The shape of a network as JSON, for a file's metadata."""
+    """Return the shape of a network as JSON, for a file's metadata."""
     kind = "vit" if isinstance(encoder, Vit) else "tiny"
     return json.dumps({kind: asdict(encoder), "decoder": asdict(decoder)})
 
 
 def described(text: str) -> tuple[Vit | Tiny, Decoder]:
-    """What `describe` wrote."""
+    """Return what `describe` wrote."""
     tree: dict[str, Any] = json.loads(text)
     decoder = Decoder(**tree["decoder"])
     shape = tree.get("vit") or tree["tiny"]

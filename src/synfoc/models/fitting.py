@@ -115,7 +115,9 @@ def fit(
     where: str,
     fresh: str | None = None,
 ) -> tuple[Tensors, Loaded]:
-    """Copies of the tensors in the wanted shapes; as the authors do, all that fits is taken over.
+    """Return copies of the tensors in the wanted shapes.
+
+    All that fits is taken over, as the authors do.
 
     Positions are interpolated bilinearly. Drawn fresh are, by default, only what another number of
     classes asks for: mask tokens, the last IoU layer, and the mask MLPs beyond the checkpoint's.
@@ -152,7 +154,9 @@ def fit(
 
 
 def draw(name: str, wanted: Mapping[str, torch.Size], generator: torch.Generator) -> Tensor:
-    """A fresh tensor, as PyTorch would start it: N(0, 1) embeddings, U(+-1/sqrt(fan in)) layers.
+    """Return a fresh tensor, as PyTorch would start it.
+
+    Embeddings are N(0, 1), layers U(+-1/sqrt(fan in)).
 
     Args:
         name: its original name.
@@ -172,7 +176,10 @@ def draw(name: str, wanted: Mapping[str, torch.Size], generator: torch.Generator
 
 
 def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, out_channels: int, side: int) -> Any:
-    """A SamModel without memory for its tensors; its vision encoder is a stub for TinyViT."""
+    """Return a SamModel without memory for its tensors.
+
+    Its vision encoder is a stub for TinyViT.
+    """
     from transformers import SamConfig, SamModel
 
     vit = encoder if isinstance(encoder, Vit) else Vit(16, 0, 1, 16, 0, (), encoder.embed)

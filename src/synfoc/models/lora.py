@@ -90,7 +90,7 @@ class MergedLoRA(LoRA):
 
     @contextmanager
     def attached(self, layers: AdaptedLayers) -> Iterator[None]:
-        """The layers answer as they are."""
+        """Let the layers answer as they are."""
         yield
 
 

@@ -15,7 +15,7 @@ Again: TypeAlias = Callable[[], AbstractContextManager[None]]
 
 
 def run_block(block: nn.Module, x: Tensor, again: Again | None) -> Tensor:
-    """The block's answer. With `again`, backward keeps its input alone and computes it anew.
+    """Return the block's answer. With `again`, backward keeps its input alone and computes it anew.
 
     The two ways give the same numbers, bit for bit where the device's kernels repeat themselves.
     """

@@ -226,7 +226,7 @@ def _upscale(
 
 
 def _four(convolution: nn.ConvTranspose2d, x: Float[Tensor, "*n i"]) -> Float[Tensor, "*n 4 o"]:
-    """The four pixels (row by row) that a transposed 2 x 2 convolution makes of each."""
+    """Return the four pixels (row by row) that a transposed 2 x 2 convolution makes of each."""
     weight = convolution.weight.permute(2, 3, 1, 0).flatten(0, 2)
     bias = convolution.bias
     four = F.linear(x, weight, None if bias is None else bias.repeat(4))

@@ -163,7 +163,7 @@ def fold_batch_norms(state: Mapping[str, Tensor], *, eps: float = 1e-5) -> dict[
 
 
 def _conv(channels: int, out: int, side: int = 1, stride: int = 1, groups: int = 1) -> nn.Module:
-    """A convolution with its batch norm folded in; `c` is its name in the checkpoint."""
+    """Return a convolution with its batch norm folded in; `c` is its name in the checkpoint."""
     conv = nn.Conv2d(channels, out, side, stride, padding=side // 2, groups=groups)
     return nn.Sequential(OrderedDict(c=conv))
 

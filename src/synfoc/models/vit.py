@@ -142,7 +142,10 @@ class _Attention(nn.Module):
     def _padding(
         self, H: int, d: int, positions: int, spare: int
     ) -> tuple[Float[Tensor, "H 1 D"], Float[Tensor, "H 1 d"]]:
-        """The one key and value that zeros in place of an entry have: the biases of the layer."""
+        """Return the one key and value that zeros in place of an entry have.
+
+        They are the biases of the layer.
+        """
         bias = self.qkv.bias
         if bias is None:
             bias = self.qkv.weight.new_zeros(3 * H * d)

@@ -79,7 +79,7 @@ def cache_folder() -> Path:
 
 
 def locate(weights: str) -> Path:
-    """The file or folder that `medsam.weights` means; fetched first where needed.
+    """Return the file or folder that `medsam.weights` means; fetched first where needed.
 
     Args:
         weights: a known name, a path, or `owner/name` on the hub.
@@ -124,7 +124,7 @@ def list_weights() -> list[Status]:
 
 
 def check_weights(names: tuple[str, ...] = ()) -> list[Status]:
-    """The same with the digest of every file that is here; `damaged` where it differs.
+    """Return the same with the digest of every file that is here; `damaged` where it differs.
 
     Raises:
         UserError: an unknown name.

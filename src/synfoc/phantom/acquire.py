@@ -98,7 +98,7 @@ def store(scanner: Scanner, magnitude: Picture, bits: int) -> Integers:
 
 
 def _sample(anatomy: Picture, acquired: tuple[int, int]) -> Spectrum:
-    """The `acquired` central samples of k-space, scaled so that k[0, 0] is the mean signal."""
+    """Take the `acquired` central samples of k-space, scaled so that k[0, 0] is the mean."""
     k = anatomy.astype(np.complex64)
     # Columns first: dropping what is not acquired halves the work of the second transform.
     for axis in (1, 0):

@@ -75,7 +75,10 @@ class Patient:
 
 
 def draw_patient(rng: np.random.Generator) -> Patient:
-    """A patient; sizes of adult hearts: cavity 40-60 mm wide, wall 7-16 mm, 75-100 mm long."""
+    """Return a patient.
+
+    Sizes of adult hearts: cavity 40-60 mm wide, wall 7-16 mm, 75-100 mm long.
+    """
     condition = Condition(int(rng.integers(len(Condition))))
     n = rng.standard_normal(8)
     radius = {Condition.DILATED: 29.5, Condition.THICK: 19.5}.get(condition, 24.0) * np.exp(

@@ -49,7 +49,7 @@ class Plane:
         return cls(y, x, u, v, turn)
 
     def near(self, at: tuple[float, float], reach: float) -> tuple[slice, slice]:
-        """The pixels that can lie within `reach` of a place, which the warp moves by 10 mm."""
+        """Return the pixels that can lie within `reach` of a place; the warp moves it by 10 mm."""
         v, u = np.asarray(at[1], np.float32), np.asarray(at[0], np.float32)
         row, column = turned(u, v, -self.turn)
         far = reach + 10

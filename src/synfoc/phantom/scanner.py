@@ -142,7 +142,7 @@ class Scanner:
         return float(self.sequence(DENSITY, 1 / rate, T2[self.field])[MYOCARDIUM])
 
     def resized(self, side: int) -> Scanner:
-        """The same scanner with images whose longer side has `side` pixels."""
+        """Return the same scanner with images whose longer side has `side` pixels."""
         scale = side / max(self.matrix)
         rows, columns = (max(1, round(scale * n)) for n in self.matrix)
         return replace(self, matrix=(rows, columns))

@@ -41,7 +41,7 @@ def facts(view: RunView) -> dict[str, str]:
 
 
 def facts_html(views: Sequence[RunView]) -> str:
-    """The facts as a table, one column per run; a fact that all runs share stands once."""
+    """Return the facts as a table, one column per run; a fact that all runs share stands once."""
     columns = [facts(view) for view in views]
     rows = []
     for name in columns[0]:
@@ -66,7 +66,7 @@ def facts_html(views: Sequence[RunView]) -> str:
 
 
 def changes_html(views: Sequence[RunView]) -> str:
-    """The constants that are not the paper's, run by run; said on page 1, as promised."""
+    """Return the constants that are not the paper's, run by run; said on page 1, as promised."""
     parts = []
     for view in views:
         found = changes(view.config)

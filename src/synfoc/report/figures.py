@@ -238,7 +238,7 @@ def _dots(axes: Axes, cells: Sequence[Cell], shift: float, look: Look) -> None:
 
 
 def _lines(view: RunView, panel: Panel) -> list[Line]:
-    """The lines of a panel that the run has."""
+    """Return the lines of a panel that the run has."""
     logged, found = _logged(view, panel.source), []
     for key, name, color in panel.series:
         pairs = [
@@ -253,7 +253,7 @@ def _lines(view: RunView, panel: Panel) -> list[Line]:
 
 
 def _logged(view: RunView, source: Source) -> Sequence[Mapping[str, Any]]:
-    """The lines that a panel of this source draws."""
+    """Return the lines that a panel of this source draws."""
     if source == "evaluations":
         return view.evaluations
     if source == "pseudo-labels":
@@ -304,7 +304,10 @@ def _draw(axes: Axes, panel: Panel, lines: Sequence[Line], best: int | None) -> 
 
 
 def svg(figure: Figure, label: str) -> str:
-    """The figure as an `<svg>` that can stand inside HTML5: no prolog, no names of the outside."""
+    """Return the figure as an `<svg>` that can stand inside HTML5.
+
+    It has no prolog, and no names of the outside.
+    """
     buffer = io.StringIO()
     FigureCanvasSVG(figure)
     with warnings.catch_warnings():

@@ -15,7 +15,7 @@ POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
 
 
 def document(title: str, headline: str, body: str) -> str:
-    """A whole page; title and headline are text, the body is HTML."""
+    """Return a whole page; title and headline are text, the body is HTML."""
     css = files("synfoc.report").joinpath("page.css").read_text(encoding="utf-8")
     made = f"synfoc {importlib.metadata.version('synfoc')}, {date.today().isoformat()}"
     return f"""<!DOCTYPE html>
@@ -43,7 +43,7 @@ def document(title: str, headline: str, body: str) -> str:
 
 
 def section(title: str, body: str) -> str:
-    """A part of the page with its heading; "" where the body is empty."""
+    """Return a part of the page with its heading; "" where the body is empty."""
     return f"<section>\n<h2>{escape(title)}</h2>\n{body}\n</section>\n" if body else ""
 
 
@@ -53,6 +53,6 @@ def bullets(items: Sequence[str]) -> str:
 
 
 def fold(title: str, body: str, *, opened: bool = False) -> str:
-    """A body that shows when its title is clicked; printed it is always open."""
+    """Return a body that shows when its title is clicked; printed it is always open."""
     mark = " open" if opened else ""
     return f"<details{mark}><summary>{escape(title)}</summary>\n{body}\n</details>\n"

@@ -52,7 +52,10 @@ def load_views(paths: Sequence[Path]) -> list[RunView]:
 
 
 def _told_apart(paths: Sequence[Path]) -> list[str]:
-    """The shortest ends of the paths that differ; a path that is named twice gets numbers."""
+    """Return the shortest ends of the paths that differ.
+
+    A path that is named twice gets numbers.
+    """
     for length in range(1, max(len(path.parts) for path in paths) + 1):
         ends = ["/".join(path.parts[-length:]) for path in paths]
         if len(set(ends)) == len(paths):
@@ -112,7 +115,7 @@ class _Reading:
         self.damaged = damaged
 
     def read(self, reader: Callable[[], T], instead: T) -> T:
-        """What a reader returns, or something instead."""
+        """Return what a reader returns, or something instead."""
         try:
             return reader()
         except UserError as error:
@@ -130,7 +133,7 @@ def _torn_log(folder: RunFolder, found: str) -> UserError:
 
 
 def _changed_since(folder: RunFolder, config: Config) -> list[UserError]:
-    """What of config.yaml is not as the last checkpoint was trained."""
+    """Return what of config.yaml is not as the last checkpoint was trained."""
     try:
         changed = differences(header_config(folder.checkpoint("last"), fix=""), config)
     except UserError:

@@ -63,7 +63,10 @@ def _estimated_headline(view: RunView) -> str:
 
 
 def _deployed(rows: Sequence[Row]) -> Row:
-    """The recommended branch; without a recommendation the paper's choice, or what was scored."""
+    """Return the recommended branch.
+
+    Without a recommendation the paper's choice, or what was scored.
+    """
     first = [row for row in rows if row.recommended]
     paper = deployed_by_paper([row.answer[0] for row in rows])
     return (first or [row for row in rows if row.answer[0] == paper] or list(rows))[0]
@@ -151,7 +154,7 @@ def _trust(view: RunView) -> str:
 
 
 def _comparison(views: Sequence[RunView]) -> list[str]:
-    """What keeps runs from being compared like with like."""
+    """Return what keeps runs from being compared like with like."""
     if len(views) < 2:
         return []
     notes = []

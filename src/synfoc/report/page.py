@@ -168,7 +168,7 @@ def _scores(views: Sequence[RunView]) -> str:
 
 
 def _estimates(views: Sequence[RunView]) -> str:
-    """What the Dice would be by the networks' own probabilities; empty where unknown."""
+    """Return what the Dice would be by the networks' own probabilities; empty where unknown."""
     table = estimate_table(views)
     if not table.rows:
         return ""

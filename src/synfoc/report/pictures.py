@@ -73,7 +73,7 @@ def example_html(example: Example, key: str, branches: Sequence[BranchName]) -> 
 
 
 def legend_html(classes: Sequence[str]) -> str:
-    """What colors and dashes mean, with a switch for each of the two contours."""
+    """Return what colors and dashes mean, with a switch for each of the two contours."""
     switches = "".join(
         f'<label><input type="checkbox" id="show-{who}" checked>'
         f'<svg class="key" viewBox="0 0 24 8" aria-hidden="true">'

@@ -112,7 +112,7 @@ def estimate_table(views: Sequence[RunView]) -> ScoreTable:
 
 
 def _answers(view: RunView, branches: Sequence[BranchName], role: Role) -> list[Answer]:
-    """The rows of a run: its branches in one role, and a teacher that it recommends."""
+    """Return the rows of a run: its branches in one role, and a teacher that it recommends."""
     shown: list[Answer] = []
     for branch in branches:
         shown.append((branch, role))
@@ -226,7 +226,10 @@ def _mark_best(rows: Sequence[Row], measure: str) -> list[Row]:
 
 
 def best_text(column: Sequence[float | None], *, largest: bool) -> str | None:
-    """The best number as printed (equal to one decimal is equal); None where nothing competes."""
+    """Return the best number as printed (equal to one decimal is equal).
+
+    None where nothing competes.
+    """
     values = [value for value in column if value is not None]
     if len(values) < 2:
         return None

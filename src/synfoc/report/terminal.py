@@ -73,13 +73,13 @@ def print_weights(found: Sequence[Status], *, console: Console) -> None:
 
 
 def terminal(table: ScoreTable) -> Table:
-    """The table for Rich's console; the best numbers bold."""
+    """Return the table for Rich's console; the best numbers bold."""
     best = [[False, False, *(cell.best for cell in row.cells)] for row in table.rows]
     return _grid(table.title, table.texts(), [[], *best])
 
 
 def terminal_means(tables: Sequence[ScoreTable]) -> Table:
-    """The means over domains of several measures, one column each; the best numbers bold."""
+    """Return the means over domains of several measures, one column each; the best numbers bold."""
     first = tables[0]
     head = [*first.texts()[0][:2], *(table.title for table in tables)]
     rows = [[*texts[:2]] for texts in first.texts()[1:]]

@@ -134,7 +134,7 @@ class RunView:
         return [b for b in BRANCHES if self.estimates(b)]
 
     def standing(self, domain: str) -> str:
-        """What training saw of a domain: `labeled`, `no labels` (images only) or `unseen`.
+        """Return what training saw of a domain: `labeled`, `no labels` (images only) or `unseen`.
 
         "" where the data names no domains.
         """
@@ -201,7 +201,7 @@ def changes(config: Config) -> list[Change]:
 
 
 def show(value: Any) -> str:
-    """A config value for people: 60,000 and 0.1 to 2 instead of 60000 and (0.1, 2.0)."""
+    """Return a config value for people: 60,000 and 0.1 to 2 instead of 60000 and (0.1, 2.0)."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):

@@ -20,7 +20,7 @@ SHOWN = 12
 
 
 def domain_folders(source: Path, known: PaperSet, names: Mapping[str, str]) -> dict[str, Path]:
-    """The folder of each domain that is there, in `source` or in its only sub-folder of that kind.
+    """Find the folder of each domain, in `source` or in its only sub-folder of that kind.
 
     Args:
         source: folder of the download.
@@ -113,7 +113,7 @@ def refuse_missing(known: PaperSet, missing: list[str], files: str) -> None:
 
 
 def not_the_set(source: Path, known: PaperSet, expected: str) -> UserError:
-    """The error for a folder that holds something else."""
+    """Return the error for a folder that holds something else."""
     inside = [path.name for path in sorted(source.iterdir()) if not path.name.startswith(".")]
     return UserError(
         f"{source} is not the {known.name} set as it is handed out",
@@ -166,7 +166,7 @@ def only_codes(label: Path, codes: NDArray[Any], allowed: Mapping[int, str]) -> 
 
 
 def odd_codes(label: Path, codes: NDArray[Any], allowed: Mapping[int, str]) -> str:
-    """A note where a picture's mask was resampled, so that codes lie between those of the original.
+    """Note where a picture's mask was resampled, so that codes lie between the original ones.
 
     Args:
         label: named in the error.

@@ -80,7 +80,7 @@ def find_fundus(source: Path) -> Found:
 
 
 def _pair(half: Path) -> tuple[Path | None, Path | None]:
-    """The folders of images and of masks: regions before full-field pictures."""
+    """Return the folders of images and of masks: regions before full-field pictures."""
     inner = {plain(path.name): path for path in sub_folders(half)}
     for folder in (inner.get("rois"), half, inner.get("image")):
         if folder is not None:
@@ -112,7 +112,7 @@ def _load(image: Path, label: Path) -> Picture:
 
 
 def region(classes: Labels, path: Path) -> tuple[slice, slice]:
-    """A square around the disc: CROP pixels wide, or as wide as the picture, and inside it.
+    """Return a square around the disc: CROP pixels wide, or as wide as the picture, and inside it.
 
     Args:
         classes: (h, w), 0 is background.

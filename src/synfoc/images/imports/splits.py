@@ -19,7 +19,7 @@ TEST_SHARE = 0.2
 
 
 def sides(exams: Sequence[Exam], known: PaperSet, rule: Rule, seed: int) -> list[Side]:
-    """The side of each exam; those of one patient share it.
+    """Return the side of each exam; those of one patient share it.
 
     `paper`: what the source says (fundus), else the first four fifths of the sorted list of each
     domain train: of images (BUSI, as in the authors' code), or of patients. The latter is read

@@ -80,7 +80,7 @@ class _Place:
         return file
 
     def row(self, image: str, label: str, spacing: str) -> Row:
-        """The row of an image and its label with these endings; "" is no label."""
+        """Return the row of an image and its label with these endings; "" is no label."""
         return Row(
             self.path("image", image).as_posix(),
             self.path("mask", label).as_posix() if label else "",
