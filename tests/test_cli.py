@@ -453,3 +453,15 @@ def test_labeled_images_that_are_not_there(
     ended = run("train", "--data", squares, "--labeled", labeled, "--out", tmp_path / "r", *SMALL)
     assert ended.status == 2
     assert message in ended.err
+
+
+def test_info_tells_what_is_here_as_json(run: Run) -> None:
+    told = json.loads(run("info", "--json").out)
+    assert told["versions"]["torch"] == torch.__version__
+    assert told["device"]["kind"] in ("cpu", "cuda")
+    assert told["methods"]["synfoc"] == {
+        "title": "SynFoC", "networks": "any", "unlabeled": True, "teacher": True,
+    }  # fmt: skip
+    assert {"litemedsam", "medsam"} <= {status["name"] for status in told["weights"]}
+    assert "command" not in told, "paths of a machine belong to nobody's report"
+    assert "synfoc, supervised, fixmatch" in run("info").out

@@ -145,3 +145,8 @@ def test_the_package_itself_loads_without_torch() -> None:
     """`import synfoc` is quick: its public names load what they need when they are used."""
     program = "import synfoc, sys; assert 'torch' not in sys.modules"
     assert_runs(program)
+
+
+def test_the_guide_for_contributors_names_the_same_layers() -> None:
+    text = (SOURCE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    assert f"```text{LAYERS}```" in text

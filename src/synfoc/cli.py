@@ -436,6 +436,21 @@ def demo(
     _say(f"report -> {page}")
 
 
+@app.command()
+def info(
+    as_json: Annotated[bool, Option("--json", help="Print all of it as JSON.")] = False,
+) -> None:
+    """Tell versions, device, weights at hand, methods and networks; for a report of a bug."""
+    from synfoc.engine.info import info as describe
+    from synfoc.report.terminal import print_info
+
+    found = describe()
+    if as_json:
+        _say(json.dumps(found, indent=1))
+    else:
+        print_info(found, console=_console(stderr=False))
+
+
 @data_app.command("check")
 def data_check(
     path: Annotated[Path, Argument(metavar="DIR|CSV", help="The data to read.")],

@@ -267,3 +267,17 @@ def test_the_summary_gives_back_what_it_was_given() -> None:
     assert read_calibration(summary, 40) == found
     assert read_calibration(summary, 50) == {}, "another step's networks are other networks"
     assert read_calibration({"best_step": 40}, 40) == {}
+
+
+WEAK = {"probability", "zoom", "degrees", "elastic_sigma", "elastic_alpha"}
+"""Keys of the weak view, which calibration leaves alone."""
+
+
+def test_no_key_of_the_strong_view_is_forgotten_by_the_calibration() -> None:
+    """At strength 0 each of them does nothing; a new key belongs there, or to the weak view."""
+    before = Augment()
+    after = module._weakened(before, 0)
+    weakened = {key for key in Augment.model_fields if getattr(after, key) != getattr(before, key)}
+    assert weakened | WEAK == set(Augment.model_fields)
+    assert not weakened & WEAK
+    assert (after.brightness, after.contrast, after.blur) == ((1, 1), (1, 1), (0, 0))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from synfoc.errors import visible
 from synfoc.report.load import load_views
@@ -70,6 +70,24 @@ def print_weights(found: Sequence[Status], *, console: Console) -> None:
     head = ["name", "what", "from", "MB", "state"]
     rows = [[s.name, s.what, s.source, str(s.megabytes), s.state] for s in found]
     console.print(_grid("Weights", [head, *rows]))
+
+
+def print_info(found: Mapping[str, Any], *, console: Console) -> None:
+    """Print what `synfoc info` found, one row per fact."""
+    device = found["device"]
+    versions = {name: version for name, version in found["versions"].items() if version}
+    ready = [status["name"] for status in found["weights"] if status["state"] == "ready"]
+    rows = [
+        ["versions", ", ".join(f"{name} {version}" for name, version in versions.items())],
+        ["python", f"{found['python']} on {found['platform']}"],
+        ["machine", f"{found['cpus']} cores, {found['memory_gib']} GiB"],
+        ["device", f"{device['name']}, {device['precision']}, {device['free_gib']} GiB free"],
+        ["weights here", ", ".join(ready) or "none"],
+        ["methods", ", ".join(found["methods"])],
+        ["foundation models", ", ".join(found["networks"]["foundation"])],
+        ["conventional models", ", ".join(found["networks"]["conventional"])],
+    ]
+    console.print(_grid("Installation", [["fact", ""], *rows]))
 
 
 def terminal(table: ScoreTable) -> Table:
