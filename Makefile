@@ -82,4 +82,6 @@ $(BASE): pyproject.toml
 $(DEV): $(BASE)
 	@echo "installing the tools for tests into $(VENV)"
 	@$(PIP) --editable ".[dev]"
+	@# Without what its other networks need: that brings torchvision, and another torch with it.
+	@$(PIP) --no-deps "dynamic-network-architectures==0.4.4"
 	@touch $@

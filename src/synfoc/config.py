@@ -305,10 +305,20 @@ class Method(Section):
 class UNet(Section):
     """The conventional model and its optimizer (SGD)."""
 
+    model: Literal["unet", "residual"] = "unet"
+    """`unet`: the paper's. `residual`: the residual-encoder U-Net of nnU-Net (preset ResEnc M with
+    `width` 32), from the extra `networks`."""
     side: Side = 256
     """Side P of its images in pixels; a multiple of 16."""
     width: Annotated[int, Field(ge=1, le=1024)] = 64
     """Channels of the first level; 64 in the paper, 16 for small runs."""
+
+    @property
+    def title(self) -> str:
+        """Name of the network, with what is chosen of it: U-Net of width 64 at 256 px."""
+        names = {"unet": "U-Net", "residual": "residual-encoder U-Net"}
+        return f"{names[self.model]} of width {self.width} at {self.side} px"
+
     lr: float = Field(0.03, gt=0)
     """Learning rate of SGD, before `train.schedule`."""
     momentum: float = Field(0.9, ge=0, lt=1)
@@ -406,7 +416,8 @@ class Config(Section):
         about, batch = self.method.about, self.method.batch
         images = batch // self.train.devices // (2 if about.halves else 1)
         alone = about.alone or images <= 1
-        if alone and self.method.branches != "medsam" and self.unet.side == 16:
+        normed = self.method.branches != "medsam" and self.unet.model == "unet"
+        if alone and normed and self.unet.side == 16:
             larger = "" if about.alone else ", or method.batch larger"
             raise ValueError(
                 f"{self.method.name} shows the U-Net one image alone, which is one pixel at its "

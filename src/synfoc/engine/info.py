@@ -55,6 +55,6 @@ def info() -> dict[str, Any]:
             }
             for name, about in METHODS.items()
         },
-        "networks": {"conventional": ["unet"], "foundation": list(SHAPES)},
+        "networks": {"conventional": ["unet", "residual"], "foundation": list(SHAPES)},
         "formats": list(IMAGE_SUFFIXES),
     }

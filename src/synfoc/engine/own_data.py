@@ -71,7 +71,7 @@ def compose_config(
 def _networks(config: Config) -> list[str]:
     """Those that are trained or asked."""
     medsam = f"{config.medsam.weights} at {config.medsam.side} px"
-    unet = f"U-Net of width {config.unet.width} at {config.unet.side} px"
+    unet = config.unet.title
     if config.method.has_guide:
         return [f"{medsam} as a guide", unet]
     branches = config.method.branches

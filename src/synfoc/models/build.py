@@ -19,6 +19,7 @@ from torch import Tensor
 from synfoc.answers import BranchName, Role
 from synfoc.batches.batch import Sides
 from synfoc.config import Config, FoundationModel
+from synfoc.config import UNet as UNetSettings
 from synfoc.errors import UserError
 from synfoc.models.branch import Branch
 from synfoc.models.checkpoints import (
@@ -35,6 +36,7 @@ from synfoc.models.checkpoints import (
 from synfoc.models.fitting import AROUND_ENCODER, EVERYTHING, sam_from_source
 from synfoc.models.network import SegmentationNetwork
 from synfoc.models.prompted import BoxSam
+from synfoc.models.residual_unet import ResidualUNet
 from synfoc.models.sam import PromptFreeSam
 from synfoc.models.tokens import TOKENS
 from synfoc.models.unet import UNet
@@ -144,7 +146,7 @@ def build_networks(
         sides = Sides(medsam.side, medsam.logits_side, P)
         branches.append(_branch("medsam", medsam, taught=taught))
     if trained != "medsam":
-        unet = _unet(config, classes + 1, channels, generator)
+        unet = _conventional(config.unet, classes + 1, channels, generator)
         branches.insert(0, _branch("unet", unet, taught=taught))
     guided = config.method.has_guide
     if guided:
@@ -160,13 +162,15 @@ def _branch(name: BranchName, student: SegmentationNetwork, *, taught: bool) -> 
     return Branch(name, student, student.make_teacher() if taught else None)
 
 
-def _unet(config: Config, out_channels: int, channels: int, generator: torch.Generator) -> UNet:
-    settings = config.unet
+def _conventional(
+    settings: UNetSettings, out_channels: int, channels: int, generator: torch.Generator
+) -> SegmentationNetwork:
+    family = {"unet": UNet, "residual": ResidualUNet}[settings.model]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
-        unet = UNet(channels, out_channels, settings.width, side=settings.side)
+        network = family(channels, out_channels, settings.width, side=settings.side)
     # Convolutions are faster with channels last, on CPUs and on GPUs with tensor cores.
-    return unet.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
+    return network.to(memory_format=torch.channels_last)  # type: ignore[call-overload,no-any-return]
 
 
 def save_base(networks: Networks, path: Path) -> None:

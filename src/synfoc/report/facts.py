@@ -124,7 +124,7 @@ def _images(view: RunView, part: str) -> str:
 def _networks(view: RunView) -> str:
     config, parts = view.config, []
     if config.method.branches != "medsam":
-        parts.append(f"U-Net of width {config.unet.width} at {config.unet.side} px")
+        parts.append(config.unet.title)
     if config.method.branches != "unet":
         m = config.medsam
         parts.append(f"foundation model {m.weights} at {m.side} px, LoRA rank {m.rank}")
