@@ -11,6 +11,7 @@ from PIL import Image
 
 from synfoc.config import Data
 from synfoc.errors import UserError
+from synfoc.images.cases import Case, CaseTable, load_cases, load_image, load_label
 from synfoc.images.check import check_data
 from synfoc.images.files import read_codes, read_geometry, read_image
 
@@ -37,6 +38,19 @@ def test_channels_first_in_8_bits_is_color_and_told(tmp_path: Path) -> None:
     )
 
 
+def test_who_names_the_axis_of_slices_has_volumes(tmp_path: Path) -> None:
+    """(3, 6, 8) with a label of (3, 6, 8): the message names the setting that reads it."""
+    label = np.zeros((3, 6, 8), np.uint8)
+    label[1] = 1
+    case, table = beside(tmp_path, RGB.transpose(2, 0, 1), label)
+    with pytest.raises(UserError, match="of another size") as caught:
+        load_label(case, table)
+    assert caught.value.fix.endswith("if both are volumes of slices, add --set data.slice_axis=0")
+    assert np.array_equal(load_image(case, slice_axis=0).pixels, RGB.transpose(2, 0, 1))
+    assert read_geometry(case.image, slice_axis=0).size == (3, 6, 8)
+    assert np.array_equal(load_label(case, table, slice_axis=0).pixels, label)
+
+
 @pytest.mark.parametrize(("first", "dtype"), [(3, "f4"), (3, "u2"), (4, "u1")])
 def test_what_may_be_channels_first_is_a_volume_and_told(
     tmp_path: Path, first: int, dtype: str
@@ -60,21 +74,61 @@ def test_axes_of_one_are_no_channels_and_a_fourth_says_volume(tmp_path: Path) ->
         assert stack.remark == ""
 
 
+def beside(folder: Path, image: np.ndarray, label: np.ndarray) -> tuple[Case, CaseTable]:
+    """An image with a label, both NPY."""
+    save(folder / "a.npy", image)
+    save(folder / "a_mask.npy", label)
+    table = load_cases(Data(path=folder))
+    return table.cases[0], table
+
+
 @pytest.mark.parametrize("axis", [0, 2])
 @pytest.mark.parametrize("dtype", ["u1", "?", "f4"])
+@pytest.mark.parametrize("first", [0, 1])
 def test_a_one_hot_label_is_told_with_the_line_that_mends_it(
-    tmp_path: Path, axis: int, dtype: str
+    tmp_path: Path, axis: int, dtype: str, first: int
 ) -> None:
-    """Three channels, background first; also where they look like colors."""
-    one_hot = np.stack([k == LABEL for k in range(3)], axis).astype(dtype)
-    path = save(tmp_path / "a.npy", one_hot)
+    """Background and two classes, or the classes alone; also where they look like colors."""
+    one_hot = np.stack([k == LABEL for k in range(first, 3)], axis).astype(dtype)
+    case, table = beside(tmp_path, RGB, one_hot)
     with pytest.raises(UserError) as caught:
-        read_codes(path)
-    assert caught.value.found == f"one channel per class (one-hot), 3 on axis {axis}"
-    line = f"np.save(path, np.load(path).argmax({axis}))"
-    assert caught.value.fix.endswith(line)
-    np.save(path, np.load(path).argmax(axis))
-    assert np.array_equal(read_codes(path).pixels[0], LABEL)
+        load_label(case, table)
+    kind = "one-hot, no channel for the background" if first else "one-hot"
+    assert caught.value.found == f"{3 - first} channels on axis {axis} ({kind})"
+    line = caught.value.fix.removeprefix("save the class of each pixel: ")
+    exec(line, {"np": np, "path": case.labels[0]})
+    assert np.array_equal(load_label(case, table).pixels[0], LABEL)
+
+
+def test_channels_that_overlap_are_told_as_files_per_class(tmp_path: Path) -> None:
+    """Cup (4 pixels) within disc: 4 pixels are drawn in both."""
+    nested = np.zeros((2, 6, 8), np.uint8)
+    nested[0, 2:4, 3:5] = nested[1, 1:5, 2:6] = 255
+    case, table = beside(tmp_path, RGB, nested)
+    with pytest.raises(UserError) as caught:
+        load_label(case, table)
+    assert caught.value.found == "2 channels on axis 0 (4 pixels are drawn in several)"
+    assert "columns label:NAME" in caught.value.fix
+
+
+def test_slices_of_a_volume_are_never_channels(tmp_path: Path) -> None:
+    """Three slices in which each pixel is drawn once; and none at all."""
+    image = np.arange(3 * 64, dtype=np.uint16).reshape(3, 8, 8)
+    slices = np.zeros((3, 8, 8), np.uint8)
+    slices[0, :3] = slices[1, 3:5] = slices[2, 5:] = 1
+    for label in (slices, np.zeros_like(slices)):
+        case, table = beside(tmp_path, image, label)
+        assert np.array_equal(load_label(case, table).pixels, label)
+
+
+def test_a_stack_that_is_empty_or_holds_codes_is_of_another_size_than_a_picture(
+    tmp_path: Path,
+) -> None:
+    for value in (0, np.arange(3)[:, None, None]):
+        label = np.zeros((3, 6, 8), np.uint8) + np.uint8(value)
+        case, table = beside(tmp_path, RGB, label)
+        with pytest.raises(UserError, match="of another size than its image"):
+            load_label(case, table)
 
 
 def test_slices_of_which_one_is_all_of_a_class_are_a_volume(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def prepare(
     remarks: tuple[str, ...] = ()
     channels = config.data.channels or (paper.channels if paper else None)
     if channels is None:
-        channels, remarks = _few(split)
+        channels, remarks = _few(split, config.data.slice_axis)
     found = (
         paper.name if paper else None,
         table.classes,
@@ -145,7 +145,7 @@ def _doubts(table: CaseTable, split: Split, slice_axis: SliceAxis) -> list[str]:
     return found
 
 
-def _few(split: Split) -> tuple[Literal[1, 3], tuple[str, ...]]:
+def _few(split: Split, slice_axis: SliceAxis) -> tuple[Literal[1, 3], tuple[str, ...]]:
     """Return what a few images show, of each folder the first and some more.
 
     Returns:
@@ -158,7 +158,7 @@ def _few(split: Split) -> tuple[Literal[1, 3], tuple[str, ...]]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for case in few:
-            stack = read_image(case.image)
+            stack = read_image(case.image, slice_axis=slice_axis)
             color |= stack.pixels.ndim == 4
             remarks += [stack.remark] if stack.remark else []
     return 3 if color else 1, tuple(dict.fromkeys(remarks))

@@ -260,20 +260,14 @@ def _other_axes(label: Geometry, image: Geometry, path: Path, file: Path) -> Use
 
 
 def _other_size(label: Geometry, image: Geometry, path: Path, file: Path) -> UserError:
-    slices, *plane = label.size
-    if slices > 1 and image.size == (1, *plane):
-        return UserError(
-            f"mask {path} has several planes, its image {file.name} one",
-            found=f"{slices} planes of {_size((1, *plane))} pixels, perhaps one per class",
-            expected="one plane that holds the class of each pixel: 0 background, then 1, 2, ...",
-            fix="join the planes, e.g. planes.argmax(axis) + 1 where any is set, else 0; or list "
-            "one file per class in a CSV (docs/data.md)",
-        )
+    fix = "export the mask in the geometry of the image"
+    if image.kind == label.kind == "npy" and image.source.color and label.shape[1:] == image.shape:
+        fix += "; if both are volumes of slices, add --set data.slice_axis=0"
     return UserError(
         f"mask {path} is of another size than its image",
         found=f"{_size(label.size)} in the mask, {_size(image.size)} in {file.name}",
         expected="the same number of rows, columns and slices",
-        fix="export the mask in the geometry of the image",
+        fix=fix,
     )
 
 

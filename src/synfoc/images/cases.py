@@ -48,6 +48,7 @@ from synfoc.images.files import (
 from synfoc.images.formats import suffix
 from synfoc.images.geometry import SliceAxis
 from synfoc.images.layouts import find_cases
+from synfoc.images.one_hot import refuse_one_hot
 from synfoc.images.pairing import Found
 from synfoc.images.paper_sets import MNMS, PAPER_SETS, Decode, PaperSet, paper_set
 from synfoc.images.patients import domains_like_patients, unknown_patients
@@ -202,8 +203,9 @@ def load_label(
     merged: Stack | None = None
     alone: set[int] = set()
     for path in case.labels:
-        raw = read_codes(path, by_color=bool(table.decode.colors))
-        codes = _as_cut(raw, image, path, case.image)
+        by_color = bool(table.decode.colors)
+        raw = read_codes(path, by_color=by_color)
+        codes = _as_cut(raw, image, path, case.image, by_color=by_color)
         label = replace(codes, pixels=decode(codes.pixels, table.decode, path))
         _check_classes(path, label.pixels, codes.pixels, table)
         alone |= set(np.unique(label.pixels).tolist()) - {0}
@@ -321,10 +323,14 @@ def _published_codes(case: Case, known: PaperSet) -> bool:
     return corner and set(np.unique(codes).tolist()) <= known.codes
 
 
-def _as_cut(codes: Stack, image: Geometry | None, path: Path, file: Path) -> Stack:
+def _as_cut(
+    codes: Stack, image: Geometry | None, path: Path, file: Path, *, by_color: bool = False
+) -> Stack:
     """Return the codes of a label file in the slices of its image."""
     if codes.origin is None or image is None:
         return codes
+    if not by_color:
+        refuse_one_hot(path, codes.pixels, codes.origin, image)
     pixels = lay_on_image(codes.pixels, codes.origin, image, path, file)
     axis = image.order[0] if len(image.shape) == 3 else None
     spacing = codes.spacing if codes.origin.order == image.order else None

@@ -86,12 +86,14 @@ def read_image(path: Path, *, slice_axis: SliceAxis = None) -> Stack:
 
     Args:
         path: a file with one of IMAGE_SUFFIXES.
-        slice_axis: axis of a volume along which to cut; None: see geometry.py.
+        slice_axis: axis of a volume along which to cut; None: see geometry.py. Where it is given,
+            three on the first axis of an NPY are slices, not colors.
 
     Raises:
         UserError: missing, empty, truncated, another type, turned, NaN, 1 pixel wide, huge, 4-D.
     """
-    return stack_of(*read_array(path, label=False), path, slice_axis)
+    source, data = read_array(path, label=False, channels_first=slice_axis is None)
+    return stack_of(source, data, path, slice_axis)
 
 
 def read_codes(path: Path, *, slice_axis: SliceAxis = None, by_color: bool = False) -> Stack:
@@ -143,7 +145,8 @@ def decode(codes: NDArray[Any], rule: Decode, path: Path) -> NDArray[Any]:
 
 def read_geometry(path: Path, *, slice_axis: SliceAxis = None) -> Geometry:
     """How a file will be cut, from its header alone; `.size` is (slices, rows, columns)."""
-    return geometry_of(read_header(path), path, slice_axis)
+    # Who names the axis to cut says that an array is a volume.
+    return geometry_of(read_header(path, channels_first=slice_axis is None), path, slice_axis)
 
 
 def slice_count(path: Path, slice_axis: SliceAxis = None) -> int:

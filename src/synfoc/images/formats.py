@@ -85,17 +85,23 @@ def path_fix(path: Path, otherwise: str) -> str:
     return otherwise
 
 
-def read_header(path: Path) -> Source:
+def read_header(path: Path, *, channels_first: bool = True) -> Source:
     """Size and geometry, reading as little of the file as its format allows.
+
+    Args:
+        path: a file with one of IMAGE_SUFFIXES.
+        channels_first: as in `open_npy`.
 
     Raises:
         UserError: missing, empty, of another type than its name says, too large or too small.
     """
-    with _opened(path) as (source, _):
+    with _opened(path, channels_first=channels_first) as (source, _):
         return source
 
 
-def read_array(path: Path, *, label: bool, by_color: bool = False) -> tuple[Source, NDArray[Any]]:
+def read_array(
+    path: Path, *, label: bool, by_color: bool = False, channels_first: bool = True
+) -> tuple[Source, NDArray[Any]]:
     """Return the header and the numbers: shape `source.shape`, plus (3,) where `source.color`.
 
     Args:
@@ -103,12 +109,16 @@ def read_array(path: Path, *, label: bool, by_color: bool = False) -> tuple[Sour
         label: read class codes: palette indices, and 1-bit and 4-bit values as they are. Else
             (booleans, too) read what a person sees: palette colors, black 0 and white 255.
         by_color: the codes of a label are colors, also those of a palette.
+        channels_first: of an image, as in `open_npy`; of a label only where it is in colors.
 
     Raises:
         UserError: as `read_header`; also truncated, NaN or infinite, not numbers, drawn in the
             transparency.
     """
-    with _opened(path, channels_first=not label or by_color) as (header, opened):
+    with _opened(path, channels_first=channels_first and (not label or by_color)) as (
+        header,
+        opened,
+    ):
         source = header
         if isinstance(opened, Picture):
             data = read_picture(path, opened, label=label, by_color=by_color)
@@ -123,7 +133,7 @@ def read_array(path: Path, *, label: bool, by_color: bool = False) -> tuple[Sour
 
 
 @contextmanager
-def _opened(path: Path, *, channels_first: bool = True) -> Iterator[tuple[Source, Any]]:
+def _opened(path: Path, *, channels_first: bool) -> Iterator[tuple[Source, Any]]:
     what = _look(path)
     source: Source
     opened: Any
@@ -187,7 +197,9 @@ def _check(path: Path, source: Source) -> None:
     size, limit = int(np.prod(shape, dtype=np.int64)), MAX_VOLUME if volume else MAX_PICTURE
     shown = " x ".join(map(str, shape))
     if len(shape) not in ((2, 3) if volume else (2,)):
-        raise refused(path, f"{len(shape)} axes: {shown}", "save one 3-D file per time point")
+        raise refused(
+            path, f"{len(shape)} axes: {shown}", "save one 3-D file per time point, or class"
+        )
     if min(shape) < 1 or sorted(shape)[-2] < 2:
         raise refused(path, f"{shown} pixels", "export it again", "at least 2 x 2 pixels")
     if size > limit:

@@ -26,7 +26,8 @@ def open_npy(path: Path, *, first: bool) -> tuple[Source, NDArray[Any]]:
 
     Args:
         path: the file.
-        first: in 8 bits three on the first axis are colors, too (a label has slices there).
+        first: in 8 bits three on the first axis are colors, too (a label has slices there, and
+            so has a volume whose axis of slices is named).
 
     Raises:
         UserError: damaged, cut short, or Python objects.
@@ -56,32 +57,11 @@ def read_npy(path: Path, source: Source, array: NDArray[Any], *, label: bool) ->
     """Return the numbers of an opened array.
 
     Raises:
-        UserError: damaged; its transparency hides what is drawn; a label of one channel per class.
+        UserError: damaged; its transparency hides what is drawn.
     """
     with decoding(path):
         data = np.array(array)
-    if label and data.ndim == 3:
-        _refuse_one_hot(path, data)
     if source.color and data.shape[-1] == 4:
         refuse_hidden(path, data[..., :3], data[..., 3], label=label)
         data = data[..., :3]
     return data
-
-
-def _refuse_one_hot(path: Path, data: NDArray[Any]) -> None:
-    """Stop at a one-hot mask: a pixel is 1 in exactly one channel, which differs between pixels.
-
-    A slice that is all one class, between empty ones, is a volume.
-    """
-    if data.dtype.kind not in "buif" or data.max() != 1 or not np.isin(data, (0, 1)).all():
-        return
-    for axis in (0, 2):
-        count = data.shape[axis]
-        whole = (data.min((1, 2)) if axis == 0 else data.min((0, 1))) == 1
-        if count > 1 and (data.sum(axis) == 1).all() and not whole.any():
-            raise refused(
-                path,
-                f"one channel per class (one-hot), {count} on axis {axis}",
-                f"save the class of each pixel: np.save(path, np.load(path).argmax({axis}))",
-                "one number per pixel: 0 background, then 1, 2, ...",
-            )
