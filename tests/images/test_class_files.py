@@ -49,6 +49,37 @@ def test_columns_number_the_classes_and_the_smaller_file_is_on_top(
     assert classes == (("disc", "cup") if disc == 1 else ("cup", "disc"))
 
 
+def test_the_classes_of_a_nested_set_go_from_the_inside_to_the_outside(tmp_path: Path) -> None:
+    """The cup, of 4 pixels, is on top of its disc; before it the disc would be called cup."""
+    header = "image,label:cup,label:disc"
+    path = write(tmp_path, f"{header}\nx.png,c.png,d.png\n", d=DISC, c=CUP)
+    inner_first = np.choose(BOTH, (0, 2, 1))
+    assert np.array_equal(labels_of(path, nested=True), inner_first)
+    assert np.array_equal(labels_of(path), inner_first)
+    path.write_text("image,label:disc,label:cup\nx.png,d.png,c.png\n")
+    with pytest.raises(UserError, match="from the inside to the outside") as refused:
+        labels_of(path, nested=True)
+    assert refused.value.fix.startswith("put the column label:cup before label:disc")
+
+
+def test_in_a_nested_set_the_earlier_class_is_on_top_though_it_is_larger(tmp_path: Path) -> None:
+    """A disc of 2 columns of pixels, drawn too small for its cup of 3: part 1 is the whole cup."""
+    cup, disc = np.zeros((6, 8), np.uint8), np.zeros((6, 8), np.uint8)
+    cup[:, 2:5] = disc[:, 4:6] = 255
+    path = write(tmp_path, "image,label:cup,label:disc\nx.png,c.png,d.png\n", d=disc, c=cup)
+    assert labels_of(path, nested=True)[0].tolist() == [0, 0, 1, 1, 1, 2, 0, 0]
+    assert labels_of(path)[0].tolist() == [0, 0, 1, 1, 2, 2, 0, 0]
+
+
+@pytest.mark.parametrize("start", ["mask", "Segmentation", "labels"])
+def test_a_column_of_a_class_is_called_like_one_of_labels(tmp_path: Path, start: str) -> None:
+    path = write(tmp_path, f"image,{start}:cup\nx.png,c.png\n", c=CUP)
+    assert np.array_equal(labels_of(path), CUP > 0)
+    path.write_text(f"image,{start}_cup\nx.png,c.png\n")
+    (note, *_) = load_cases(Data(path=path)).notices
+    assert note == f"columns that are not read: {start}_cup (did you mean label:cup?)"
+
+
 def test_an_empty_cell_is_a_class_that_is_not_there(tmp_path: Path) -> None:
     """With no cell filled the image is unlabeled."""
     table = "image,label:disc,label:cup\nx.png,,c.png\ny.png,,\n"
@@ -84,6 +115,9 @@ def test_overlaps_and_files_merged_into_one_class_are_noted(tmp_path: Path) -> N
         ("image,label:cup\nx.png,c.png\n", {"remap": {255: 1}}, "data.remap has no meaning"),
         ("image,label:cup\nx.png,c.png\n", {"classes": ["disc"]}, "label:cup is of no class"),
         ("image,label:cup\nx.png,d.png\n", {}, "the codes 7, 255"),
+        ("image,label:cup,label:Cup\nx.png,c.png,c.png\n", {}, "two columns for label:cup"),
+        ("image,label:a,label:b\nx.png,c.png,c.png\n", {}, "one file for a and b: c.png"),
+        ("image,label:background\nx.png,c.png\n", {}, "leave out its column"),
     ],
 )
 def test_what_cannot_be_meant_is_refused(

@@ -75,6 +75,7 @@ def test_published_layouts_are_recognized(
     table = load_cases(Data(path=published / folder))
     assert table.paper == paper_set(name)
     assert table.domains == paper_set(name).domains
+    assert table.classes == paper_set(name).classes
     assert Counter(bool(case.labels) for case in table.cases) == Counter(
         {True: labeled} | ({False: bare} if bare else {})
     )

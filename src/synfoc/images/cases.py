@@ -23,6 +23,7 @@ from synfoc.images.class_files import (
     OVERLAP,
     drawn,
     join_classes,
+    refuse_outside_in,
     refuse_unnamed,
 )
 from synfoc.images.codes import (
@@ -108,7 +109,6 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
         UserError: no such path, no image in it, a CSV that cannot be understood or names files
             that are not there, two files of one name, a class that is called background.
     """
-    _refuse_background(data.classes or ())
     path = data.path
     if not path.exists():
         raise UserError(
@@ -126,22 +126,24 @@ def load_cases(data: Data, *, missing_ok: bool = False) -> CaseTable:
             fix="name the folder that the file is in",
         )
     table = path if path.is_file() else path / "cases.csv"
-    classes = data.classes or (paper.classes if paper else None) or class_names(data.colors)
     told = bool(data.remap or data.colors)
-    decode = Decode(tuple((data.remap or {}).items()), colors=color_indices(data.colors, classes))
     if table.is_file():
         found, layout = read_csv(table, missing_ok=missing_ok), f"CSV {table.name}"
     else:
         paper = paper or _recognized(path)
         found = find_paper_cases(path, paper) if paper else find_cases(path)
         layout = f"published layout of the {paper.name} set" if paper else "folders"
-        decode = paper.decode if paper and not told else decode
     if not found.cases:
         raise _nothing(path, found)
     if found.classes:
-        classes = classes or found.classes
         _refuse_codes(data)
-        refuse_unnamed(found.classes, classes)
+    classes = data.classes or (paper.classes if paper else None)
+    classes = classes or found.classes or class_names(data.colors)
+    _refuse_background(classes or (), of_columns=bool(found.classes) and not data.classes)
+    refuse_unnamed(found.classes, classes or ())
+    decode = Decode(tuple((data.remap or {}).items()), colors=color_indices(data.colors, classes))
+    if paper and not told and not table.is_file():
+        decode = paper.decode
     return CaseTable(
         root=path if path.is_dir() else path.parent,
         cases=tuple(found.cases),
@@ -227,7 +229,9 @@ def _of_class_files(case: Case, table: CaseTable, image: Geometry | None) -> Sta
         codes = _as_cut(read_codes(path), image, path, case.image)
         mask, k = drawn(codes.pixels, path), 1 + names.index(part)
         masks[k] = masks[k] | mask if k in masks else mask
-    label, overlap = join_classes(masks, codes.pixels.shape)
+    if table.nested:
+        refuse_outside_in(masks, names, case.image)
+    label, overlap = join_classes(masks, codes.pixels.shape, nested=table.nested)
     return replace(codes, pixels=label, remark=OVERLAP if overlap else "")
 
 
@@ -362,15 +366,17 @@ def _check_classes(
     )
 
 
-def _refuse_background(classes: tuple[str, ...]) -> None:
+def _refuse_background(classes: tuple[str, ...], *, of_columns: bool) -> None:
     """Stop at a class of this name: every name would go to the structure before its own."""
     if any(name.strip().casefold() == "background" for name in classes):
         rest = [name for name in classes if name.strip().casefold() != "background"]
         raise UserError(
             "background is no class",
-            found=f"data.classes = [{', '.join(classes)}]",
+            found=f"{'columns of' if of_columns else 'data.classes ='} [{', '.join(classes)}]",
             expected="the names of 1, 2, ...: 0 is the background, always",
-            fix=f"leave it out: data.classes=[{','.join(rest)}]",
+            fix="leave out its column"
+            if of_columns
+            else f"leave it out: data.classes=[{','.join(rest)}]",
         )
 
 

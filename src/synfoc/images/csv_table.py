@@ -21,7 +21,7 @@ from pathlib import Path
 
 from synfoc.errors import UserError
 from synfoc.images.case import Case, Side
-from synfoc.images.class_files import COLUMN, class_of_column
+from synfoc.images.class_files import COLUMN, STARTS, class_of_column
 from synfoc.images.formats import path_fix, stem
 from synfoc.images.label_names import IMAGE_FOLDERS
 from synfoc.images.layouts import SPLITS, tell_guessed
@@ -139,7 +139,8 @@ def _check_columns(path: Path, header: list[str], names: list[str]) -> None:
         found = f"the column label beside {next(filter(class_of_column, names))}"
         raise _refused(path, found, "keep one file per class, or one file with all classes")
     for column in dict.fromkeys(filter(_known, names)):
-        same = [name for name, known in zip(header, names, strict=True) if known == column]
+        both = zip(header, names, strict=True)
+        same = [name for name, known in both if known.casefold() == column.casefold()]
         if len(same) > 1:
             raise _refused(path, f"two columns for {column}: {', '.join(same)}", "keep one of them")
 
@@ -153,6 +154,9 @@ def _ignored(columns: list[str], row: Mapping[str, str]) -> str:
         near = difflib.get_close_matches(plain, free, 1)
         if plain in DOMAINS and "domain" in free:
             near = ["domain"]
+        start, _, part = name.partition("_")
+        if part and start.lower() in STARTS and "label" in free:
+            near = [f"{COLUMN}{part}"]
         told.append(f"{name} (did you mean {near[0]}?)" if near else name)
     return f"columns that are not read: {', '.join(told) or '(without a name)'}"
 
@@ -166,6 +170,7 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
     if _plain(image) in map(_plain, labels):
         found = f"line {number} with the image as its own label: {row['image']}"
         raise _refused(path, found, "name the label file, or leave the cell empty: unlabeled")
+    _check_class_files(path, number, files)
     return Case(
         id=_id(image, path.parent),
         image=image,
@@ -176,6 +181,17 @@ def _case(path: Path, number: int, row: dict[str, str]) -> Case:
         split=_split(path, number, row.get("split", "")),
         spacing=_spacing(path, number, row.get("spacing", "")),
     )
+
+
+def _check_class_files(path: Path, number: int, files: list[tuple[Path, str]]) -> None:
+    """One file holds one class: it may not stand in the columns of two."""
+    of_class: dict[str, str] = {}
+    for file, part in files:
+        other = of_class.setdefault(_plain(file), part)
+        if other != part:
+            found = f"line {number} with one file for {other} and {part}: {file.name}"
+            fix = "list a file that holds codes of several classes in one column `label` instead"
+            raise _refused(path, found, fix)
 
 
 def _label_files(row: dict[str, str]) -> Iterator[tuple[str, str]]:

@@ -49,6 +49,10 @@ _IMAGE_WORDS = (
 _IMAGE_BEGINNING = re.compile(rf"^(?:{_IMAGE_WORDS}|case)[_\-. ]*(?=\d)", re.IGNORECASE)
 _IMAGE_ENDING = re.compile(rf"[_\-. ](?:{_IMAGE_WORDS}|\d{{4}})$", re.IGNORECASE)
 _CONTINUED = re.compile(r"[_\-. ][a-z][a-z_\- ]+$", re.IGNORECASE)
+_LED = re.compile(r"^[a-z][a-z\-]*[_\-. ]+", re.IGNORECASE)
+_IMAGE = re.compile(rf"^(?:{_IMAGE_WORDS})$", re.IGNORECASE)
+_WORD = re.compile(r"^[a-z][a-z_\- ]*$", re.IGNORECASE)
+"""A name without a number: `cup` beside `image` may be its label."""
 _HINT = re.compile(
     r"ma?sk|la?be?l|seg|gt|truth|manual|ann|roi|lesion|contour|ho|observer", re.IGNORECASE
 )
@@ -73,7 +77,7 @@ class Labels:
     lonely: list[str] = field(default_factory=list)
     """Named like labels, but of no image."""
     continued: list[str] = field(default_factory=list)
-    """Images whose names continue that of another one by a word: x_cup beside x."""
+    """Images called like classes of another one: x_cup beside x, cup beside image."""
 
     @property
     def used(self) -> set[str]:
@@ -212,5 +216,10 @@ def _set_aside_second(found: Labels) -> None:
 
 def _continued(images: list[str]) -> list[str]:
     there = set(images)
-    shorter = {name: _CONTINUED.sub("", name) for name in images}
-    return [name for name in images if shorter[name] != name and shorter[name] in there]
+    named = any(_IMAGE.match(name) for name in images)
+    found = []
+    for name in images:
+        shorter = {_CONTINUED.sub("", name), _LED.sub("", name)} - {name}
+        if shorter & there or (named and _WORD.match(name) and not _IMAGE.match(name)):
+            found.append(name)
+    return found

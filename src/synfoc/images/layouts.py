@@ -211,7 +211,10 @@ def _note_beside(listing: Listing, images: Path, labels: Path | None, unread: Un
         elif name in LABEL_FOLDERS and labels:
             why = f"{labels.name} beside it is; keep one folder of labels"
         elif name != images.name:
-            why = f"beside {images.name} only labels are, from a folder such as mask or labels"
+            why = (
+                f"beside {images.name} only labels are, from a folder such as mask or labels; if "
+                f"it holds {CLASS_FILES}"
+            )
         if path not in (images, labels):
             unread.folder(path, why)
     unread.files(listing.images, f"move them into {images.name}")

@@ -11,7 +11,7 @@ from pathlib import Path
 from synfoc.errors import UserError
 from synfoc.images.case import Case, Side
 from synfoc.images.formats import stem, suffix
-from synfoc.images.label_names import Labels, labels_among, pair
+from synfoc.images.label_names import Labels, is_label_folder, labels_among, pair
 from synfoc.images.listing import Listing, closed, composed, list_folder
 from synfoc.images.unread import Unread
 
@@ -58,9 +58,9 @@ class Found:
             (self.unclear, "named like labels of an image beside them, but not of which: not used; "
              "list them in a CSV"),
             (self.second, "labels of a second reader are not used, the first one's are"),
-            (self.continued, "taken for images, though their names continue that of another image; "
-             "if they are labels, list them in a CSV, with columns label:NAME where each is a "
-             "class"),
+            (self.continued, "taken for images, though their names may be those of classes of an "
+             "image beside them; if they are labels, list them in a CSV, with columns label:NAME "
+             "where each is a class"),
         )  # fmt: skip
         for paths, what in kinds:
             if paths:
@@ -169,7 +169,8 @@ def _without_image(lonely: list[Path], images: Collection[str]) -> str:
     """Return the notice on labels of a folder whose names are those of no image."""
     note = f"label files without an image of their name, not used: {len(lonely)}, e.g. {lonely[0]}"
     names = [re.split(r"[_\-. ]", stem(path)) for path in lonely]
-    several = any("_".join(name[:-1]) in images for name in names)
+    shorter = [short for name in names for short in ("_".join(name[:-1]), "_".join(name[1:]))]
+    several = any(short in images for short in shorter)
     return f"{note}; {CLASS_FILES}" if several else note
 
 
@@ -177,6 +178,8 @@ def _note_inside(listing: Listing, unread: Unread) -> None:
     """Note what lies in a folder of images, or of labels, without being read."""
     for path in listing.folders:
         why = f"put its files into {listing.folder.name} itself, or list them in a CSV"
+        if is_label_folder(listing.folder.name):
+            why = f"put its files into {listing.folder.name} itself; if it holds {CLASS_FILES}"
         unread.folder(path, why)
 
 
