@@ -14,10 +14,16 @@ from synfoc.images.formats import stem
 
 _PART = (
     r"slices?|slc|sl|s|z|frames?|fr|f|layer|patch|tile|crop|view|axial|coronal|sagittal|"
-    r"aug(?:mented)?|copy|flip(?:ped)?|rot(?:ated)?"
+    r"ax|cor|sag|aug(?:mented)?|copy|[hv]?flip(?:ped)?|[hv]|mirror(?:ed)?|rot(?:ated)?|"
+    r"noise|blur|bright(?:ness)?|contrast|elastic"
 )
 _OF_PART = re.compile(rf"[_\-. ](?:{_PART})[_\-. ]?\d*$|(?<=\d)(?:{_PART})\d+$", re.IGNORECASE)
 """`case00_slice03`, `P01-s5`, `vol2_z014`, `a_frame_12`, `x_flip`, `12s3`."""
+_IN_FRONT = re.compile(
+    r"^(?:(?:slice|frame)[_\-. ]?\d+|(?:aug|flip|rot)\d*|left|right|od|os)[_\-. ]+(?=.*\d)",
+    re.IGNORECASE,
+)
+"""`slice_003_case_01`, `left_0012`."""
 _OF_SIDE = re.compile(r"(?<=\d)[_\-. ]?(?:left|right|od|os|l|r)$", re.IGNORECASE)
 """`0012_left`: the two eyes of a person."""
 _NUMBER = re.compile(r"(?<=\d)[_\-. ]\d+$")
@@ -32,7 +38,7 @@ def volume_of(name: str) -> str:
     Return the name itself where they tell nothing.
     """
     rest = name
-    for pattern in (_OF_PART, _OF_PART, _OF_SIDE):
+    for pattern in (_IN_FRONT, _OF_PART, _OF_PART, _OF_SIDE):
         rest = pattern.sub("", rest) or rest
     return rest if rest != name else _NUMBER.sub("", rest)
 
