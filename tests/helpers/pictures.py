@@ -80,7 +80,8 @@ def tiff(*pages: tuple, order: str = "<", big: bool = False, text: bytes = b"") 
     for tags, strips in pages:
         places = [_put(file, strip) for strip in strips]
         sizes = [len(strip) for strip in strips]
-        entries: Tags = {**tags, 273: (4, places), 279: (4, sizes)}
+        where, long = (324, 325) if 322 in tags else (273, 279)  # tiles or strips
+        entries: Tags = {**tags, where: (4, places), long: (4, sizes)}
         if text:
             entries[270] = (2, [*text, 0])
         fields = []
