@@ -310,8 +310,8 @@ class UNet(Section):
     `width` 32), from the extra `networks`."""
     side: Side = 256
     """Side P of its images in pixels; a multiple of 16."""
-    width: Annotated[int, Field(ge=1, le=1024)] = 64
-    """Channels of the first level; 64 in the paper, 16 for small runs."""
+    width: Annotated[int, Field(ge=1, le=512)] = 64
+    """Channels of the first level; 64 in the paper, 16 for small runs, 32 in nnU-Net."""
 
     @property
     def title(self) -> str:

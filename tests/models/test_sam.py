@@ -402,3 +402,16 @@ def test_a_config_that_does_not_describe_its_tensors(
     path.write_text(json.dumps(config))
     with pytest.raises(UserError, match=r"does not describe the tensors|is not a model folder"):
         read_source(hub_sam[1])
+
+
+def test_heads_that_do_not_divide_the_width_are_told(hub_sam: tuple[Any, Path]) -> None:
+    """transformers refuses them when the network is built."""
+    path = hub_sam[1] / "config.json"
+    config = json.loads(path.read_text())
+    config["mask_decoder_config"]["num_attention_heads"] = 3
+    path.write_text(json.dumps(config))
+    with pytest.raises(UserError, match=r"no SAM has these sizes|does not describe the tensors"):
+        sam_from_source(
+            read_source(hub_sam[1]), out_channels=2, side=64, rank=2,
+            generator=torch.Generator(), where="here", fresh=None, tokens="checkpoint",
+        )  # fmt: skip

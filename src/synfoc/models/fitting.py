@@ -210,8 +210,16 @@ def _empty_sam(encoder: Vit | Tiny, decoder: Decoder, out_channels: int, side: i
             "layer_norm_eps": decoder.eps,
         },
     )
-    with torch.device("meta"):
-        return SamModel(config)
+    try:
+        with torch.device("meta"):
+            return SamModel(config)
+    except ValueError as error:  # of sizes that stand in a folder's config.json
+        raise UserError(
+            "no SAM has these sizes",
+            found=str(error),
+            expected="the config.json that was saved with the weights",
+            fix="get the folder again",
+        ) from None
 
 
 def _tiny_vit(
