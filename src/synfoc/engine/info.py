@@ -10,11 +10,14 @@ from synfoc.config import METHODS
 from synfoc.engine.machine import choose_device, choose_precision, free_memory_gib
 from synfoc.environment import environment
 from synfoc.images.formats import IMAGE_SUFFIXES
-from synfoc.models.build import SHAPES
+from synfoc.models.build import CONVENTIONAL, SHAPES
 from synfoc.models.weights import list_weights
 
 OF_ONE_CALL = ("command", "started")
 """Keys of `environment` that say what one call was, not what the machine is."""
+
+OF_WEIGHTS = ("name", "what", "source", "megabytes", "state")
+OF_METHODS = ("title", "networks", "unlabeled", "teacher")
 
 
 def info() -> dict[str, Any]:
@@ -36,25 +39,12 @@ def info() -> dict[str, Any]:
             "precision": choose_precision("auto", device),
             "free_gib": round(free_memory_gib(device), 1),
         },
-        "weights": [
-            {
-                "name": status.name,
-                "what": status.what,
-                "source": status.source,
-                "megabytes": status.megabytes,
-                "state": status.state,
-            }
-            for status in list_weights()
-        ],
-        "methods": {
-            name: {
-                "title": about.title,
-                "networks": about.networks,
-                "unlabeled": about.unlabeled,
-                "teacher": about.teacher,
-            }
-            for name, about in METHODS.items()
-        },
-        "networks": {"conventional": ["unet", "residual"], "foundation": list(SHAPES)},
+        "weights": [_chosen(status, OF_WEIGHTS) for status in list_weights()],
+        "methods": {name: _chosen(about, OF_METHODS) for name, about in METHODS.items()},
+        "networks": {"conventional": list(CONVENTIONAL), "foundation": list(SHAPES)},
         "formats": list(IMAGE_SUFFIXES),
     }
+
+
+def _chosen(record: object, names: tuple[str, ...]) -> dict[str, Any]:
+    return {name: getattr(record, name) for name in names}

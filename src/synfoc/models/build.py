@@ -54,6 +54,8 @@ SHAPES: Mapping[str, tuple[Vit | Tiny, Decoder]] = {
     "vit-tiny": (Vit(32, 2, 2, 64, 3, (1,), 32), Decoder(2, 64, 32)),
 }
 """Networks that `random:NAME` makes, for timing and tests; vit-tiny is nobody's model."""
+CONVENTIONAL = {"unet": UNet, "residual": ResidualUNet}
+"""Networks that `unet.model` names."""
 MASK_TOKENS = 4
 """Of every published SAM: one for a single answer, which MedSAM's training used, and three."""
 
@@ -165,7 +167,7 @@ def _branch(name: BranchName, student: SegmentationNetwork, *, taught: bool) -> 
 def _conventional(
     settings: UNetSettings, out_channels: int, channels: int, generator: torch.Generator
 ) -> SegmentationNetwork:
-    family = {"unet": UNet, "residual": ResidualUNet}[settings.model]
+    family = CONVENTIONAL[settings.model]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**31, (), generator=generator)))
         network = family(channels, out_channels, settings.width, side=settings.side)
